@@ -1,0 +1,37 @@
+"""Ray's token authentication, settled before Ray is imported: Ray fixes the mode at its import.
+
+A token of this user's is made once (`~/.ray/auth_token`, mode 0600) and used, unless RAY_AUTH_MODE says otherwise: a
+twin is never open to other users of the machine, nor to a web page in this one's browser.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+
+def settle() -> None:
+    """Turn token authentication on for this process and its children. Does nothing where Ray or the user came first."""
+    if "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
+        return
+    if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        make_token()
+    os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def make_token() -> Path:
+    """The token file, made where it is missing. Ray's own command for it takes seconds to load."""
+    token = Path("~/.ray/auth_token").expanduser()
+    if not token.exists():
+        token.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="utf-8")
+    token.chmod(0o600)
+    return token
+
+
+def came_too_late() -> bool:
+    """Whether Ray was imported before `settle` and without a mode: it then believes that authentication is off."""
+    return "RAY_AUTH_MODE" not in os.environ

@@ -1,0 +1,330 @@
+"""One process's view of the fabric: the cached routing table, its own calls in flight, and the thread that refreshes both.
+
+Invariants: no call waits for a fabric actor; a table that cannot be refreshed stays in force; the calls in flight are
+counted here, exactly, and are swept as Ray finishes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fabric import lanes, ray_io
+from fabric.capacity import FlavorCapacity, capacities
+from fabric.config import FabricConfig
+from fabric.errors import FabricError, UnavailableError, UnknownNameError
+from fabric.lanes import Lanes
+from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
+from fabric.types import FLAVOR_LABEL, Estimate, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Variant
+from profiler.estimate import TaskProfile, estimate_from, next_request_bytes
+
+SWEEP_S = 0.1
+SWEEP_CALLS = 1024
+HISTORY_CALLS = 10_000
+REVIVE_EVERY_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call in flight or lately finished, with what was known when it was routed."""
+
+    ref: Any
+    task: str
+    candidate: Candidate
+    plan: Plan
+    load: Load
+    started_s: float
+    ref_id: bytes = b""
+
+
+@dataclass(slots=True)
+class Table:
+    """What the last refresh brought. `version` grows when plans must be compiled anew."""
+
+    version: int = 0
+    capacities: Mapping[str, FlavorCapacity] = field(default_factory=dict)
+    refreshed_s: float = 0.0
+
+
+class Client:
+    """See the module. `revive` starts missing fabric actors anew; a worker has none and leaves that to the drivers."""
+
+    def __init__(
+        self, config: FabricConfig, catalogue: Mapping[str, Flavor], *, revive: Callable[[], None] | None = None, is_fresh: bool = False
+    ) -> None:
+        self.config = config
+        self.catalogue = catalogue
+        self.policy = RoutingPolicy(config.routing.waiting_usd_per_h)
+        self.lanes = Lanes()
+        self.table = Table()
+        self.profiles: dict[str, TaskProfile] = {}
+        self.in_flight: deque[Call] = deque()
+        self.history: deque[Call] = deque(maxlen=HISTORY_CALLS)
+        self.lock = threading.Lock()
+        self._described: dict[str, tuple[Fingerprint, tuple[Variant, ...]]] = {}
+        self._versions: dict[str, int] = {}
+        self._revive = revive
+        self._revived_s = float("-inf")
+        self._actors: dict[str, Any] = {}
+        self._lost_since_s: dict[str, float] = {}
+        self._stopped = threading.Event()
+        self._take_capacities(capacities(_snapshots(ray_io.living_nodes(), config.tier_names), catalogue))
+        self._thread = threading.Thread(target=self._loop, name="fabric-refresh", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+    # -- routing ---------------------------------------------------------------------------------------------------------
+
+    def describe(self, task: str, fingerprint: Fingerprint, variants: Iterable[Variant]) -> None:
+        """Make a task known to the profiler, at the next refresh. Raises: UnknownNameError for a variant's flavor."""
+        variants = tuple(variants)
+        for variant in variants:
+            self._check_flavor(variant.flavor)
+        profile = self.profiles.setdefault(task, TaskProfile(task))
+        profile.fingerprint = fingerprint
+        profile.variants = {variant.name: variant for variant in variants}
+        self._versions.setdefault(task, 0)
+        self._described[task] = (fingerprint, variants)
+
+    def _check_flavor(self, wanted: str) -> None:
+        flavors = self.catalogue.values()
+        if wanted and not any(flavor.answers_to(wanted) for flavor in flavors):
+            known = {name for f in flavors for name in (f.name, f.family, f.kind, f.tier)}
+            raise UnknownNameError.of("flavor", wanted, known)
+
+    def version_of(self, task: str) -> tuple[int, int]:
+        """Changes whenever a plan of this task must be compiled anew."""
+        return (self.table.version, self._versions.get(task, 0))
+
+    def plan(self, task: str, bucket: int, variants: Iterable[Variant]) -> Plan:
+        """Compile the plan of one task and size bucket. Raises: NoFitError."""
+        profile = self.profiles.get(task) or TaskProfile(task)
+        near = bucket if bucket >= 0 else _commonest_bucket(profile)
+
+        def estimate_of(flavor: Flavor, variant: Variant) -> Estimate:
+            return estimate_from(profile, self.catalogue, near, flavor, variant)
+
+        enlarged = [_enlarged(variant, profile.memory_floor_bytes.get(variant.name, 0)) for variant in variants]
+        domain = profile.fingerprint.domain
+        with self.lock:
+            return compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=task)
+
+    def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:
+        """Count a submitted call as in flight."""
+        with self.lock:
+            lanes.start(candidate.claims, candidate.run_s)
+        self.in_flight.append(Call(ref, task, candidate, plan, load, time.monotonic()))
+
+    def find(self, ref: Any) -> Call | None:
+        """The record of a call: in flight, or among the last 10,000 finished."""
+        for call in list(self.in_flight):
+            if call.ref == ref:
+                return call
+        ref_id = ref.binary()
+        return next((call for call in reversed(list(self.history)) if call.ref_id == ref_id), None)
+
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> None:
+        """The next call of this variant asks for more, here at once and everywhere after the next refresh."""
+        profile = self.profiles.setdefault(task, TaskProfile(task))
+        floor = next_request_bytes(asked_bytes, used_bytes)
+        if floor > profile.memory_floor_bytes.get(variant, 0):
+            profile.memory_floor_bytes[variant] = floor
+            self._versions[task] = self._versions.get(task, 0) + 1
+            self._tell("profiler", "remember_oom", task, variant, asked_bytes, used_bytes)
+
+    def is_lost(self, flavor: str) -> bool:
+        """Whether the flavor has no ready node left in the table in force."""
+        capacity = self.table.capacities.get(flavor)
+        return capacity is None or not capacity.shapes
+
+    def run_of(self, call_id: str) -> Any:
+        """The measured run of a call, or None while it is not known."""
+        try:
+            return ray_io.ask(self._actor("profiler").run_of.remote(call_id), timeout_s=5)
+        except FabricError:
+            return None
+
+    # -- background ------------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        due_s = 0.0
+        while not self._stopped.wait(SWEEP_S):
+            if not ray_io.is_connected():
+                return
+            self.sweep()
+            if time.monotonic() >= due_s:
+                self.refresh()
+                due_s = time.monotonic() + self.config.routing.refresh_s
+
+    def sweep(self) -> None:
+        """Take finished calls out of flight, oldest first."""
+        batch = [self.in_flight.popleft() for _ in range(min(len(self.in_flight), SWEEP_CALLS))]
+        finished = ray_io.done([call.ref for call in batch])
+        for call in batch:
+            if call.ref not in finished:
+                self.in_flight.append(call)
+                continue
+            call.ref_id, call.ref = call.ref.binary(), None
+            with self.lock:
+                lanes.finish(call.candidate.claims, call.candidate.run_s)
+            self.history.append(call)
+        self._give_up_on_lost(batch)
+
+    def _give_up_on_lost(self, batch: Iterable[Call]) -> None:
+        """A call routed to a flavor that lost its last node would wait for ever: cancel it after a grace."""
+        grace_s, now_s = self.config.routing.lost_flavor_grace_s, time.monotonic()
+        for call in batch:
+            lost_s = self._lost_since_s.get(call.candidate.flavor)
+            if call.ref is not None and lost_s is not None and now_s - max(lost_s, call.started_s) > grace_s:
+                ray_io.cancel(call.ref)
+
+    def refresh(self) -> None:
+        """Bring in the pools' capacities and the profiler's estimates; what does not answer keeps its last state."""
+        try:
+            fresh: dict[str, FlavorCapacity] = {}
+            asked = [(tier, self._ask_later(f"pool-{tier}", "capacities")) for tier in self.config.tier_names]
+            sync = self._ask_later("profiler", "sync", list(self._described.items()), dict(self._versions))
+            for tier, answer in asked:
+                fresh.update(self._answer(f"pool-{tier}", answer, self._last_of(tier)))
+            self._take_capacities(fresh)
+            for task, (version, profile) in self._answer("profiler", sync, {}).items():
+                self.profiles[task] = profile
+                self._versions[task] = version
+        except Exception as error:  # the last table stays in force, whatever broke; the next round tries again
+            _log.warning("refresh failed: %s", ray_io.describe_exception(error))
+
+    def _take_capacities(self, fresh: Mapping[str, FlavorCapacity]) -> None:
+        with self.lock:
+            for capacity in fresh.values():
+                self.lanes.observe(capacity)
+        old = self.table
+        is_changed = {name: _shape(c) for name, c in fresh.items()} != {name: _shape(c) for name, c in old.capacities.items()}
+        self.table = Table(old.version + is_changed, fresh, time.monotonic())
+        for name in set(old.capacities) | set(fresh):
+            if self.is_lost(name):
+                self._lost_since_s.setdefault(name, time.monotonic())
+            else:
+                self._lost_since_s.pop(name, None)
+
+    def _last_of(self, tier: str) -> dict[str, FlavorCapacity]:
+        return {name: c for name, c in self.table.capacities.items() if c.flavor.tier == tier}
+
+    def _actor(self, name: str) -> Any:
+        if name not in self._actors:
+            self._actors[name] = ray_io.actor(name)
+        return self._actors[name]
+
+    def _ask_later(self, name: str, method: str, *args: Any) -> Any:
+        try:
+            return getattr(self._actor(name), method).remote(*args)
+        except FabricError as error:
+            return error
+
+    def _tell(self, name: str, method: str, *args: Any) -> None:
+        self._ask_later(name, method, *args)
+
+    def _answer(self, name: str, answer: Any, otherwise: Any) -> Any:
+        try:
+            if isinstance(answer, FabricError):
+                raise answer
+            return ray_io.ask(answer, timeout_s=5)
+        except UnavailableError as error:
+            self._actors.pop(name, None)
+            if error.code in ("actor_died", "unavailable"):
+                self._start_missing()
+            return otherwise
+
+    def _start_missing(self) -> None:
+        if self._revive is not None and time.monotonic() - self._revived_s > REVIVE_EVERY_S:
+            self._revived_s = time.monotonic()
+            self._revive()
+
+
+_client: Client | None = None
+
+
+def attached() -> Client | None:
+    """This process's client, if it has one."""
+    return _client
+
+
+def current() -> Client:
+    """This process's client. Inside a task or actor of the fabric it attaches by itself.
+
+    Raises: UnavailableError where the process is connected to nothing.
+    """
+    if _client is not None:
+        return _client
+    if not ray_io.is_connected():
+        raise UnavailableError("not connected to a fabric", code="not_connected", hint="call fabric.connect() first")
+    config, catalogue = ray_io.ask(ray_io.actor("profiler").settings.remote())
+    return attach(Client(config, catalogue))
+
+
+def attach(client: Client | None) -> Any:
+    """Make `client` the one of this process (None: leave)."""
+    global _client
+    if _client is not None:
+        _client.close()
+    _client = client
+    return client
+
+
+def placement(resources: Resources, tier: str | None = None) -> Placement:
+    """Where a long-running replica with this request should live: the cheapest flavor of the tier that can hold it
+    (default: CPU work on the last tier, accelerators on the first that has them), the rest as Ray's fallback.
+
+    Raises: UnknownNameError, NoFitError.
+    """
+    client = current()
+    if tier is not None and tier not in client.config.tier_names:
+        raise UnknownNameError.of("tier", tier, client.config.tier_names)
+    plan = client.plan("placement", 0, [Variant("replica", tier or "", resources)])
+    chosen = plan.choose()
+    others = [c for c in (*plan.candidates, *plan.overflow) if c is not chosen]
+    return Placement(
+        tier=chosen.capacity.flavor.tier,
+        flavor=chosen.flavor,
+        label_selector=selector(chosen.capacity),
+        fallback_strategy=tuple({"label_selector": selector(c.capacity)} for c in others),
+        is_twin=chosen.capacity.is_twin,
+    )
+
+
+def selector(capacity: FlavorCapacity) -> dict[str, str]:
+    """Ray's label selector for the flavor's ready nodes."""
+    labels = {FLAVOR_LABEL: capacity.flavor.name}
+    if capacity.closed:
+        labels[ray_io.NODE_ID_LABEL] = f"!in({','.join(capacity.closed)})"
+    return labels
+
+
+def _snapshots(nodes: Iterable[Node], tiers: Iterable[str]) -> list[PoolSnapshot]:
+    nodes = list(nodes)
+    return [PoolSnapshot(tier, 0, tuple(node for node in nodes if node.tier == tier)) for tier in tiers]
+
+
+def _shape(capacity: FlavorCapacity) -> tuple[Any, ...]:
+    return (capacity.shapes, capacity.closed, capacity.slowdown)
+
+
+def _commonest_bucket(profile: TaskProfile) -> int:
+    counts: dict[int, int] = {}
+    for (bucket, _, _), seen in profile.measured.items():
+        counts[bucket] = counts.get(bucket, 0) + seen.num_runs
+    return max(counts, key=lambda b: counts[b], default=0)
+
+
+def _enlarged(variant: Variant, floor_bytes: int) -> Variant:
+    if floor_bytes <= variant.resources.memory_bytes:
+        return variant
+    return replace(variant, resources=replace(variant.resources, memory_bytes=floor_bytes))

@@ -1,0 +1,110 @@
+"""The composition root: configuration to actors, up and down. The only `ray.remote` for actors is here.
+
+Invariants: everything is idempotent (`get_if_exists`), so any process may call it at any time; a fabric actor is named,
+detached, in the namespace `fabric`, restarts for ever, and lives on the head, beside its journal.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fabric import client as fabric_client
+from fabric import ray_io, twin
+from fabric.client import Client
+from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
+from fabric.types import Flavor
+from pools.flavors import load_catalogue
+from pools.node_agent import NodeAgent
+from pools.shell import PoolShell
+from profiler.shell import ProfilerShell
+
+_HEAD = {"node:__internal_head__": 0.001}
+
+
+def connect(address: str | None = None, *, config: FabricConfig | Path | str | None = None) -> Client:
+    """Join a fabric, or start the laptop twin where there is none to join.
+
+    `address`: `host:port` of a Ray head, or `auto`. Without one: FABRIC_ADDRESS or RAY_ADDRESS, else the twin that
+    `fabric up` started, else a twin of this process, which ends with it. Calling it again returns the same client.
+
+    Raises: UnavailableError within 10 s for a dead address; ConfigError, UnknownNameError for bad settings.
+    """
+    if (client := fabric_client.attached()) is not None and ray_io.is_connected():
+        return client
+    settings = config if isinstance(config, FabricConfig) else load_config(Path(config) if config else None).config
+    catalogue = load_catalogue(settings.flavors, tiers=settings.tier_names)
+    if not ray_io.is_connected():
+        ray_io.connect(address or address_from_environment() or _twin_address(settings, catalogue))
+    settings, catalogue = start_actors(settings, catalogue)
+    client = Client(settings, catalogue, revive=lambda: start_actors(settings, catalogue) and None)
+    fabric_client.attach(client)
+    return client
+
+
+def disconnect() -> None:
+    """Leave the fabric. A twin that `connect` started ends; one that `fabric up` started stays."""
+    fabric_client.attach(None)
+    ray_io.disconnect()
+    twin.stop_owned()
+
+
+def _twin_address(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> str:
+    state = twin.running(config)
+    if state is None:
+        state = twin.start(config, catalogue, is_owned=True)
+        atexit.register(disconnect)
+    return state.address
+
+
+def up(config: FabricConfig) -> tuple[twin.TwinState, bool]:
+    """Start the laptop twin in the background, with all fabric actors; (its state, whether it is new)."""
+    if state := twin.running(config):
+        return state, False
+    state = twin.start(config, load_catalogue(config.flavors, tiers=config.tier_names), is_owned=False)
+    return state, True
+
+
+def down(config: FabricConfig) -> bool:
+    """End the twin that `up` started; False where none runs."""
+    return twin.stop(config)
+
+
+def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> tuple[FabricConfig, Mapping[str, Flavor]]:
+    """Make sure that the fabric's actors exist; returns at once, they start in the background.
+
+    The first to come decides the settings of a fabric: later clients take those of the running profiler.
+    """
+    set_ray_environment()
+    for tier in config.tier_names:
+        options = {**_actor_options(f"pool-{tier}"), "resources": _HEAD}
+        ray.remote(PoolShell).options(**options).remote(tier, config, dict(catalogue), start_node_agent)
+    options = {**_actor_options("profiler"), "resources": _HEAD}
+    ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
+    return config, catalogue
+
+
+def start_node_agent(host: str, node_id: str, tier: str) -> None:
+    """Start the agent of a machine, on one of its nodes, and let it report to a tier's pool. Idempotent."""
+    options = _actor_options(f"agent-{host}")
+    affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    agent = ray.remote(NodeAgent).options(**options, scheduling_strategy=affinity).remote(host)
+    agent.watch.remote(tier)
+
+
+def _actor_options(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": ray_io.NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "num_cpus": 0,
+        "max_concurrency": 16,
+    }

@@ -1,0 +1,319 @@
+"""Pure: ranks (flavor, variant) for a call by predicted wait + run time + cost; the client and the simulator call it.
+
+score_usd = (wait_s + run_s) × what a second of waiting is worth + the cost of the node share the call occupies.
+
+Invariants: CPU-only work is never sent to an accelerator node while a CPU node has room; within `TIE` of the best score
+the domain's preference decides (tensor cores for CV, FP16 for NLP), so that the numbers decide and the domain only breaks
+ties; a call that no single node can ever hold is refused with what each tier is short of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fabric.capacity import FlavorCapacity
+from fabric.errors import BugError, NoFitError
+from fabric.lanes import Claim, Lanes
+from fabric.types import Alternative, Domain, Estimate, Flavor, Resources, Route, Variant
+
+TIE = 1.02
+
+# Why a route was taken.
+BEST_SCORE = "BestScore"
+ONLY_FIT = "OnlyFit"
+PATIENCE = "Patience"
+FALLBACK = "Fallback"
+DOMAIN_PREFERENCE = "DomainPreference"
+# Why an alternative was not.
+NO_VARIANT = "NoVariant"
+RESOURCES = "Resources"
+NO_NODES = "NoNodes"
+CPU_HAS_ROOM = "CpuHasRoom"
+
+Load = tuple[tuple[float, float, float], ...]
+EstimateOf = Callable[[Flavor, Variant], Estimate]
+_NO_ESTIMATE = Estimate(run_s=0.0, log_sd=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingPolicy:
+    """`waiting_usd_per_h`: what an hour of waiting for a result is worth."""
+
+    waiting_usd_per_h: float = 10.0
+
+    @property
+    def waiting_usd_per_s(self) -> float:
+        return self.waiting_usd_per_h / 3600.0
+
+
+class Candidate:
+    """One (flavor, variant) that can hold the call, with everything of its score but the wait."""
+
+    __slots__ = (
+        "base_score",
+        "capacity",
+        "claims",
+        "cost_usd",
+        "estimate",
+        "flavor",
+        "is_cpu_only",
+        "is_overflow",
+        "resources",
+        "run_s",
+        "variant",
+    )
+
+    def __init__(
+        self,
+        capacity: FlavorCapacity,
+        variant: Variant,
+        resources: Resources,
+        claims: tuple[Claim, ...],
+        estimate: Estimate,
+        usd_per_s: tuple[float | None, float],
+        waiting_usd_per_s: float,
+    ) -> None:
+        self.capacity = capacity
+        self.flavor = capacity.flavor.name
+        self.variant = variant
+        self.resources = resources
+        self.claims = claims
+        self.estimate = estimate
+        self.run_s = estimate.run_s
+        known, assumed = usd_per_s
+        self.cost_usd = None if known is None else known * self.run_s
+        self.base_score = self.run_s * (waiting_usd_per_s + assumed)
+        self.is_cpu_only = not resources.uses_accelerator
+        self.is_overflow = self.is_cpu_only and not capacity.flavor.is_cpu and not _asks_for(variant, capacity.flavor)
+
+    def wait_s(self) -> float:
+        run_s = self.run_s
+        wait = 0.0
+        for claim in self.claims:
+            lane = claim.lane
+            if lane.share + lane.other + claim.share > 1.000000001:
+                wait = max(wait, lane.wait_s(claim.share, run_s))
+        return wait
+
+
+class Plan:
+    """All candidates of one task and size bucket under one table: compiled once, asked for every call."""
+
+    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred")
+
+    def __init__(
+        self, candidates: Sequence[Candidate], excluded: Sequence[Alternative], preferred: frozenset[str], waiting_usd_per_s: float
+    ) -> None:
+        def order(candidate: Candidate) -> tuple[float, str, str]:
+            return (candidate.base_score, candidate.flavor, candidate.variant.name)
+
+        self.candidates = sorted((c for c in candidates if not c.is_overflow), key=order)
+        self.overflow = sorted((c for c in candidates if c.is_overflow), key=order)
+        self.excluded = tuple(excluded)
+        self.preferred = preferred
+        self._waiting = waiting_usd_per_s
+        self._lanes = tuple({id(claim.lane): claim.lane for c in candidates for claim in c.claims}.values())
+
+    def load(self) -> Load:
+        """How full the plan's lanes are now; `replay` takes it."""
+        return tuple((lane.share, lane.work_s, lane.other) for lane in self._lanes)
+
+    def replay(self, load: Load) -> Route:
+        """The route as it was decided under an earlier load."""
+        now = self.load()
+        try:
+            self._set_load(load)
+            return self.route()
+        finally:
+            self._set_load(now)
+
+    def _set_load(self, load: Load) -> None:
+        for lane, (share, work_s, other) in zip(self._lanes, load, strict=True):
+            lane.share, lane.work_s, lane.other = share, work_s, other
+
+    def choose(self) -> Candidate:
+        """The candidate with the lowest score now. Costs a few microseconds: it stops at the first that cannot be beaten."""
+        best: Candidate | None = None
+        favourite: Candidate | None = None
+        best_score = favourite_score = float("inf")
+        waiting = self._waiting
+        preferred = self.preferred
+        for candidate in self.candidates:
+            if candidate.base_score > best_score * TIE:
+                break
+            score = candidate.base_score + candidate.wait_s() * waiting
+            if score < best_score:
+                best, best_score = candidate, score
+            if score < favourite_score and candidate.flavor in preferred:
+                favourite, favourite_score = candidate, score
+        if self.overflow and not self._has_cpu_room():
+            for candidate in self.overflow:
+                score = candidate.base_score + candidate.wait_s() * waiting
+                if score < best_score:
+                    best, best_score = candidate, score
+        if favourite is not None and favourite_score <= best_score * TIE:
+            return favourite
+        if best is None:
+            raise BugError("a plan without candidates was asked to choose")
+        return best
+
+    def _has_cpu_room(self) -> bool:
+        return any(c.is_cpu_only and c.wait_s() == 0.0 for c in self.candidates)
+
+    def route(self) -> Route:
+        """`choose`, with the figures of every alternative and the reason."""
+        chosen = self.choose()
+        has_cpu_room = self._has_cpu_room()
+        taken = _alternative(chosen, self._waiting, None)
+        rest = [_alternative(c, self._waiting, None) for c in self.candidates if c is not chosen]
+        barred = CPU_HAS_ROOM if has_cpu_room else None
+        rest += [_alternative(c, self._waiting, barred) for c in self.overflow if c is not chosen]
+        rest.sort(key=lambda a: (a.excluded is not None, a.score))
+        return Route(chosen=taken, reason=self._reason(chosen, taken, rest), alternatives=(taken, *rest, *self.excluded))
+
+    def _reason(self, chosen: Candidate, taken: Alternative, rest: Sequence[Alternative]) -> str:
+        usable = [a for a in rest if a.excluded is None]
+        if not usable:
+            return ONLY_FIT
+        if any(a.score < taken.score for a in usable):
+            return DOMAIN_PREFERENCE
+        if taken.wait_s > 0 and any(a.wait_s == 0 for a in usable):
+            return PATIENCE
+        if any(c.base_score < chosen.base_score for c in self.candidates if c is not chosen):
+            return FALLBACK
+        return BEST_SCORE
+
+
+def compile_plan(
+    variants: Sequence[Variant],
+    capacities: Mapping[str, FlavorCapacity],
+    estimate_of: EstimateOf,
+    policy: RoutingPolicy,
+    lanes: Lanes,
+    *,
+    domain: Domain = "other",
+    task: str = "the task",
+) -> Plan:
+    """Pair every variant with every flavor.
+
+    Raises: NoFitError, with `shortfalls` (tier, what it is short of), where no ready node can ever hold the call.
+    """
+    candidates: list[Candidate] = []
+    excluded: list[Alternative] = []
+    dearest = _dearest_by_tier(capacities.values())
+    waiting = policy.waiting_usd_per_s
+    for capacity in capacities.values():
+        matching = [variant for variant in variants if _matches(variant, capacity.flavor)]
+        if not matching:
+            wanted = ", ".join(sorted({variant.flavor or "any" for variant in variants}))
+            excluded.append(_excluded(capacity, "-", NO_VARIANT, f"its variants are for {wanted}"))
+        for variant in matching:
+            resources = resources_on(variant, capacity.flavor)
+            demand = resources.as_demand()
+            if capacity.slots(demand) == 0:
+                excluded.append(_excluded(capacity, variant.name, *_shortfall(capacity, demand)))
+                continue
+            price = _usd_per_s(capacity, demand, dearest.get(capacity.flavor.tier, 0.0))
+            claims = lanes.claims(capacity, demand)
+            estimate = estimate_of(capacity.flavor, variant)
+            candidates.append(Candidate(capacity, variant, resources, claims, estimate, price, waiting))
+    if not candidates:
+        raise _no_fit(task, excluded)
+    return Plan(candidates, excluded, preferred_flavors(domain, capacities.values()), waiting)
+
+
+def resources_on(variant: Variant, flavor: Flavor) -> Resources:
+    """The variant's request on this flavor: one unit of its accelerator where the variant names it and says no amount."""
+    resources = variant.resources
+    named = variant.flavor in (flavor.name, flavor.family, flavor.kind)
+    if flavor.is_cpu or resources.uses_accelerator or not named:
+        return resources
+    if flavor.resource == "GPU":
+        return replace(resources, num_gpus=flavor.units)
+    return replace(resources, custom=((flavor.resource, flavor.units),))
+
+
+def preferred_flavors(domain: Domain, capacities: Iterable[FlavorCapacity]) -> frozenset[str]:
+    """Where the domain goes first among equals: CV to tensor cores, NLP to accelerators with FP16, others nowhere."""
+    flavors = [capacity.flavor for capacity in capacities]
+    if domain == "cv":
+        return frozenset(f.name for f in flavors if f.tensor_cores)
+    if domain == "nlp":
+        return frozenset(f.name for f in flavors if not f.is_cpu and ("fp16" in f.peak_flops or "bf16" in f.peak_flops))
+    return frozenset()
+
+
+def _asks_for(variant: Variant, flavor: Flavor) -> bool:
+    return bool(variant.flavor) and variant.flavor != "cpu" and flavor.answers_to(variant.flavor)
+
+
+def _matches(variant: Variant, flavor: Flavor) -> bool:
+    if not variant.flavor:
+        return True
+    # Every node has CPUs: work for "any CPU" may overflow onto the host CPUs of an accelerator node.
+    return variant.flavor == "cpu" or flavor.answers_to(variant.flavor)
+
+
+def _usd_per_s(capacity: FlavorCapacity, demand: Mapping[str, float], dearest: float) -> tuple[float | None, float]:
+    """(known price, price to score with) of the node share; an unknown price is scored as the dearest of its tier."""
+    share = capacity.node_share(demand)
+    node_usd_per_h = capacity.node_usd_per_h
+    if node_usd_per_h is None:
+        return None, share * dearest / 3600.0
+    return share * node_usd_per_h / 3600.0, share * node_usd_per_h / 3600.0
+
+
+def _dearest_by_tier(capacities: Iterable[FlavorCapacity]) -> dict[str, float]:
+    dearest: dict[str, float] = {}
+    for capacity in capacities:
+        usd = capacity.node_usd_per_h or 0.0
+        dearest[capacity.flavor.tier] = max(usd, dearest.get(capacity.flavor.tier, 0.0))
+    return dearest
+
+
+def _alternative(candidate: Candidate, waiting_usd_per_s: float, excluded: str | None) -> Alternative:
+    wait_s = candidate.wait_s()
+    flavor = candidate.capacity.flavor
+    return Alternative(
+        flavor=flavor.name,
+        tier=flavor.tier,
+        variant=candidate.variant.name,
+        wait_s=wait_s,
+        run_s=candidate.run_s,
+        cost_usd=candidate.cost_usd,
+        score=candidate.base_score + wait_s * waiting_usd_per_s,
+        estimate=candidate.estimate,
+        is_twin=candidate.capacity.is_twin,
+        excluded=excluded,
+    )
+
+
+def _excluded(capacity: FlavorCapacity, variant: str, code: str, detail: str) -> Alternative:
+    flavor = capacity.flavor
+    return Alternative(
+        flavor.name, flavor.tier, variant, 0.0, 0.0, None, float("inf"), _NO_ESTIMATE, capacity.is_twin, excluded=code, detail=detail
+    )
+
+
+def _shortfall(capacity: FlavorCapacity, demand: Mapping[str, float]) -> tuple[str, str]:
+    if not capacity.shapes:
+        state = f"{len(capacity.closed)} cordoned or draining" if capacity.closed else "none left"
+        return NO_NODES, f"no ready node ({state})"
+    short = [
+        f"{amount:g} {name} on one node, the largest has {capacity.largest(name):g}"
+        for name, amount in demand.items()
+        if amount > capacity.largest(name)
+    ]
+    return RESOURCES, "needs " + ("; ".join(short) or f"{dict(demand)} together on one node")
+
+
+def _no_fit(task: str, excluded: Sequence[Alternative]) -> NoFitError:
+    if not excluded:
+        hint = "start nodes with `ray start --labels \"$(fabric node labels)\"`; `fabric doctor` names unlabelled ones"
+        return NoFitError(f"{task} fits nowhere: the fabric has no labelled node", hint=hint, shortfalls=())
+    shortfalls = tuple((a.tier, f"{a.flavor}: {a.detail}") for a in excluded)
+    lines = "; ".join(f"{tier} ({detail})" for tier, detail in shortfalls)
+    is_passing = any(a.excluded == NO_NODES for a in excluded)
+    hint = "uncordon a node, or wait for one" if is_passing else "ask for less, or add a node that is large enough"
+    return NoFitError(f"{task} fits nowhere: {lines}", hint=hint, shortfalls=shortfalls, retryable=is_passing)

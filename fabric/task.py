@@ -1,0 +1,208 @@
+"""`@fabric.task`: a Python function that runs where it finishes best for the money.
+
+A call is routed here, in the caller's process, from the cached table; it costs one Ray hop and nothing else, and its
+result is a plain ObjectRef. A task may have variants, each with its own resources.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+import ray
+
+from fabric import client as fabric_client
+from fabric.client import Client, selector
+from fabric.errors import UnknownNameError, UserError
+from fabric.mapping import Map
+from fabric.options import TaskOptions, check_options
+from fabric.routing import Candidate, Plan
+from fabric.sizes import bucket_of
+from fabric.types import DOMAINS, PHASES, Domain, Phase, Variant
+from fabric.worker import measured
+from profiler.fingerprint import fingerprint
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(Generic[P, R]):
+    """A function of the fabric. Made by `@fabric.task`; called by `.remote`, `.map` or `.local`."""
+
+    def __init__(self, fn: Callable[P, R], options: TaskOptions, *, domain: Domain | None, phase: Phase | None) -> None:
+        functools.update_wrapper(self, fn)
+        self.name = options.name or fn.__qualname__
+        self.domain = domain
+        self.phase = phase
+        self._implementations: dict[str, tuple[Variant, Callable[..., Any]]] = {}
+        self._options = options
+        self._latest: Callable[..., Any] = fn
+        self._local = fn
+        self._add(options.variant("default"), fn)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._client: Client | None = None
+        self._plans: dict[int, tuple[tuple[int, int], Plan]] = {}
+        self._remotes: dict[str, Any] = {}
+        self._handles: dict[tuple[Any, ...], Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A task that travels (a task that calls a task) is bound anew where it arrives.
+        return (_rebuild, (self._local, self._options, self.domain, self.phase, dict(self._implementations)))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        raise UserError(
+            f"task {self.name} was called like a function", code="task_called", hint=f"{self.name}.remote(…), .map(…) or .local(…)"
+        )
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        return tuple(variant for variant, _ in self._implementations.values())
+
+    def variant(self, *, flavor: str, name: str | None = None, **resources: Any) -> Callable[[Callable[..., Any]], Task[P, R]]:
+        """Add an implementation for a flavor (by its name, family, kind or tier) with resources of its own.
+
+        `num_cpus`, `num_gpus`, `memory` (bytes), `resources` (Ray's custom ones). An accelerator named without an amount
+        means one unit of it. A variant for `cpu` replaces the function itself. Decorators stack. Returns the task.
+        """
+        options = check_options({"flavor": flavor, **resources}, self.name)
+
+        def register(fn: Callable[..., Any]) -> Task[P, R]:
+            plain = fn._latest if isinstance(fn, Task) else fn
+            _check_function(plain)
+            self._latest = plain
+            variant = options.variant(name or flavor)
+            if flavor == "cpu" and not self._options.flavor:
+                self._implementations.pop("default", None)
+            self._add(variant, plain)
+            self._reset()
+            return self
+
+        return register
+
+    def _add(self, variant: Variant, fn: Callable[..., Any]) -> None:
+        self._implementations[variant.name] = (variant, fn)
+
+    # -- calling ---------------------------------------------------------------------------------------------------------
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here, without Ray."""
+        return self._local(*args, **kwargs)
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Submit one call; returns a plain `ray.ObjectRef`.
+
+        Raises: NoFitError where no node can ever run it, UnavailableError where there is no fabric.
+        """
+        return self.submit(args, kwargs)[0]
+
+    def submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Candidate]:
+        """`remote`, returning the candidate that was chosen as well."""
+        client = self._client
+        if client is None or client is not fabric_client.attached():
+            client = self._bind()
+        bucket = bucket_of(args, kwargs)
+        cached = self._plans.get(bucket)
+        if cached is None or cached[0] != client.version_of(self.name):
+            cached = self._compile(client, bucket, args, kwargs)
+        plan = cached[1]
+        candidate = plan.choose()
+        load = plan.load()
+        ref = self._handle(candidate).remote(*args, **kwargs)
+        client.note(ref, self.name, candidate, plan, load)
+        return ref, candidate
+
+    def map(self, items: Iterable[Any], *, return_exceptions: bool = False, progress: bool | None = None) -> list[R]:
+        """One call per item, results in the items' order, a bounded window in flight.
+
+        A bar shows on a terminal (`progress` forces it on or off). The first error cancels what has not started and is
+        raised as its own type; with `return_exceptions` errors stand in the list. A call that ran out of memory is
+        retried with more, one whose flavor lost its last node is routed anew. Ctrl-C cancels what has not started.
+        """
+        return Map(self, items, return_exceptions=return_exceptions, progress=progress).run()
+
+    # -- binding ---------------------------------------------------------------------------------------------------------
+
+    def _bind(self) -> Client:
+        self._reset()
+        self._client = fabric_client.current()
+        return self._client
+
+    def _compile(self, client: Client, bucket: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[int, int], Plan]:
+        if not self._plans:
+            seen = fingerprint(self._local, args, kwargs, domain=self.domain, phase=self.phase)
+            client.describe(self.name, seen, self.variants)
+        version = client.version_of(self.name)
+        self._plans[bucket] = (version, client.plan(self.name, bucket, self.variants))
+        return self._plans[bucket]
+
+    def _handle(self, candidate: Candidate) -> Any:
+        key = (candidate.variant.name, candidate.flavor, candidate.resources, candidate.capacity.closed)
+        handle = self._handles.get(key)
+        if handle is None:
+            handle = self._handles[key] = self._build_handle(candidate)
+        return handle
+
+    def _build_handle(self, candidate: Candidate) -> Any:
+        name = candidate.variant.name
+        if name not in self._remotes:
+            config = self._bind().config if self._client is None else self._client.config
+            fn = self._implementations[name][1]
+            self._remotes[name] = ray.remote(measured(fn, task=self.name, variant=name, user=config.user, queue=config.queue))
+        resources = candidate.resources
+        options = self._options.ray_options()
+        return self._remotes[name].options(
+            name=self.name,
+            num_cpus=resources.num_cpus,
+            num_gpus=resources.num_gpus,
+            memory=resources.memory_bytes or None,
+            resources=dict(resources.custom),
+            label_selector=selector(candidate.capacity),
+            **options,
+        )
+
+
+def _rebuild(
+    fn: Callable[..., Any], options: TaskOptions, domain: Domain | None, phase: Phase | None, implementations: dict[str, Any]
+) -> Task[..., Any]:
+    task: Task[..., Any] = Task(fn, options, domain=domain, phase=phase)
+    task._implementations = implementations
+    return task
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(*, domain: Domain | None = None, phase: Phase | None = None, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(fn: Callable[..., Any] | None = None, /, *, domain: Domain | None = None, phase: Phase | None = None, **options: Any) -> Any:
+    """Make a function a task. Domain and phase are inferred from what it is and is given, unless declared here.
+
+    Options: `num_cpus` (1), `num_gpus`, `memory` (bytes), `resources`, `flavor` (where the function itself may run),
+    `name`, `max_retries` (after a worker or node died), `runtime_env`.
+
+    Raises: UnknownNameError, UserError.
+    """
+    if domain is not None and domain not in DOMAINS:
+        raise UnknownNameError.of("domain", domain, DOMAINS)
+    if phase is not None and phase not in PHASES:
+        raise UnknownNameError.of("phase", phase, PHASES)
+
+    def decorate(fn: Callable[..., Any]) -> Task[..., Any]:
+        _check_function(fn)
+        return Task(fn, check_options(options, fn.__qualname__), domain=domain, phase=phase)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _check_function(fn: Callable[..., Any]) -> None:
+    if inspect.isclass(fn) or not callable(fn) or not hasattr(fn, "__qualname__"):
+        raise UserError(f"a task is a function, not {fn!r}", code="not_a_function", hint="for a class use ray.remote actors or a ModelService")
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise UserError(f"{fn.__qualname__}: a task returns one value; async functions and generators do not", code="not_a_function")

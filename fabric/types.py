@@ -1,0 +1,227 @@
+"""The nouns that every room shares: frozen values, units in their names, no behaviour beyond reading themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Domain = Literal["cv", "nlp", "tabular", "other"]
+Phase = Literal["training", "inference"]
+NodeHealth = Literal["ready", "cordoned", "draining", "lost"]
+
+DOMAINS: tuple[Domain, ...] = ("cv", "nlp", "tabular", "other")
+PHASES: tuple[Phase, ...] = ("training", "inference")
+DEFAULT_TIERS = ("hot", "warm", "cold")
+
+TIER_LABEL = "tier"
+FLAVOR_LABEL = "flavor"
+SLOWDOWN_LABEL = "twin-slowdown"
+"""A twin node carries its slow-down factor in this label; its presence is what marks a node as a twin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """One kind of accelerator or CPU class. Every figure is for one unit: one accelerator or one vCPU.
+
+    `usd_per_h` is None where no price is known (shown as `-`, never as 0). `peak_flops` maps a dtype
+    (`fp32`, `fp16`, `int8`, …) to dense operations per second. `sources` names a document for every figure.
+    """
+
+    name: str
+    tier: str
+    kind: str
+    family: str
+    resource: str
+    units: float = 1.0
+    match: tuple[str, ...] = ()
+    isa: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
+    compute_capability: float | None = None
+    tensor_cores: int | None = None
+    peak_flops: Mapping[str, float] = field(default_factory=dict)
+    usd_per_h: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.kind == "cpu"
+
+    def answers_to(self, selector: str) -> bool:
+        """Whether a variant's `flavor=` names this one: by name, family, kind or tier."""
+        return selector in (self.name, self.family, self.kind, self.tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one call asks Ray for."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    memory_bytes: int = 0
+    custom: tuple[tuple[str, float], ...] = ()
+
+    def as_demand(self) -> dict[str, float]:
+        """Ray's resource names -> amounts, without zeros."""
+        demand = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory_bytes), **dict(self.custom)}
+        return {name: amount for name, amount in demand.items() if amount > 0}
+
+    @property
+    def uses_accelerator(self) -> bool:
+        return self.num_gpus > 0 or bool(self.custom)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One implementation of a task. `flavor` is a flavor's name, family, kind or tier; empty means any node."""
+
+    name: str
+    flavor: str
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Something that discovery found on a machine: `count` alike accelerators, or its CPUs."""
+
+    kind: str
+    name: str
+    count: int
+    memory_bytes: int | None = None
+    compute_capability: float | None = None
+    tensor_cores: bool | None = None
+    isa: tuple[str, ...] = ()
+    resource: str = ""
+    flavor: str | None = None
+    mig: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """What a node agent measured on one machine, averaged over its last period. Fractions are 0..1."""
+
+    cpu_frac: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    gpu_frac: float | None = None
+    gpu_memory_used_bytes: int | None = None
+    gpu_memory_total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One Ray node as its pool sees it. `total` and `used` are Ray resources by Ray's names."""
+
+    node_id: str
+    host: str
+    tier: str
+    flavor: str
+    total: Mapping[str, float]
+    used: Mapping[str, float] = field(default_factory=dict)
+    health: NodeHealth = "ready"
+    slowdown: float | None = None
+    usage: NodeUsage | None = None
+
+    @property
+    def is_twin(self) -> bool:
+        return self.slowdown is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Resources of a pool held by one owner (a job, a served model) until it lets them go."""
+
+    lease_id: str
+    owner: str
+    node_id: str
+    demand: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """A pool's ledger at one moment; `version` grows with every change of nodes or health (not of use)."""
+
+    tier: str
+    version: int
+    nodes: tuple[Node, ...]
+    leases: tuple[Lease, ...] = ()
+    task_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What kind of work a task is, and the evidence for it, strongest first."""
+
+    domain: Domain = "other"
+    phase: Phase = "inference"
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Predicted run time of one call on one flavor: median seconds and the standard deviation of its logarithm.
+
+    `num_runs` is how many measured runs on that very flavor stand behind it (0: prior only).
+    """
+
+    run_s: float
+    log_sd: float
+    num_runs: int = 0
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One (flavor, variant) of a route with its figures; `excluded` is the reason code where it cannot be taken."""
+
+    flavor: str
+    tier: str
+    variant: str
+    wait_s: float
+    run_s: float
+    cost_usd: float | None
+    score: float
+    estimate: Estimate
+    is_twin: bool = False
+    excluded: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The choice for one call: the alternative taken, why, and all others, best first."""
+
+    chosen: Alternative
+    reason: str
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured call, as its worker saw it."""
+
+    call_id: str
+    task: str
+    bucket: int
+    variant: str
+    flavor: str
+    node_id: str
+    wall_s: float
+    cpu_s: float
+    peak_memory_bytes: int
+    outcome: Literal["ok", "error", "oom"] = "ok"
+    user: str = ""
+    queue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a long-running replica goes, in Ray's own terms: first choice, then what Ray may fall back to."""
+
+    tier: str
+    flavor: str
+    label_selector: Mapping[str, str]
+    fallback_strategy: tuple[Mapping[str, Mapping[str, str]], ...] = ()
+    is_twin: bool = False

@@ -1,0 +1,143 @@
+"""The pool actor: one per tier, named `pool-<tier>`. Carries facts to its ledger and the ledger's commands to Ray.
+
+It rebuilds its cordons, drains and leases from the journal when it is started anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fabric import ray_io
+from fabric.capacity import FlavorCapacity, capacities
+from fabric.config import FabricConfig
+from fabric.errors import FabricError
+from fabric.events import (
+    JOURNALLED,
+    DrainNode,
+    LeaseGranted,
+    LeaseReleased,
+    NodeCordoned,
+    NodeDrainRequested,
+    NodesObserved,
+    NodeUncordoned,
+    PoolCommand,
+    PoolFact,
+    StartNodeAgent,
+    UsageReported,
+)
+from fabric.journal import Journal
+from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
+from pools.ledger import Ledger
+
+OBSERVE_S = 0.5
+AGENT_SILENT_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+class PoolShell:
+    """Undecorated actor class. `agent_factory(host, node_id, tier)` starts the node agent of a machine."""
+
+    def __init__(self, tier: str, config: FabricConfig, catalogue: Mapping[str, Flavor], agent_factory: Any) -> None:
+        share = next(t.task_share for t in config.tiers if t.name == tier)
+        self._stream = f"pool-{tier}"
+        self._tier = tier
+        self._catalogue = catalogue
+        self._start_agent = agent_factory
+        self._journal = Journal(config.database_url)
+        self._ledger = Ledger(tier, share)
+        self._lock = threading.RLock()
+        self._heard_s: dict[str, float] = {}
+        for kind, body in self._journal.replay(self._stream):
+            self._ledger.handle(_fact(kind, body))
+        self._observe()
+        threading.Thread(target=self._loop, name="observe", daemon=True).start()
+
+    def ping(self) -> str:
+        return self._stream
+
+    def snapshot(self) -> PoolSnapshot:
+        with self._lock:
+            return self._ledger.snapshot()
+
+    def capacities(self) -> dict[str, FlavorCapacity]:
+        """What clients route by: a summary per flavor, small however many nodes there are."""
+        return capacities([self.snapshot()], self._catalogue)
+
+    def report_usage(self, host: str, usage: NodeUsage) -> None:
+        self._heard_s[host] = time.monotonic()
+        self._take(UsageReported(host, usage))
+
+    def cordon(self, name: str, by: str) -> Node:
+        return self._decide(name, lambda node: NodeCordoned(node.node_id, by))
+
+    def uncordon(self, name: str, by: str) -> Node:
+        return self._decide(name, lambda node: NodeUncordoned(node.node_id, by))
+
+    def drain(self, name: str, by: str, deadline_s: float) -> Node:
+        return self._decide(name, lambda node: NodeDrainRequested(node.node_id, by, deadline_s))
+
+    def lease(self, lease: Lease, by: str) -> None:
+        """Book resources that Ray has confirmed. Raises: RejectedError."""
+        with self._lock:
+            self._ledger.check_lease(lease)
+            self._take(LeaseGranted(lease, by))
+
+    def release(self, lease_id: str, by: str) -> None:
+        self._take(LeaseReleased(lease_id, by))
+
+    def _decide(self, name: str, fact_of: Any) -> Node:
+        with self._lock:
+            node = self._ledger.find(name)
+            self._take(fact_of(node))
+            return self._ledger.find(node.node_id)
+
+    def _take(self, fact: PoolFact) -> None:
+        """Journal the fact if it is to survive, apply it, then do what the ledger asks for."""
+        with self._lock:
+            if type(fact).__name__ in JOURNALLED:
+                self._journal.append(self._stream, fact)
+            commands = self._ledger.handle(fact)
+        for command in commands:
+            self._perform(command)
+
+    def _perform(self, command: PoolCommand) -> None:
+        match command:
+            case StartNodeAgent():
+                self._heard_s[command.host] = time.monotonic()
+                self._start_agent(command.host, command.node_id, self._tier)
+            case DrainNode():
+                ray_io.drain(command.node_id, command.deadline_s)
+
+    def _observe(self) -> None:
+        self._take(NodesObserved(tuple(ray_io.living_nodes())))
+
+    def _restart_silent_agents(self) -> None:
+        hosts = {node.host: node.node_id for node in self.snapshot().nodes}
+        for host, node_id in hosts.items():
+            if time.monotonic() - self._heard_s.get(host, 0.0) > AGENT_SILENT_S:
+                self._perform(StartNodeAgent(host, node_id))
+
+    def _loop(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(OBSERVE_S)
+            try:
+                self._observe()
+                self._restart_silent_agents()
+            except Exception as error:  # Ray's head may be away: the last view stays, the next round tries again
+                _log.warning("observe tier=%s failed: %s", self._tier, ray_io.describe_exception(error))
+
+
+def _fact(kind: str, body: dict[str, Any]) -> PoolFact:
+    if kind not in JOURNALLED:
+        raise FabricError(f"the journal holds a fact {kind!r} that this version does not know", code="journal_newer")
+    if kind == "LeaseGranted":
+        body = {**body, "lease": Lease(**body["lease"])}
+    fields = {field.name for field in dataclasses.fields(JOURNALLED[kind])}
+    fact: PoolFact = JOURNALLED[kind](**{name: value for name, value in body.items() if name in fields})
+    return fact

@@ -1,0 +1,184 @@
+"""Predicts how long a task runs on a flavor: a prior from the catalogue, corrected by every measured run.
+
+Times are kept as logarithms, so that ratios between flavors add up. One task and size bucket has an unknown base (its
+time on one reference CPU); every flavor has a prior speed-up over that CPU with its own doubt. A run on one flavor thus
+also sharpens the prediction for the others, and a flavor's own runs soon outweigh every prior.
+
+Invariants: estimates depend only on the facts given (no clock); a flavor's own measurements win as they grow in number;
+old runs fade (`MEMORY_RUNS`), so that a machine that became slower is believed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
+
+BASE_LOG_S = math.log(0.05)
+BASE_LOG_VAR = 1.5**2
+RATIO_LOG_VAR = 0.8**2
+NOISE_LOG_VAR = 0.3**2
+MEMORY_RUNS = 50.0
+BUCKET_LOG_STEP = 0.8 * math.log(4.0)
+"""Run time grows a little less than the input: size buckets are a factor of 4 apart."""
+BUCKET_LOG_VAR = 0.5**2
+LEAST_REQUEST_BYTES = 128 * 2**20
+"""An idle Ray worker holds about as much."""
+REFERENCE_FLOPS = 0.0384e12
+REFERENCE_BANDWIDTH = 2.74e9
+"""One vCPU of the catalogue's `cpu` flavor, FP32."""
+
+# Amdahl: the part of a call's CPU time that is dense arithmetic and so gains from faster hardware (own estimate: a CV
+# call is nearly all convolutions; an NLP call spends more outside of them; other Python code gains nothing).
+DENSE_FRAC: dict[Domain, float] = {"cv": 0.95, "nlp": 0.92, "tabular": 0.5, "other": 0.0}
+
+
+@dataclass(slots=True)
+class Measured:
+    """Running mean and variance of log seconds on one (variant, flavor), with fading memory, and the largest memory peak."""
+
+    weight: float = 0.0
+    mean: float = 0.0
+    var: float = NOISE_LOG_VAR
+    num_runs: int = 0
+    peak_memory_bytes: int = 0
+
+    def add(self, log_s: float, peak_memory_bytes: int) -> None:
+        self.num_runs += 1
+        self.weight = min(self.weight + 1.0, MEMORY_RUNS)
+        delta = log_s - self.mean
+        step = 1.0 / self.weight
+        self.mean += step * delta
+        if self.num_runs > 1:
+            self.var += step * (delta * (log_s - self.mean) - self.var)
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes)
+
+
+@dataclass(slots=True)
+class TaskProfile:
+    """Everything known of one task: what it is, its runs per (bucket, variant, flavor), and the memory it must be given."""
+
+    task: str
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    variants: dict[str, Variant] = field(default_factory=dict)
+    measured: dict[tuple[int, str, str], Measured] = field(default_factory=dict)
+    memory_floor_bytes: dict[str, int] = field(default_factory=dict)
+    """Variant -> bytes to ask for, set when a run of it was out of memory."""
+
+    def buckets(self) -> set[int]:
+        return {bucket for bucket, _, _ in self.measured}
+
+
+class Estimator:
+    """All task profiles of a fabric. `dirty` names those that changed since the caller last cleared it."""
+
+    def __init__(self, catalogue: Mapping[str, Flavor]) -> None:
+        self.catalogue = catalogue
+        self.profiles: dict[str, TaskProfile] = {}
+        self.dirty: set[str] = set()
+
+    def profile(self, task: str) -> TaskProfile:
+        return self.profiles.setdefault(task, TaskProfile(task))
+
+    def describe(self, task: str, fingerprint: Fingerprint, variants: Iterable[Variant]) -> None:
+        """Take what a client saw of a task. A later description replaces an earlier one."""
+        profile = self.profile(task)
+        named = {variant.name: variant for variant in variants}
+        if (profile.fingerprint, profile.variants) != (fingerprint, named):
+            profile.fingerprint, profile.variants = fingerprint, named
+            self.dirty.add(task)
+
+    def record(self, run: Run) -> None:
+        """Learn from one measured run; failed runs teach nothing about time."""
+        if run.outcome != "ok":
+            return
+        measured = self.profile(run.task).measured.setdefault((run.bucket, run.variant, run.flavor), Measured())
+        measured.add(math.log(max(run.wall_s, 1e-6)), run.peak_memory_bytes)
+        self.dirty.add(run.task)
+
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> int:
+        """After an OOM the next call asks for twice what was asked for or used. Returns the new floor in bytes."""
+        profile = self.profile(task)
+        floor = max(next_request_bytes(asked_bytes, used_bytes), profile.memory_floor_bytes.get(variant, 0))
+        profile.memory_floor_bytes[variant] = floor
+        self.dirty.add(task)
+        return floor
+
+    def estimate(self, task: str, bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
+        """Median seconds of one call on this flavor, with its doubt."""
+        profile = self.profiles.get(task) or TaskProfile(task)
+        return estimate_from(profile, self.catalogue, bucket, flavor, variant)
+
+
+def next_request_bytes(asked_bytes: int, used_bytes: int) -> int:
+    """What to ask for after running out of memory: twice what was asked for, or twice what was seen in use."""
+    return 2 * max(asked_bytes, used_bytes, LEAST_REQUEST_BYTES)
+
+
+def estimate_from(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
+    """The estimate for one flavor from one task's profile; what `Estimator.estimate` and the clients both call."""
+    domain = profile.fingerprint.domain
+    if not profile.measured:
+        return _prior_only(flavor, variant, domain)
+    near = min(profile.buckets(), key=lambda b: (abs(b - bucket), b))
+    base, base_var = _base(profile, catalogue, near)
+    mean = base - log_speedup(flavor, variant, domain)
+    var = base_var + RATIO_LOG_VAR
+    noise, num_runs, peak = NOISE_LOG_VAR, 0, None
+    if own := profile.measured.get((near, variant.name, flavor.name)):
+        own_var = own.var / own.weight + 1e-6
+        gain = var / (var + own_var)
+        mean += gain * (own.mean - mean)
+        var = (1 - gain) * var
+        noise, num_runs, peak = own.var, own.num_runs, own.peak_memory_bytes
+    distance = bucket - near
+    return Estimate(
+        run_s=math.exp(min(mean + distance * BUCKET_LOG_STEP, 20.0)),
+        log_sd=math.sqrt(var + noise + distance**2 * BUCKET_LOG_VAR),
+        num_runs=num_runs if distance == 0 else 0,
+        peak_memory_bytes=peak,
+    )
+
+
+def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
+    """Prior: logarithm of how much faster the variant runs on this flavor than on one reference vCPU.
+
+    Amdahl over the dense part, which gains by the geometric mean of the compute and bandwidth ratios. CPU-only variants
+    gain by their number of CPUs alone, wherever they run.
+    """
+    dense = DENSE_FRAC[domain]
+    uses_flavor = not flavor.is_cpu and (variant.resources.uses_accelerator or variant.flavor in (flavor.name, flavor.family, flavor.kind))
+    if uses_flavor:
+        ratio = _hardware_ratio(flavor, domain)
+    else:
+        host = _hardware_ratio(flavor, domain) if flavor.is_cpu else 1.0
+        ratio = max(host * max(variant.resources.num_cpus, 1.0), 1e-3)
+    return -math.log((1.0 - dense) + dense / ratio)
+
+
+def _hardware_ratio(flavor: Flavor, domain: Domain) -> float:
+    wanted = ("fp16", "bf16", "fp32", "int8") if domain in ("cv", "nlp") and not flavor.is_cpu else ("fp32", "fp16", "int8")
+    peak = next((flavor.peak_flops[dtype] for dtype in wanted if dtype in flavor.peak_flops), REFERENCE_FLOPS)
+    bandwidth = flavor.bandwidth_bytes_per_s or REFERENCE_BANDWIDTH
+    return math.sqrt((peak / REFERENCE_FLOPS) * (bandwidth / REFERENCE_BANDWIDTH))
+
+
+def _prior_only(flavor: Flavor, variant: Variant, domain: Domain) -> Estimate:
+    mean = BASE_LOG_S - log_speedup(flavor, variant, domain)
+    return Estimate(run_s=math.exp(mean), log_sd=math.sqrt(BASE_LOG_VAR + RATIO_LOG_VAR))
+
+
+def _base(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int) -> tuple[float, float]:
+    """Mean and variance of the task's log time on the reference CPU, from the prior and every flavor measured."""
+    weight = 1.0 / BASE_LOG_VAR
+    mean = weight * BASE_LOG_S
+    for (row_bucket, variant_name, flavor_name), seen in profile.measured.items():
+        flavor, variant = catalogue.get(flavor_name), profile.variants.get(variant_name)
+        if row_bucket != bucket or flavor is None or variant is None:
+            continue
+        precision = 1.0 / (RATIO_LOG_VAR + seen.var / max(seen.weight, 1.0))
+        weight += precision
+        mean += precision * (seen.mean + log_speedup(flavor, variant, profile.fingerprint.domain))
+    return mean / weight, 1.0 / weight

@@ -1,0 +1,57 @@
+"""Profiles to plain documents and back, so that a journal or a file can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fabric.types import Fingerprint, Resources, Variant
+from profiler.estimate import Measured, TaskProfile
+
+VERSION = 1
+
+
+def to_document(profile: TaskProfile) -> dict[str, Any]:
+    """A JSON-ready form of one profile."""
+    return {
+        "version": VERSION,
+        "task": profile.task,
+        "domain": profile.fingerprint.domain,
+        "phase": profile.fingerprint.phase,
+        "evidence": list(profile.fingerprint.evidence),
+        "variants": [
+            {
+                "name": v.name,
+                "flavor": v.flavor,
+                "num_cpus": v.resources.num_cpus,
+                "num_gpus": v.resources.num_gpus,
+                "memory_bytes": v.resources.memory_bytes,
+                "custom": [list(pair) for pair in v.resources.custom],
+            }
+            for v in profile.variants.values()
+        ],
+        "measured": [
+            [bucket, variant, flavor, m.weight, m.mean, m.var, m.num_runs, m.peak_memory_bytes]
+            for (bucket, variant, flavor), m in profile.measured.items()
+        ],
+        "memory_floor_bytes": dict(profile.memory_floor_bytes),
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> TaskProfile:
+    """The profile of a document that `to_document` made, of this or an earlier version."""
+    variants = [_variant(row) for row in document["variants"]]
+    profile = TaskProfile(
+        task=document["task"],
+        fingerprint=Fingerprint(document["domain"], document["phase"], tuple(document["evidence"])),
+        variants={variant.name: variant for variant in variants},
+        memory_floor_bytes=dict(document["memory_floor_bytes"]),
+    )
+    for bucket, variant, flavor, *figures in document["measured"]:
+        profile.measured[(bucket, variant, flavor)] = Measured(*figures)
+    return profile
+
+
+def _variant(row: Mapping[str, Any]) -> Variant:
+    custom = tuple((str(name), float(amount)) for name, amount in row["custom"])
+    return Variant(row["name"], row["flavor"], Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom))

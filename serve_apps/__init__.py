@@ -1,0 +1,10 @@
+"""Serving models on the fabric: what a user imports. Importing this package brings in neither Ray nor a model runtime.
+
+`load_model` is bound here at once and not through a lazy `__getattr__`: its module bears the same name, so the first import of that
+module, wherever it happened, would otherwise put the module in the function's place.
+"""
+
+from serve_apps.load_model import load_model
+from serve_apps.model_service import ModelService
+
+__all__ = ["ModelService", "load_model"]
