@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fabric.errors import FabricError, NoFitError, OutOfMemory, UnavailableError
-    from fabric.explain import explain
+    from fabric.explanation import explain
     from fabric.launch import connect, disconnect
-    from fabric.task import Task, task
+    from fabric.tasks import Task, task
 
 __version__ = "0.1.0"
 
@@ -20,12 +20,12 @@ _HOMES = {
     "FabricError": "fabric.errors",
     "NoFitError": "fabric.errors",
     "OutOfMemory": "fabric.errors",
-    "Task": "fabric.task",
+    "Task": "fabric.tasks",
     "UnavailableError": "fabric.errors",
     "connect": "fabric.launch",
     "disconnect": "fabric.launch",
-    "explain": "fabric.explain",
-    "task": "fabric.task",
+    "explain": "fabric.explanation",
+    "task": "fabric.tasks",
 }
 
 __all__ = [

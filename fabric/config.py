@@ -21,6 +21,7 @@ from fabric.types import DEFAULT_TIERS
 
 CONFIG_FILE = "fabric.yaml"
 ENV_PREFIX = "FABRIC_"
+_TWIN_FLAVORS = {"hot": "a100-80g", "warm": "cloud-ai-100", "cold": "cpu"}
 _NOT_SETTINGS = frozenset({"FABRIC_CONFIG", "FABRIC_ADDRESS", "FABRIC_PROGRESS"})
 
 
@@ -75,13 +76,7 @@ class FabricConfig(_Strict):
     tiers: tuple[TierConfig, ...] = tuple(TierConfig(name=name) for name in DEFAULT_TIERS)
     flavors: dict[str, dict[str, Any]] = Field(default_factory=dict)
     devices: tuple[DeviceConfig, ...] = ()
-    twin: dict[str, TwinPool] = Field(
-        default_factory=lambda: {
-            "hot": TwinPool(flavor="a100-80g"),
-            "warm": TwinPool(flavor="cloud-ai-100"),
-            "cold": TwinPool(flavor="cpu"),
-        }
-    )
+    twin: dict[str, TwinPool] = Field(default_factory=dict, description="default: one pool for each of hot, warm and cold")
     routing: RoutingConfig = RoutingConfig()
     dashboard: DashboardConfig = DashboardConfig()
     user: str = Field(default_factory=getpass.getuser)
@@ -96,6 +91,17 @@ class FabricConfig(_Strict):
         if not names or len(set(names)) != len(names):
             raise ValueError("tiers must be at least one, each named once")
         return tiers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_twins(cls, data: Any) -> Any:
+        """Each of the standard tiers that the fabric has gets a twin pool, unless the file gives it another."""
+        if not isinstance(data, dict):
+            return data
+        given = data.get("twin") or {}
+        named = [tier.get("name") if isinstance(tier, dict) else tier for tier in data.get("tiers") or DEFAULT_TIERS]
+        standard = {tier: TwinPool(flavor=flavor) for tier, flavor in _TWIN_FLAVORS.items() if tier in named}
+        return {**data, "twin": {**standard, **given}} if isinstance(given, dict) else data
 
     @model_validator(mode="after")
     def _twins_name_tiers(self) -> FabricConfig:

@@ -62,8 +62,7 @@ class Lanes:
         shares = {name: amount / capacity.total[name] for name, amount in demand.items() if capacity.total.get(name)}
         dominant = max(shares, key=lambda name: shares[name], default="CPU")
         return tuple(
-            Claim(self.lane(capacity.flavor.name, name), max(share, floor) if name == dominant else share)
-            for name, share in shares.items()
+            Claim(self.lane(capacity.flavor.name, name), max(share, floor) if name == dominant else share) for name, share in shares.items()
         )
 
     def observe(self, capacity: FlavorCapacity) -> None:

@@ -18,12 +18,14 @@ from fabric import client as fabric_client
 from fabric import ray_io, twin
 from fabric.client import Client
 from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
+from fabric.errors import UnavailableError
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 from pools.node_agent import NodeAgent
 from pools.shell import PoolShell
 from profiler.shell import ProfilerShell
 
+NODES_TIMEOUT_S = 60.0
 _HEAD = {"node:__internal_head__": 0.001}
 
 
@@ -39,10 +41,28 @@ def connect(address: str | None = None, *, config: FabricConfig | Path | str | N
         return client
     settings = config if isinstance(config, FabricConfig) else load_config(Path(config) if config else None).config
     catalogue = load_catalogue(settings.flavors, tiers=settings.tier_names)
+    wanted = address or address_from_environment()
+    if wanted is None and not ray_io.is_connected() and twin.running(settings) is None:
+        twin.start(settings, catalogue, is_owned=True)
+        atexit.register(disconnect)
+    return join(wanted, settings)
+
+
+def join(address: str | None, config: FabricConfig) -> Client:
+    """Join the fabric at `address`, or the running twin. Raises: UnavailableError where there is neither."""
+    catalogue = load_catalogue(config.flavors, tiers=config.tier_names)
+    address = address or address_from_environment()
+    num_nodes = 1
     if not ray_io.is_connected():
-        ray_io.connect(address or address_from_environment() or _twin_address(settings, catalogue))
-    settings, catalogue = start_actors(settings, catalogue)
-    client = Client(settings, catalogue, revive=lambda: start_actors(settings, catalogue) and None)
+        if address is None:
+            state = twin.running(config)
+            if state is None:
+                raise UnavailableError("no fabric runs here", hint="`fabric up` starts one; --address joins another machine's")
+            address, num_nodes = state.address, state.num_nodes
+        ray_io.connect(address)
+    start_actors(config, catalogue)
+    ray_io.wait_for_nodes(num_nodes, NODES_TIMEOUT_S)
+    client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue))
     fabric_client.attach(client)
     return client
 
@@ -52,14 +72,6 @@ def disconnect() -> None:
     fabric_client.attach(None)
     ray_io.disconnect()
     twin.stop_owned()
-
-
-def _twin_address(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> str:
-    state = twin.running(config)
-    if state is None:
-        state = twin.start(config, catalogue, is_owned=True)
-        atexit.register(disconnect)
-    return state.address
 
 
 def up(config: FabricConfig) -> tuple[twin.TwinState, bool]:
@@ -75,18 +87,14 @@ def down(config: FabricConfig) -> bool:
     return twin.stop(config)
 
 
-def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> tuple[FabricConfig, Mapping[str, Flavor]]:
-    """Make sure that the fabric's actors exist; returns at once, they start in the background.
-
-    The first to come decides the settings of a fabric: later clients take those of the running profiler.
-    """
+def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
+    """Make sure that the fabric's actors exist; returns at once, they start in the background."""
     set_ray_environment()
     for tier in config.tier_names:
         options = {**_actor_options(f"pool-{tier}"), "resources": _HEAD}
         ray.remote(PoolShell).options(**options).remote(tier, config, dict(catalogue), start_node_agent)
     options = {**_actor_options("profiler"), "resources": _HEAD}
     ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
-    return config, catalogue
 
 
 def start_node_agent(host: str, node_id: str, tier: str) -> None:

@@ -19,7 +19,7 @@ from fabric.errors import NoFitError, OutOfMemory
 if TYPE_CHECKING:
     from fabric.client import Client
     from fabric.routing import Candidate
-    from fabric.task import Task
+    from fabric.tasks import Task
 
 MIN_WINDOW = 8
 MAX_WINDOW = 1000

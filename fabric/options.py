@@ -71,5 +71,7 @@ def _amount(task: str, name: str, value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise UserError(f"{task}: {name}={value!r} must be a number, 0 or more", code="bad_resources")
     if name != "memory" and value > 1 and value != int(value):
-        raise UserError(f"{task}: {name}={value!r} must be whole above 1 (Ray's rule)", code="bad_resources", hint=f"{name}={math.ceil(value)}")
+        raise UserError(
+            f"{task}: {name}={value!r} must be whole above 1 (Ray's rule)", code="bad_resources", hint=f"{name}={math.ceil(value)}"
+        )
     return float(value)

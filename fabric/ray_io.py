@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,8 +93,17 @@ def _connect_error(address: str, error: Exception) -> UnavailableError:
     if "uthentication" in text or "token" in text.lower():
         hint = "copy the head's ~/.ray/auth_token here (mode 0600) and set RAY_AUTH_MODE=token"
         return UnavailableError(f"{address} refused this machine's token", code="unauthenticated", hint=hint)
-    hint = "start one with `fabric up`, or give its address: connect(\"host:port\")"
+    hint = 'start one with `fabric up`, or give its address: connect("host:port")'
     return UnavailableError(f"cannot join a Ray cluster at {address}: {text.splitlines()[0] if text else error!r}", hint=hint)
+
+
+def wait_for_nodes(num_nodes: int, timeout_s: float) -> None:
+    """Wait until so many nodes have joined; returns in any case when the time is over."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if sum(node["Alive"] for node in ray.nodes()) >= num_nodes:
+            return
+        time.sleep(0.02)
 
 
 def living_nodes() -> list[Node]:

@@ -310,7 +310,7 @@ def _shortfall(capacity: FlavorCapacity, demand: Mapping[str, float]) -> tuple[s
 
 def _no_fit(task: str, excluded: Sequence[Alternative]) -> NoFitError:
     if not excluded:
-        hint = "start nodes with `ray start --labels \"$(fabric node labels)\"`; `fabric doctor` names unlabelled ones"
+        hint = 'start nodes with `ray start --labels "$(fabric node labels)"`; `fabric doctor` names unlabelled ones'
         return NoFitError(f"{task} fits nowhere: the fabric has no labelled node", hint=hint, shortfalls=())
     shortfalls = tuple((a.tier, f"{a.flavor}: {a.detail}") for a in excluded)
     lines = "; ".join(f"{tier} ({detail})" for tier, detail in shortfalls)

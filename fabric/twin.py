@@ -42,7 +42,7 @@ class TwinState:
     address: str
     started_s: float
     dashboard: str
-    error: str = ""
+    num_nodes: int
 
 
 def state_file(config: FabricConfig) -> Path:
@@ -120,7 +120,7 @@ def stop_owned() -> None:
 
 
 def node_specs(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[dict[str, Any]]:
-    """One node per twin pool, the head first: the last tier's, which has the CPUs.
+    """One node per twin pool, the head first: the one with the most CPUs.
 
     Each is a set of arguments for `ray.cluster_utils.Cluster.add_node`.
     """
@@ -144,6 +144,7 @@ def node_specs(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[di
         if flavor.resource not in ("CPU", "GPU"):
             spec["resources"] = {flavor.resource: pool.units * flavor.units}
         specs.append(spec)
+    specs.sort(key=lambda spec: -spec["num_cpus"])
     specs[0]["include_dashboard"] = config.dashboard.enabled
     specs[0]["dashboard_port"] = config.dashboard.port
     return specs
@@ -163,13 +164,12 @@ def serve(spec: Mapping[str, Any]) -> None:
     signal.signal(signal.SIGTERM, _end)
     head, *others = spec["nodes"]
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    for node in others:
-        cluster.add_node(wait=False, **node)
-    # Cluster installs handlers of its own: take SIGTERM back.
-    signal.signal(signal.SIGTERM, _end)
-    state = TwinState(os.getpid(), cluster.address, time.time(), cluster.webui_url or "")
+    state = TwinState(os.getpid(), cluster.address, time.time(), cluster.webui_url or "", len(spec["nodes"]))
+    # Whoever started the twin connects to its head while the other nodes start.
     _write(Path(spec["state"]), state)
     try:
+        for node in others:
+            cluster.add_node(wait=False, **node)
         while True:
             if not spec["is_owned"]:
                 signal.pause()

@@ -82,7 +82,9 @@ class Ledger:
         for resource, amount in lease.demand.items():
             left = node.total.get(resource, 0.0) - self._leased(node.node_id, resource)
             if amount > left + 1e-9:
-                raise RejectedError(f"node {node.node_id[:8]} has {left:g} {resource} left, not {amount:g}", code="resources", retryable=True)
+                raise RejectedError(
+                    f"node {node.node_id[:8]} has {left:g} {resource} left, not {amount:g}", code="resources", retryable=True
+                )
 
     def snapshot(self) -> PoolSnapshot:
         nodes = tuple(self._marked(node) for node in sorted(self._nodes.values(), key=lambda n: (n.flavor, n.host, n.node_id)))

@@ -54,29 +54,31 @@ def fingerprint(
 
     Raises: UnknownNameError where a declared domain or phase is none of ours.
     """
-    declared = []
-    for noun, value, known in (("domain", domain, DOMAINS), ("phase", phase, PHASES)):
-        if value is not None:
-            if value not in known:
-                raise UnknownNameError.of(noun, str(value), known)
-            declared.append(f"declared: {noun} {value}")
+    declared = (*_declared("domain", domain, DOMAINS), *_declared("phase", phase, PHASES))
     if domain is not None and phase is not None:
-        return Fingerprint(domain, phase, tuple(declared))
+        return Fingerprint(domain, phase, declared)
     scores: dict[str, float] = dict.fromkeys((*DOMAINS, *PHASES), 0.0)
     evidence: list[tuple[float, str]] = []
     for rule, detail in _fired((*rules, *plugin_rules()), _observe(fn, args, kwargs)):
-        for open_to_rules, answer in ((domain is None, rule.domain), (phase is None, rule.phase)):
-            if open_to_rules and answer is not None:
+        for answer in (rule.domain if domain is None else None, rule.phase if phase is None else None):
+            if answer is not None:
                 scores[answer] += rule.weight
                 evidence.append((rule.weight, f"{answer} +{rule.weight:g}: {rule.name}" + (f" ({detail})" if detail else "")))
     best = max(DOMAINS, key=lambda name: scores[name])
     trains = scores["training"] >= MIN_SCORE and scores["training"] > scores["inference"]
-    lines = (line for _, line in sorted(evidence, key=lambda entry: -entry[0]))
     return Fingerprint(
         domain or (best if scores[best] >= MIN_SCORE else "other"),
         phase or ("training" if trains else "inference"),
-        (*declared, *lines),
+        (*declared, *(line for _, line in sorted(evidence, key=lambda entry: -entry[0]))),
     )
+
+
+def _declared(noun: str, value: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if value not in known:
+        raise UnknownNameError.of(noun, str(value), known)
+    return (f"declared: {noun} {value}",)
 
 
 class _Seen:
@@ -280,19 +282,19 @@ def _note_argument(seen: _Seen, name: str, value: Any, depth: int = 0) -> None:
     """Notes an argument, and of a container its first elements (two of a list, eight of a dict)."""
     kind = type(value)
     shown: _Shown = ((), "", ())
-    inner: dict[Any, Any] = {}
+    inner: tuple[Any, ...] = ()
     if kind in (list, tuple):
         shown = _nested(value)
-        inner = {} if shown[1] else dict(enumerate(value[:2]))
+        inner = () if shown[1] else tuple(value[:2])
     elif issubclass(kind, (dict, UserDict)):
-        inner = dict(islice(value.items(), _FIRST))
-        shown = (), "", tuple(inner)
+        inner = tuple(islice(value.values(), _FIRST))
+        shown = (), "", tuple(islice(value, _FIRST))
     elif kind not in _PLAIN and hasattr(kind, "shape"):
         shown = _array(value, kind)
     seen.arguments.append(Argument(name, f"{kind.__module__}.{kind.__qualname__}", value, *shown))
-    for key, part in inner.items():
+    for index, part in enumerate(inner):
         if depth < 2 and len(seen.arguments) < _MAX_ARGUMENTS and type(part) not in (int, float, bool, type(None)):
-            _note_argument(seen, f"{name}[{key!r}]", part, depth + 1)
+            _note_argument(seen, f"{name}[{index}]", part, depth + 1)
 
 
 def _nested(value: Any) -> _Shown:

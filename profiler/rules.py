@@ -86,14 +86,18 @@ def _is_float(argument: Argument) -> bool:
 
 
 def _image_array(argument: Argument) -> bool:
-    """[H,W,C], [C,H,W], and with one or two dimensions before them (batch, time). Three dimensions of floats are judged stricter:
-    [1, seq, hidden] is no image."""
+    """[H,W,C], [C,H,W], and with one or two dimensions before them (batch, time). Three dimensions of floats, channels first, are
+    judged stricter: [1, seq, hidden] is no image, nor is [4, seq, hidden] where hidden is more than three times seq."""
     shape, is_float = argument.shape, _is_float(argument)
     if not 3 <= len(shape) <= 5 or not (is_float or argument.dtype in ("uint8", "uint16")):
         return False
     least = 16 if len(shape) == 3 else 8
-    channels_first = (3, 4) if is_float and len(shape) == 3 else (1, 3, 4)
-    return (shape[-1] in (1, 3, 4) and _sides(shape[-3:-1], least)) or (shape[-3] in channels_first and _sides(shape[-2:], least))
+    if shape[-1] in (1, 3, 4) and _sides(shape[-3:-1], least):
+        return True
+    is_plausible = shape[-3] in (1, 3, 4) and _sides(shape[-2:], least)
+    if is_float and len(shape) == 3:
+        return is_plausible and shape[0] != 1 and max(shape[1:]) <= 3 * min(shape[1:])
+    return is_plausible
 
 
 def _grey_image(argument: Argument) -> bool:

@@ -253,6 +253,43 @@ def simulate(state: Any, step: float) -> Any:
     return state + step
 
 
+def edges(x: Any) -> Any:
+    from scipy import ndimage
+
+    return ndimage.sobel(x)
+
+
+def evaluate(model: Any, loader: Any, loss_fn: Any) -> float:
+    import torch
+
+    with torch.no_grad():
+        return sum(loss_fn(model(x), y) for x, y in loader)
+
+
+def gradient_step(w: Any, features: Any, target: Any, lr: float = 0.1) -> Any:
+    return w - lr * features.T @ (features @ w - target)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    return a @ b
+
+
+def life(board: Any) -> Any:
+    return board
+
+
+def send_mail(address: str, subject: str) -> int:
+    return len(address) + len(subject)
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    return template.format(**values)
+
+
+def impute(rows: Any) -> Any:
+    return [row or 0 for row in rows]
+
+
 class Tagger:
     """A model behind a method, as served classes hold theirs."""
 
@@ -290,6 +327,7 @@ class Case:
     domain: str
     phase: str = "inference"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    is_known_miss: bool = False
 
 
 CASES = [
@@ -340,6 +378,7 @@ CASES = [
     Case("a vectorizer's fit_transform", TfidfVectorizer().fit_transform, (REVIEWS,), "nlp", "training"),
     Case("a text model behind a class", SentimentModel().predict, (["great", "awful"],), "nlp"),
     Case("a language model as an argument", score, (BERT, []), "nlp"),
+    Case("hidden states of a transformer", identity, (DRAW.random((4, 16, 768)),), "nlp"),
     # tables
     Case("a float table", identity, (TABLE,), "tabular"),
     Case("a float matrix of 64 columns", identity, (DRAW.normal(size=(1797, 64)),), "tabular"),
@@ -362,6 +401,7 @@ CASES = [
     Case("a learner fed batch by batch", stream_batches, (LogisticRegression(), []), "tabular", "training"),
     Case("a partial that holds a forest", functools.partial(score, FOREST), (TABLE,), "tabular"),
     Case("a session whose model takes twelve features", run_table_session, ([],), "tabular"),
+    Case("rows by their parameter's name", impute, (None,), "tabular"),
     # neither
     Case("a recursion on a number", fibonacci, (20,), "other"),
     Case("a Monte Carlo estimate", monte_carlo_pi, (1000, 7), "other"),
@@ -382,6 +422,18 @@ CASES = [
     Case("a sum of numpy", np.sum, (DRAW.normal(size=100),), "other"),
     Case("weights of a convolution", identity, (DRAW.normal(size=(64, 64, 3, 3)),), "other"),
     Case("a JSON document", identity, ('{"this is": "a document of words", "and": "of more words than one"}',), "other"),
+    Case("a log line", identity, ("2024-01-01 12:00:00 ERROR [db] timeout=30 host=a1",), "other"),
+    Case("square matrices multiplied", matmul, (DRAW.random((256, 256)), DRAW.random((256, 256))), "other"),
+    # further calls, labelled before they were first tried; what they show does not decide the ones that are missed
+    Case("an edge filter of SciPy", edges, (DRAW.random((256, 256)),), "cv"),
+    Case("a batch of grey uint8 digits", identity, (np.zeros((32, 28, 28), np.uint8),), "cv"),
+    Case("an evaluation with a loss", evaluate, (None, [], None), "other"),
+    Case("a gradient step written by hand", gradient_step, (np.ones(8), DRAW.random((100, 8)), np.ones(100)), "tabular", "training"),
+    Case("a data frame's groupby", FRAME.groupby, ("age",), "tabular"),
+    Case("an oblong matrix product", matmul, (DRAW.random((300, 200)), DRAW.random((200, 100))), "other", is_known_miss=True),
+    Case("a game's board of bytes", life, (DRAW.integers(0, 2, (128, 128), dtype=np.uint8),), "other", is_known_miss=True),
+    Case("a mail's subject", send_mail, ("a@b.example", "Your invoice for March"), "other", is_known_miss=True),
+    Case("a letter's template", render, ("Dear {name}, your total is {total}", {"name": "x"}), "nlp", is_known_miss=True),
     # phase alone
     Case("a gradient tape", tf_step, (None, None, None), "other", "training"),
     Case("gradients computed in a helper", campaign, (None, [], None), "other", "training"),
@@ -394,7 +446,10 @@ def seen(case: Case) -> tuple[str, str]:
     return found.domain, found.phase
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+MISS = pytest.mark.xfail(strict=True, reason="what the call shows does not decide it; its author should declare it")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.what, marks=[MISS] * case.is_known_miss) for case in CASES])
 def test_a_call_is_recognised(case: Case) -> None:
     assert seen(case) == (case.domain, case.phase), fingerprint(case.fn, case.args, case.kwargs).evidence
 
@@ -629,6 +684,7 @@ def test_a_rule_for_something_unknown_is_refused_when_it_is_made(wrong: dict[str
     assert caught.value.code == code
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_no_rule_of_the_table_ever_raises(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for case in CASES:
@@ -645,6 +701,12 @@ def test_no_rule_of_the_table_ever_raises(caplog: pytest.LogCaptureFixture) -> N
         ):
             fingerprint(identity, (value,), {})
     assert "fingerprint rule ignored" not in caplog.text
+
+
+def test_every_rule_of_the_table_fires_for_some_call() -> None:
+    lines = [line for case in CASES for line in fingerprint(case.fn, case.args, case.kwargs).evidence]
+    silent = {rule.name for rule in RULES if not any(f": {rule.name}" in line for line in lines)}
+    assert silent == set()
 
 
 def test_rules_have_names_of_their_own_and_a_positive_weight() -> None:

@@ -203,6 +203,8 @@ def task(fn: Callable[..., Any] | None = None, /, *, domain: Domain | None = Non
 
 def _check_function(fn: Callable[..., Any]) -> None:
     if inspect.isclass(fn) or not callable(fn) or not hasattr(fn, "__qualname__"):
-        raise UserError(f"a task is a function, not {fn!r}", code="not_a_function", hint="for a class use ray.remote actors or a ModelService")
+        raise UserError(
+            f"a task is a function, not {fn!r}", code="not_a_function", hint="for a class use ray.remote actors or a ModelService"
+        )
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise UserError(f"{fn.__qualname__}: a task returns one value; async functions and generators do not", code="not_a_function")

@@ -1,0 +1,158 @@
+"""Why a call went where it went: the route with every alternative's figures, and what was measured.
+
+Everything is in one JSON form (`as_json`); the printed table, the CLI and later the console show nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fabric import client as fabric_client
+from fabric import ray_io
+from fabric.errors import UserError
+from fabric.show import duration, percent_band, table, usd
+from fabric.types import Alternative, Fingerprint, Route, Run
+
+WORDS = {
+    "BestScore": "lowest wait + run + cost",
+    "OnlyFit": "nothing else can hold it",
+    "Patience": "waits for it, and still finishes best",
+    "Fallback": "the best one is busy, this one finishes sooner",
+    "DomainPreference": "as good as the best, and what this domain prefers",
+    "NoVariant": "no variant for it",
+    "Resources": "can never hold it",
+    "NoNodes": "no ready node",
+    "CpuHasRoom": "CPU work stays off accelerators while a CPU node has room",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One call's route. Prints as a table; `as_json` has the same figures under stable keys."""
+
+    task: str
+    fingerprint: Fingerprint
+    route: Route
+    measured: Run | None = None
+    call_id: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        chosen = self.route.chosen
+        return {
+            "task": self.task,
+            "call_id": self.call_id,
+            "domain": self.fingerprint.domain,
+            "phase": self.fingerprint.phase,
+            "evidence": list(self.fingerprint.evidence),
+            "tier": chosen.tier,
+            "flavor": chosen.flavor,
+            "variant": chosen.variant,
+            "reason": self.route.reason,
+            "twin": chosen.is_twin,
+            "predicted": {"wait_s": chosen.wait_s, "run_s": chosen.run_s, "cost_usd": chosen.cost_usd},
+            "measured": None if self.measured is None else _run_json(self.measured, chosen),
+            "alternatives": [_alternative_json(alternative) for alternative in self.route.alternatives],
+        }
+
+    def __str__(self) -> str:
+        chosen = self.route.chosen
+        twin = " (twin)" if chosen.is_twin else ""
+        lines = [
+            f"{self.task}: {chosen.tier}/{chosen.flavor}{twin}, variant {chosen.variant}",
+            f"reason: {self.route.reason} ({WORDS.get(self.route.reason, '')})",
+            f"profile: {self.fingerprint.domain} {self.fingerprint.phase}" + _because(self.fingerprint.evidence),
+            f"predicted: wait {duration(chosen.wait_s)}, run {duration(chosen.run_s)}, cost {usd(chosen.cost_usd)}",
+            f"measured:  {_measured_line(self.measured, chosen)}",
+            "",
+            table(
+                ["tier", "flavor", "variant", "wait", "run", "±", "runs", "cost", "note"],
+                [_row(alternative, chosen) for alternative in self.route.alternatives],
+                right=(3, 4, 5, 6, 7),
+            ),
+        ]
+        return "\n".join(lines)
+
+
+def explain(ref: Any) -> Explanation:
+    """Explain one call made by this process: its route as it was decided, against what was measured.
+
+    Raises: UserError for a ref that no task of this process returned, or one 10,000 calls ago.
+    """
+    client = fabric_client.current()
+    call = client.find(ref) if hasattr(ref, "task_id") else None
+    if call is None:
+        hint = "pass the ObjectRef that task.remote(…) returned, in the process that called it"
+        raise UserError(f"{ref!r} is not a lately made call of a task", code="unknown_call", hint=hint)
+    call_id = ray_io.call_id(ref)
+    with client.lock:
+        route = call.plan.replay(call.load)
+    return Explanation(call.task, client.profiles[call.task].fingerprint, route, client.run_of(call_id), call_id)
+
+
+def _measured_line(run: Run | None, chosen: Alternative) -> str:
+    if run is None:
+        return "- (not finished, or not reported yet)"
+    cost = _measured_cost(run, chosen)
+    memory = f"peak {run.peak_memory_bytes / 2**20:.0f} MiB"
+    return f"run {duration(run.wall_s)}, CPU {duration(run.cpu_s)}, {memory}, cost {usd(cost)}, on node {run.node_id[:8]} ({run.outcome})"
+
+
+def _measured_cost(run: Run, chosen: Alternative) -> float | None:
+    if chosen.cost_usd is None or chosen.run_s <= 0:
+        return None
+    return chosen.cost_usd / chosen.run_s * run.wall_s
+
+
+def _because(evidence: Sequence[str]) -> str:
+    return f" ({'; '.join(evidence[:3])})" if evidence else ""
+
+
+def _row(alternative: Alternative, chosen: Alternative) -> list[str]:
+    twin = " twin" if alternative.is_twin else ""
+    code = alternative.excluded
+    note = "chosen" if alternative is chosen else f"{code}: {alternative.detail or WORDS[code]}" if code else ""
+    if code is not None and alternative.score == float("inf"):
+        return [alternative.tier, alternative.flavor + twin, alternative.variant, "-", "-", "-", "-", "-", note]
+    figures = alternative.estimate
+    return [
+        alternative.tier,
+        alternative.flavor + twin,
+        alternative.variant,
+        duration(alternative.wait_s),
+        duration(alternative.run_s),
+        percent_band(figures.log_sd),
+        str(figures.num_runs),
+        usd(alternative.cost_usd),
+        note,
+    ]
+
+
+def _alternative_json(alternative: Alternative) -> dict[str, Any]:
+    is_barred = alternative.score == float("inf")
+    return {
+        "tier": alternative.tier,
+        "flavor": alternative.flavor,
+        "variant": alternative.variant,
+        "twin": alternative.is_twin,
+        "wait_s": None if is_barred else alternative.wait_s,
+        "run_s": None if is_barred else alternative.run_s,
+        "run_log_sd": None if is_barred else alternative.estimate.log_sd,
+        "num_runs": alternative.estimate.num_runs,
+        "cost_usd": alternative.cost_usd,
+        "excluded": alternative.excluded,
+        "detail": alternative.detail,
+    }
+
+
+def _run_json(run: Run, chosen: Alternative) -> dict[str, Any]:
+    return {
+        "run_s": run.wall_s,
+        "cpu_s": run.cpu_s,
+        "peak_memory_bytes": run.peak_memory_bytes,
+        "cost_usd": _measured_cost(run, chosen),
+        "node_id": run.node_id,
+        "flavor": run.flavor,
+        "outcome": run.outcome,
+    }
