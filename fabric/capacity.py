@@ -57,8 +57,7 @@ class FlavorCapacity:
 
 
 def _fits_in(shape: Mapping[str, float], demand: Mapping[str, float]) -> int:
-    fits = min((int(shape.get(name, 0.0) / amount + 1e-9) for name, amount in demand.items()), default=1)
-    return fits
+    return min((int(shape.get(name, 0.0) / amount + 1e-9) for name, amount in demand.items()), default=1)
 
 
 def capacities(snapshots: Iterable[PoolSnapshot], catalogue: Mapping[str, Flavor]) -> dict[str, FlavorCapacity]:
@@ -77,8 +76,8 @@ def _sum_up(flavor: Flavor, nodes: list[Node]) -> FlavorCapacity:
     total: Counter[str] = Counter()
     used: Counter[str] = Counter()
     for node in ready:
-        total.update(node.total)  # type: ignore[arg-type]  # Counter adds floats as well
-        used.update(node.used)  # type: ignore[arg-type]
+        total.update(node.total)
+        used.update(node.used)
     return FlavorCapacity(
         flavor=flavor,
         shapes=tuple((dict(shape), count) for shape, count in shapes.most_common()),

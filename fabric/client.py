@@ -6,6 +6,7 @@ counted here, exactly, and are swept as Ray finishes them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from fabric import lanes, ray_io
 from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
-from fabric.errors import FabricError, UnavailableError, UnknownNameError
+from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
 from fabric.types import FLAVOR_LABEL, Estimate, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Variant
@@ -55,9 +56,7 @@ class Table:
 class Client:
     """See the module. `revive` starts missing fabric actors anew; a worker has none and leaves that to the drivers."""
 
-    def __init__(
-        self, config: FabricConfig, catalogue: Mapping[str, Flavor], *, revive: Callable[[], None] | None = None, is_fresh: bool = False
-    ) -> None:
+    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor], *, revive: Callable[[], None] | None = None) -> None:
         self.config = config
         self.catalogue = catalogue
         self.policy = RoutingPolicy(config.routing.waiting_usd_per_h)
@@ -73,13 +72,16 @@ class Client:
         self._revived_s = float("-inf")
         self._actors: dict[str, Any] = {}
         self._lost_since_s: dict[str, float] = {}
+        self._sweep_due_s = 0.0
         self._stopped = threading.Event()
         self._take_capacities(capacities(_snapshots(ray_io.living_nodes(), config.tier_names), catalogue))
         self._thread = threading.Thread(target=self._loop, name="fabric-refresh", daemon=True)
         self._thread.start()
+        listeners.append(self._on_arrival)
 
     def close(self) -> None:
         self._stopped.set()
+        listeners.remove(self._on_arrival)
         self._thread.join(timeout=5)
 
     # -- routing ---------------------------------------------------------------------------------------------------------
@@ -141,6 +143,11 @@ class Client:
             self._versions[task] = self._versions.get(task, 0) + 1
             self._tell("profiler", "remember_oom", task, variant, asked_bytes, used_bytes)
 
+    def _on_arrival(self, error: FabricError) -> None:
+        context = error.context
+        if isinstance(error, OutOfMemory) and "task" in context:
+            self.remember_oom(context["task"], context["variant"], context["asked_bytes"], context["used_bytes"])
+
     def is_lost(self, flavor: str) -> bool:
         """Whether the flavor has no ready node left in the table in force."""
         capacity = self.table.capacities.get(flavor)
@@ -165,9 +172,23 @@ class Client:
                 self.refresh()
                 due_s = time.monotonic() + self.config.routing.refresh_s
 
+    def sweep_if_cheap(self) -> bool:
+        """Sweep before a call is routed past its best place, unless that was done so lately that it would cost more than
+        2 % of the caller's time. Returns whether it was done."""
+        now_s = time.perf_counter()
+        if now_s < self._sweep_due_s:
+            return False
+        self.sweep()
+        done_s = time.perf_counter()
+        self._sweep_due_s = done_s + 50 * (done_s - now_s)
+        return True
+
     def sweep(self) -> None:
-        """Take finished calls out of flight, oldest first."""
-        batch = [self.in_flight.popleft() for _ in range(min(len(self.in_flight), SWEEP_CALLS))]
+        """Take finished calls out of flight, oldest first. Any thread may."""
+        batch = []
+        with contextlib.suppress(IndexError):
+            for _ in range(SWEEP_CALLS):
+                batch.append(self.in_flight.popleft())
         finished = ray_io.done([call.ref for call in batch])
         for call in batch:
             if call.ref not in finished:
@@ -267,16 +288,17 @@ def current() -> Client:
     if not ray_io.is_connected():
         raise UnavailableError("not connected to a fabric", code="not_connected", hint="call fabric.connect() first")
     config, catalogue = ray_io.ask(ray_io.actor("profiler").settings.remote())
-    return attach(Client(config, catalogue))
+    client = Client(config, catalogue)
+    attach(client)
+    return client
 
 
-def attach(client: Client | None) -> Any:
+def attach(client: Client | None) -> None:
     """Make `client` the one of this process (None: leave)."""
     global _client
     if _client is not None:
         _client.close()
     _client = client
-    return client
 
 
 def placement(resources: Resources, tier: str | None = None) -> Placement:

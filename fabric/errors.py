@@ -16,7 +16,7 @@ FabricError                       code, optional hint, plain context; survives p
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -53,7 +53,15 @@ class FabricError(Exception):
 
 
 def _rebuild(kind: type[FabricError], message: str, code: str, hint: str | None, context: dict[str, Any]) -> FabricError:
-    return kind(message, code=code, hint=hint, **context)
+    error = kind(message, code=code, hint=hint, **context)
+    for listener in listeners:
+        listener(error)
+    return error
+
+
+listeners: list[Callable[[FabricError], None]] = []
+"""Called with each error that arrives from another process, at the moment when its catcher sees it: how a client learns
+of an OOM that a plain `ray.get` raised, in time for the next call."""
 
 
 class UserError(FabricError):

@@ -7,7 +7,7 @@ that has no node left and so cannot be running; whatever ends the map early canc
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class Map:
     def __init__(self, task: Task[..., Any], items: Iterable[Any], *, return_exceptions: bool, progress: bool | None) -> None:
         self._task = task
         self._items = iter(items)
-        self._total = len(items) if hasattr(items, "__len__") else None
+        self._total = len(items) if isinstance(items, Sized) else None
         self._return_exceptions = return_exceptions
         self._progress = sys.stderr.isatty() if progress is None else progress
         self._results: dict[int, Any] = {}
@@ -104,7 +104,7 @@ class Map:
     def _retry_larger(self, item: _Item, candidate: Candidate, error: OutOfMemory) -> None:
         item.num_ooms += 1
         used_bytes = int(error.context.get("used_bytes", 0))
-        self._client.remember_oom(self._task.name, candidate.variant.name, candidate.resources.memory_bytes, used_bytes)
+        self._client.remember_oom(self._task.key, candidate.variant.name, candidate.resources.memory_bytes, used_bytes)
         try:
             if item.num_ooms >= MAX_MEMORY_TRIES:
                 raise error

@@ -215,12 +215,13 @@ def mapped(error: BaseException) -> BaseException:
     """The error as its catcher should see it: a task's own exception as its own type with the remote traceback as a note,
     Ray's failures as ours. `__cause__` stays Ray's error."""
     if isinstance(error, rex.RayTaskError):
-        cause = error.cause
+        cause: BaseException | None = error.cause
         if isinstance(cause, rex.RayError) and type(cause) in _KINDS:
             return mapped(cause)
         if isinstance(cause, BaseException):
-            if error.traceback_str not in getattr(cause, "__notes__", ()):
-                cause.add_note(error.traceback_str)
+            remote_traceback = str(error)
+            if remote_traceback not in getattr(cause, "__notes__", ()):
+                cause.add_note(remote_traceback)
             return cause
         return error
     for kind, build in _KINDS.items():

@@ -158,6 +158,11 @@ class Plan:
             raise BugError("a plan without candidates was asked to choose")
         return best
 
+    def is_second_best(self, chosen: Candidate) -> bool:
+        """Whether an idle fabric would have served the call better: it has to wait, or goes elsewhere because of others."""
+        best = self.candidates[0] if self.candidates else self.overflow[0]
+        return chosen is not best or chosen.wait_s() > 0.0
+
     def _has_cpu_room(self) -> bool:
         return any(c.is_cpu_only and c.wait_s() == 0.0 for c in self.candidates)
 

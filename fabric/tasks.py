@@ -7,8 +7,10 @@ result is a plain ObjectRef. A task may have variants, each with its own resourc
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import CodeType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import ray
@@ -20,7 +22,7 @@ from fabric.mapping import Map
 from fabric.options import TaskOptions, check_options
 from fabric.routing import Candidate, Plan
 from fabric.sizes import bucket_of
-from fabric.types import DOMAINS, PHASES, Domain, Phase, Variant
+from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Phase, Variant
 from fabric.worker import measured
 from profiler.fingerprint import fingerprint
 
@@ -43,8 +45,18 @@ class Task(Generic[P, R]):
         self._add(options.variant("default"), fn)
         self._reset()
 
+    @property
+    def key(self) -> str:
+        """What the profile is kept under: the name and a hash of the code, so that changed code is measured anew."""
+        if self._key is None:
+            codes = [_code_of(fn) for _, fn in self._implementations.values()]
+            self._key = f"{self.name}@{hashlib.sha256(repr(codes).encode()).hexdigest()[:8]}"
+        return self._key
+
     def _reset(self) -> None:
+        self._key: str | None = None
         self._client: Client | None = None
+        self._seen: Fingerprint | None = None
         self._plans: dict[int, tuple[tuple[int, int], Plan]] = {}
         self._remotes: dict[str, Any] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
@@ -106,13 +118,15 @@ class Task(Generic[P, R]):
             client = self._bind()
         bucket = bucket_of(args, kwargs)
         cached = self._plans.get(bucket)
-        if cached is None or cached[0] != client.version_of(self.name):
+        if cached is None or cached[0] != client.version_of(self._key or self.key):
             cached = self._compile(client, bucket, args, kwargs)
         plan = cached[1]
         candidate = plan.choose()
+        if plan.is_second_best(candidate) and client.sweep_if_cheap():
+            candidate = plan.choose()
         load = plan.load()
         ref = self._handle(candidate).remote(*args, **kwargs)
-        client.note(ref, self.name, candidate, plan, load)
+        client.note(ref, self._key or self.key, candidate, plan, load)
         return ref, candidate
 
     def map(self, items: Iterable[Any], *, return_exceptions: bool = False, progress: bool | None = None) -> list[R]:
@@ -132,11 +146,14 @@ class Task(Generic[P, R]):
         return self._client
 
     def _compile(self, client: Client, bucket: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[int, int], Plan]:
-        if not self._plans:
+        if bucket not in self._plans:
             seen = fingerprint(self._local, args, kwargs, domain=self.domain, phase=self.phase)
-            client.describe(self.name, seen, self.variants)
-        version = client.version_of(self.name)
-        self._plans[bucket] = (version, client.plan(self.name, bucket, self.variants))
+            # The first call that shows what the task is decides: later ones of another size may show less.
+            if self._seen is None or self._seen.domain == "other":
+                self._seen = seen
+                client.describe(self.key, seen, self.variants)
+        version = client.version_of(self.key)
+        self._plans[bucket] = (version, client.plan(self.key, bucket, self.variants))
         return self._plans[bucket]
 
     def _handle(self, candidate: Candidate) -> Any:
@@ -151,7 +168,7 @@ class Task(Generic[P, R]):
         if name not in self._remotes:
             config = self._bind().config if self._client is None else self._client.config
             fn = self._implementations[name][1]
-            self._remotes[name] = ray.remote(measured(fn, task=self.name, variant=name, user=config.user, queue=config.queue))
+            self._remotes[name] = ray.remote(measured(fn, task=self.key, variant=name, user=config.user, queue=config.queue))
         resources = candidate.resources
         options = self._options.ray_options()
         return self._remotes[name].options(
@@ -163,6 +180,17 @@ class Task(Generic[P, R]):
             label_selector=selector(candidate.capacity),
             **options,
         )
+
+
+def _code_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
+    """What a function does, as far as its own code shows: instructions, constants and names, nested code included."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return ("opaque", fn.__qualname__) if code is None else _walk(code)
+
+
+def _walk(code: CodeType) -> tuple[Any, ...]:
+    constants = [_walk(constant) if isinstance(constant, CodeType) else repr(constant) for constant in code.co_consts]
+    return (code.co_code, constants, code.co_names)
 
 
 def _rebuild(

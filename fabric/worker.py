@@ -161,7 +161,7 @@ def make_picklable(error: Exception) -> None:
         pickle.loads(pickle.dumps(error))
     except Exception:  # whatever a foreign __reduce__ or __init__ raises
         with contextlib.suppress(TypeError, AttributeError):  # a class that does not let itself be taught
-            type(error).__reduce__ = _reduce  # type: ignore[method-assign]
+            type.__setattr__(type(error), "__reduce__", _reduce)
 
 
 def _reduce(self: BaseException) -> tuple[Any, ...]:
