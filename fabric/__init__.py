@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fabric.errors import FabricError, NoFitError, OutOfMemory, UnavailableError
-    from fabric.explanation import explain
+    from fabric.recall import explain
     from fabric.launch import connect, disconnect
     from fabric.tasks import Task, task
 
@@ -24,7 +24,7 @@ _HOMES = {
     "UnavailableError": "fabric.errors",
     "connect": "fabric.launch",
     "disconnect": "fabric.launch",
-    "explain": "fabric.explanation",
+    "explain": "fabric.recall",
     "task": "fabric.tasks",
 }
 

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from fabric.types import Flavor, Node, PoolSnapshot
 
 
+def dominant_share(demand: Mapping[str, float], shape: Mapping[str, float]) -> float:
+    """The largest part (0..1) that the demand takes of any one resource of a node."""
+    return max((amount / shape[name] for name, amount in demand.items()), default=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class FlavorCapacity:
     """All nodes of one flavor. `shapes`: distinct totals of one ready node -> how many nodes have them, commonest first."""
@@ -40,20 +45,15 @@ class FlavorCapacity:
         """The most of a resource that any single ready node has."""
         return max((shape.get(resource, 0.0) for shape, _ in self.shapes), default=0.0)
 
-    def node_share(self, demand: Mapping[str, float]) -> float:
-        """The dominant share (0..1) that the demand takes of the first node shape that can hold it."""
-        for shape, _ in self.shapes:
-            if _fits_in(shape, demand):
-                return max((amount / shape[name] for name, amount in demand.items()), default=0.0)
-        return 1.0
+    def node_for(self, demand: Mapping[str, float]) -> Mapping[str, float] | None:
+        """The commonest node shape that can hold the demand; None where none can."""
+        return next((shape for shape, _ in self.shapes if _fits_in(shape, demand)), None)
 
-    @property
-    def node_usd_per_h(self) -> float | None:
-        """What one node of the commonest shape costs; None where the price is unknown."""
-        if self.flavor.usd_per_h is None or not self.shapes:
+    def usd_per_h(self, shape: Mapping[str, float]) -> float | None:
+        """What a node of this shape costs; None where the price is unknown."""
+        if self.flavor.usd_per_h is None:
             return None
-        units = self.shapes[0][0].get(self.flavor.resource, 0.0) / self.flavor.units
-        return units * self.flavor.usd_per_h
+        return shape.get(self.flavor.resource, 0.0) / self.flavor.units * self.flavor.usd_per_h
 
 
 def _fits_in(shape: Mapping[str, float], demand: Mapping[str, float]) -> int:

@@ -21,13 +21,14 @@ from fabric.config import FabricConfig
 from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
-from fabric.types import FLAVOR_LABEL, Estimate, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Variant
-from profiler.estimate import TaskProfile, estimate_from, next_request_bytes
+from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant
+from profiler.estimate import Predictor, TaskProfile, next_request_bytes
 
 SWEEP_S = 0.1
 SWEEP_CALLS = 1024
 HISTORY_CALLS = 10_000
 REVIVE_EVERY_S = 2.0
+_Description = tuple[Fingerprint, tuple[Variant, ...]]
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +42,7 @@ class Call:
     plan: Plan
     load: Load
     started_s: float
-    ref_id: bytes = b""
+    call_id: str = ""
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Client:
         self.in_flight: deque[Call] = deque()
         self.history: deque[Call] = deque(maxlen=HISTORY_CALLS)
         self.lock = threading.Lock()
-        self._described: dict[str, tuple[Fingerprint, tuple[Variant, ...]]] = {}
+        self._described: dict[str, _Description] = {}
         self._versions: dict[str, int] = {}
         self._revive = revive
         self._revived_s = float("-inf")
@@ -111,10 +112,7 @@ class Client:
         """Compile the plan of one task and size bucket. Raises: NoFitError."""
         profile = self.profiles.get(task) or TaskProfile(task)
         near = bucket if bucket >= 0 else _commonest_bucket(profile)
-
-        def estimate_of(flavor: Flavor, variant: Variant) -> Estimate:
-            return estimate_from(profile, self.catalogue, near, flavor, variant)
-
+        estimate_of = Predictor(profile, self.catalogue, near).estimate
         enlarged = [_enlarged(variant, profile.memory_floor_bytes.get(variant.name, 0)) for variant in variants]
         domain = profile.fingerprint.domain
         with self.lock:
@@ -131,8 +129,8 @@ class Client:
         for call in list(self.in_flight):
             if call.ref == ref:
                 return call
-        ref_id = ref.binary()
-        return next((call for call in reversed(list(self.history)) if call.ref_id == ref_id), None)
+        call_id = ray_io.call_id(ref)
+        return next((call for call in reversed(list(self.history)) if call.call_id == call_id), None)
 
     def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> None:
         """The next call of this variant asks for more, here at once and everywhere after the next refresh."""
@@ -160,6 +158,11 @@ class Client:
         except FabricError:
             return None
 
+    def runs(self, task: str) -> list[Run]:
+        """The lately measured runs of a task. Raises: UnavailableError where the profiler is away."""
+        runs: list[Run] = ray_io.ask(self._actor("profiler").runs.remote(task))
+        return runs
+
     # -- background ------------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
@@ -174,13 +177,13 @@ class Client:
 
     def sweep_if_cheap(self) -> bool:
         """Sweep before a call is routed past its best place, unless that was done so lately that it would cost more than
-        2 % of the caller's time. Returns whether it was done."""
+        1 % of the caller's time. Returns whether it was done."""
         now_s = time.perf_counter()
         if now_s < self._sweep_due_s:
             return False
         self.sweep()
         done_s = time.perf_counter()
-        self._sweep_due_s = done_s + 50 * (done_s - now_s)
+        self._sweep_due_s = done_s + 100 * (done_s - now_s)
         return True
 
     def sweep(self) -> None:
@@ -194,7 +197,7 @@ class Client:
             if call.ref not in finished:
                 self.in_flight.append(call)
                 continue
-            call.ref_id, call.ref = call.ref.binary(), None
+            call.call_id, call.ref = ray_io.call_id(call.ref), None
             with self.lock:
                 lanes.finish(call.candidate.claims, call.candidate.run_s)
             self.history.append(call)
@@ -213,13 +216,13 @@ class Client:
         try:
             fresh: dict[str, FlavorCapacity] = {}
             asked = [(tier, self._ask_later(f"pool-{tier}", "capacities")) for tier in self.config.tier_names]
-            sync = self._ask_later("profiler", "sync", list(self._described.items()), dict(self._versions))
+            sync = self._ask_later("profiler", "sync", described := dict(self._described), dict(self._versions))
             for tier, answer in asked:
                 fresh.update(self._answer(f"pool-{tier}", answer, self._last_of(tier)))
             self._take_capacities(fresh)
-            for task, (version, profile) in self._answer("profiler", sync, {}).items():
-                self.profiles[task] = profile
-                self._versions[task] = version
+            answer = self._answer("profiler", sync, None)
+            if answer is not None:
+                self._take_profiles(answer, described)
         except Exception as error:  # the last table stays in force, whatever broke; the next round tries again
             _log.warning("refresh failed: %s", ray_io.describe_exception(error))
 
@@ -235,6 +238,14 @@ class Client:
                 self._lost_since_s.setdefault(name, time.monotonic())
             else:
                 self._lost_since_s.pop(name, None)
+
+    def _take_profiles(self, newer: Mapping[str, tuple[int, TaskProfile]], described: Mapping[str, _Description]) -> None:
+        for task, (version, profile) in newer.items():
+            self.profiles[task] = profile
+            self._versions[task] = version
+        for task, description in described.items():
+            if self._described.get(task) is description:
+                del self._described[task]
 
     def _last_of(self, tier: str) -> dict[str, FlavorCapacity]:
         return {name: c for name, c in self.table.capacities.items() if c.flavor.tier == tier}

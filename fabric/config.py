@@ -25,6 +25,13 @@ _TWIN_FLAVORS = {"hot": "a100-80g", "warm": "cloud-ai-100", "cold": "cpu"}
 _NOT_SETTINGS = frozenset({"FABRIC_CONFIG", "FABRIC_ADDRESS", "FABRIC_PROGRESS"})
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id that no passwd file names
+        return f"uid-{os.getuid()}"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -79,7 +86,8 @@ class FabricConfig(_Strict):
     twin: dict[str, TwinPool] = Field(default_factory=dict, description="default: one pool for each of hot, warm and cold")
     routing: RoutingConfig = RoutingConfig()
     dashboard: DashboardConfig = DashboardConfig()
-    user: str = Field(default_factory=getpass.getuser)
+    log_to_driver: bool = Field(default=True, description="show what tasks print in the caller's terminal")
+    user: str = Field(default_factory=_user)
     queue: str = "default"
     state_dir: Path = Path("~/.tierfabric")
     journal_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in state_dir")
@@ -98,10 +106,14 @@ class FabricConfig(_Strict):
         """Each of the standard tiers that the fabric has gets a twin pool, unless the file gives it another."""
         if not isinstance(data, dict):
             return data
-        given = data.get("twin") or {}
-        named = [tier.get("name") if isinstance(tier, dict) else tier for tier in data.get("tiers") or DEFAULT_TIERS]
-        standard = {tier: TwinPool(flavor=flavor) for tier, flavor in _TWIN_FLAVORS.items() if tier in named}
-        return {**data, "twin": {**standard, **given}} if isinstance(given, dict) else data
+        given, tiers = data.get("twin", {}), data.get("tiers", [{"name": name} for name in DEFAULT_TIERS])
+        if not isinstance(given, dict) or not isinstance(tiers, list | tuple):
+            return data
+        named = [tier.get("name") if isinstance(tier, dict) else getattr(tier, "name", None) for tier in tiers]
+        twin: dict[str, Any] = {tier: {"flavor": flavor} for tier, flavor in _TWIN_FLAVORS.items() if tier in named}
+        for tier, pool in given.items():
+            twin[tier] = {**twin.get(tier, {}), **pool} if isinstance(pool, dict) else pool
+        return {**data, "twin": twin}
 
     @model_validator(mode="after")
     def _twins_name_tiers(self) -> FabricConfig:
@@ -144,10 +156,11 @@ def load_config(
     file = path or _find_file(environ)
     merged: dict[str, Any] = _read_file(file) if file else {}
     origins = {key: str(file) for key, _ in _leaves(merged)}
-    for key, value, origin in _overrides(flags or {}, environ):
-        _put(merged, key, value)
-        origins[key] = origin
-    config = _validate(merged, str(file or "the settings"))
+    for name, value, origin in _overrides(flags or {}, environ):
+        for key, part in _leaves({name: value}):
+            _put(merged, key, part)
+            origins[key] = origin
+    config = _validate(merged, origins)
     for key, _ in _leaves(config.model_dump(mode="json")):
         origins.setdefault(key, next((origins[k] for k in origins if key.startswith(f"{k}.")), "default"))
     return LoadedConfig(config, origins)
@@ -188,14 +201,20 @@ def _read_file(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(f"{file} must be a mapping of settings, not a {type(document).__name__}")
-    return {str(key): value for key, value in document.items()}
+    # A section whose every line is commented out reads as null: it is as if it were not there.
+    return {str(key): value for key, value in document.items() if value is not None}
 
 
 def _overrides(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            yield key, yaml.safe_load(environ[name]), name
+            try:
+                value = yaml.safe_load(environ[name])
+            except yaml.YAMLError as error:
+                raise ConfigError(f"{name}={environ[name]!r} is not YAML: {error}", code="config_not_yaml") from error
+            if value is not None:  # FABRIC_QUEUE= means: not set
+                yield key, value, name
     for key, value in flags.items():
         yield key, value, "flag"
 
@@ -218,18 +237,21 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _validate(merged: Mapping[str, Any], where: str) -> FabricConfig:
+def _validate(merged: Mapping[str, Any], origins: Mapping[str, str]) -> FabricConfig:
     if isinstance(twin := merged.get("twin"), dict):
         merged = {**merged, "twin": {tier: pool for tier, pool in twin.items() if pool is not None}}
     try:
         return FabricConfig.model_validate(merged)
     except ValidationError as error:
-        raise _translate(error, where) from error
+        raise _translate(error, origins) from error
 
 
-def _translate(error: ValidationError, where: str) -> ConfigError | UnknownNameError:
-    first = error.errors()[0]
+def _translate(error: ValidationError, origins: Mapping[str, str]) -> ConfigError | UnknownNameError:
+    # A misspelt key comes first: that the right one is missing only follows from it.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
+    meant = (origin for name, origin in origins.items() if f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}."))
+    where = next(meant, next(iter(origins.values()), "settings"))
     if first["type"] == "extra_forbidden":
         unknown = UnknownNameError.of("config key", str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
         return UnknownNameError(f"{where}: unknown config key {key!r}", code=unknown.code, hint=unknown.hint, name=key)

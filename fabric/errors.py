@@ -102,6 +102,14 @@ class RejectedError(FabricError):
     code = "rejected"
     exit_status = 3
 
+    @property
+    def retryable(self) -> bool:
+        return bool(self.context.get("retryable", False))
+
+    @property
+    def retry_after_s(self) -> float | None:
+        return self.context.get("retry_after_s")
+
 
 class NoFitError(RejectedError):
     """No node of this fabric can ever run it. `shortfalls`: tier -> what it is short of."""

@@ -9,15 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabric import client as fabric_client
-from fabric import ray_io
-from fabric.errors import UserError
 from fabric.show import duration, percent_band, table, usd
 from fabric.types import Alternative, Fingerprint, Route, Run
 
 WORDS = {
     "BestScore": "lowest wait + run + cost",
-    "OnlyFit": "nothing else can hold it",
+    "OnlyFit": "nothing else may take it now",
     "Patience": "waits for it, and still finishes best",
     "Fallback": "the best one is busy, this one finishes sooner",
     "DomainPreference": "as good as the best, and what this domain prefers",
@@ -73,22 +70,6 @@ class Explanation:
             ),
         ]
         return "\n".join(lines)
-
-
-def explain(ref: Any) -> Explanation:
-    """Explain one call made by this process: its route as it was decided, against what was measured.
-
-    Raises: UserError for a ref that no task of this process returned, or one 10,000 calls ago.
-    """
-    client = fabric_client.current()
-    call = client.find(ref) if hasattr(ref, "task_id") else None
-    if call is None:
-        hint = "pass the ObjectRef that task.remote(…) returned, in the process that called it"
-        raise UserError(f"{ref!r} is not a lately made call of a task", code="unknown_call", hint=hint)
-    call_id = ray_io.call_id(ref)
-    with client.lock:
-        route = call.plan.replay(call.load)
-    return Explanation(call.task, client.profiles[call.task].fingerprint, route, client.run_of(call_id), call_id)
 
 
 def _measured_line(run: Run | None, chosen: Alternative) -> str:

@@ -7,7 +7,7 @@ detached, in the namespace `fabric`, restarts for ever, and lives on the head, b
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,11 @@ def join(address: str | None, config: FabricConfig) -> Client:
             if state is None:
                 raise UnavailableError("no fabric runs here", hint="`fabric up` starts one; --address joins another machine's")
             address, num_nodes = state.address, state.num_nodes
-        ray_io.connect(address)
+        ray_io.connect(address, log_to_driver=config.log_to_driver)
     start_actors(config, catalogue)
-    ray_io.wait_for_nodes(num_nodes, NODES_TIMEOUT_S)
+    # A twin's node that was drained or killed does not come back: nobody waits for it.
+    num_gone = sum(not node["Alive"] for node in ray.nodes())
+    ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S)
     client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue))
     fabric_client.attach(client)
     return client
@@ -103,6 +105,12 @@ def start_node_agent(host: str, node_id: str, tier: str) -> None:
     affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
     agent = ray.remote(NodeAgent).options(**options, scheduling_strategy=affinity).remote(host)
     agent.watch.remote(tier)
+
+
+def on_node(node_id: str, fn: Callable[[], Any]) -> Any:
+    """Run a function once on one node, beside everything else (it claims nothing); its ObjectRef."""
+    affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(fn).options(num_cpus=0, max_retries=0, scheduling_strategy=affinity).remote()
 
 
 def _actor_options(name: str) -> dict[str, Any]:

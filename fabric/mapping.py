@@ -86,10 +86,12 @@ class Map:
         self._flying[ref] = _Flight(item, candidate)
 
     def _window(self) -> int:
-        """Enough calls for every slot to have its next one waiting: twice the slots, or half a second of work."""
+        """Enough calls for every slot to have its next one waiting: twice the slots, or, once the run time is measured,
+        half a second of work."""
         slots: dict[str, float] = {}
         for candidate in {flight.candidate.flavor: flight.candidate for flight in self._flying.values()}.values():
-            slots[candidate.flavor] = _num_slots(candidate) * max(2.0, WINDOW_S / max(candidate.run_s, 1e-4))
+            ahead = max(2.0, WINDOW_S / max(candidate.run_s, 1e-4)) if candidate.estimate.num_runs else 2.0
+            slots[candidate.flavor] = _num_slots(candidate) * ahead
         return max(MIN_WINDOW, min(MAX_WINDOW, int(sum(slots.values()))))
 
     def _take(self, ref: Any) -> None:

@@ -33,7 +33,7 @@ def is_connected() -> bool:
     return bool(ray.is_initialized())
 
 
-def connect(address: str) -> None:
+def connect(address: str, *, log_to_driver: bool = True) -> None:
     """Join the Ray cluster at `address` (`host:port` of its head, or `auto`).
 
     Raises: UnavailableError within 10 s where nothing, or something else, answers there.
@@ -45,7 +45,7 @@ def connect(address: str) -> None:
     # itself turns authentication on.
     is_found = auth.came_too_late()
     try:
-        ray.init(address="auto" if is_found else address, namespace=NAMESPACE, log_to_driver=True, configure_logging=False)
+        ray.init(address="auto" if is_found else address, namespace=NAMESPACE, log_to_driver=log_to_driver, configure_logging=False)
     except (ConnectionError, RuntimeError, rex.RayError) as error:
         raise _connect_error(address, error) from error
     if is_found and address not in ("auto", found := str(ray.get_runtime_context().gcs_address)):
@@ -146,9 +146,10 @@ def worker_place() -> WorkerPlace:
     return WorkerPlace(context.get_node_id(), labels.get(FLAVOR_LABEL, ""), float(labels.get(SLOWDOWN_LABEL, "1")))
 
 
-def current_call_id() -> str:
-    """The Ray task id of the call that this worker runs; `call_id(ref)` names the same on the caller's side."""
-    return ray.get_runtime_context().get_task_id() or ""
+def call_id_reader() -> Callable[[], str]:
+    """A cheap reader of the Ray task id of the call that this worker runs; `call_id(ref)` names it on the caller's side."""
+    read: Callable[[], str] = ray.get_runtime_context().get_task_id
+    return read
 
 
 def assigned_memory_bytes() -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fabric.capacity import FlavorCapacity
+from fabric.capacity import FlavorCapacity, dominant_share
 from fabric.errors import BugError, NoFitError
 from fabric.lanes import Claim, Lanes
 from fabric.types import Alternative, Domain, Estimate, Flavor, Resources, Route, Variant
@@ -164,7 +164,7 @@ class Plan:
         return chosen is not best or chosen.wait_s() > 0.0
 
     def _has_cpu_room(self) -> bool:
-        return any(c.is_cpu_only and c.wait_s() == 0.0 for c in self.candidates)
+        return any(c.is_cpu_only and c.capacity.flavor.is_cpu and c.wait_s() == 0.0 for c in self.candidates)
 
     def route(self) -> Route:
         """`choose`, with the figures of every alternative and the reason."""
@@ -219,7 +219,7 @@ def compile_plan(
             if capacity.slots(demand) == 0:
                 excluded.append(_excluded(capacity, variant.name, *_shortfall(capacity, demand)))
                 continue
-            price = _usd_per_s(capacity, demand, dearest.get(capacity.flavor.tier, 0.0))
+            price = _usd_per_s(capacity, demand, dearest[capacity.flavor.tier])
             claims = lanes.claims(capacity, demand)
             estimate = estimate_of(capacity.flavor, variant)
             candidates.append(Candidate(capacity, variant, resources, claims, estimate, price, waiting))
@@ -262,19 +262,24 @@ def _matches(variant: Variant, flavor: Flavor) -> bool:
 
 def _usd_per_s(capacity: FlavorCapacity, demand: Mapping[str, float], dearest: float) -> tuple[float | None, float]:
     """(known price, price to score with) of the node share; an unknown price is scored as the dearest of its tier."""
-    share = capacity.node_share(demand)
-    node_usd_per_h = capacity.node_usd_per_h
-    if node_usd_per_h is None:
-        return None, share * dearest / 3600.0
-    return share * node_usd_per_h / 3600.0, share * node_usd_per_h / 3600.0
+    shape = capacity.node_for(demand)
+    if shape is None:
+        raise BugError("a call was priced on a flavor that cannot hold it", flavor=capacity.flavor.name)
+    share, usd_per_h = dominant_share(demand, shape) / 3600.0, capacity.usd_per_h(shape)
+    return (None, share * dearest) if usd_per_h is None else (share * usd_per_h, share * usd_per_h)
 
 
 def _dearest_by_tier(capacities: Iterable[FlavorCapacity]) -> dict[str, float]:
-    dearest: dict[str, float] = {}
+    """The dearest node of each tier; of the whole fabric where no price of the tier is known, so that unknown is never free."""
+    known: dict[str, float] = {}
+    tiers: set[str] = set()
     for capacity in capacities:
-        usd = capacity.node_usd_per_h or 0.0
-        dearest[capacity.flavor.tier] = max(usd, dearest.get(capacity.flavor.tier, 0.0))
-    return dearest
+        tier = capacity.flavor.tier
+        tiers.add(tier)
+        for usd in (capacity.usd_per_h(shape) for shape, _ in capacity.shapes):
+            if usd is not None:
+                known[tier] = max(usd, known.get(tier, 0.0))
+    return {tier: known.get(tier, max(known.values(), default=0.0)) for tier in tiers}
 
 
 def _alternative(candidate: Candidate, waiting_usd_per_s: float, excluded: str | None) -> Alternative:
@@ -316,7 +321,7 @@ def _shortfall(capacity: FlavorCapacity, demand: Mapping[str, float]) -> tuple[s
 def _no_fit(task: str, excluded: Sequence[Alternative]) -> NoFitError:
     if not excluded:
         hint = 'start nodes with `ray start --labels "$(fabric node labels)"`; `fabric doctor` names unlabelled ones'
-        return NoFitError(f"{task} fits nowhere: the fabric has no labelled node", hint=hint, shortfalls=())
+        return NoFitError(f"{task} fits nowhere: the fabric has no labelled node", hint=hint, shortfalls=(), retryable=True)
     shortfalls = tuple((a.tier, f"{a.flavor}: {a.detail}") for a in excluded)
     lines = "; ".join(f"{tier} ({detail})" for tier, detail in shortfalls)
     is_passing = any(a.excluded == NO_NODES for a in excluded)

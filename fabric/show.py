@@ -20,9 +20,11 @@ def duration(seconds: float | None) -> str:
         return "-"
     if seconds < 1e-6:
         return "0"
-    for limit, unit, name in ((1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (60.0, 1.0, "s")):
+    # Half a unit of the third digit below each limit, so that 999.9 ms is "1 s" and not "1e+03 ms".
+    for limit, unit, name in ((0.9995e-3, 1e-6, "µs"), (0.9995, 1e-3, "ms"), (59.95, 1.0, "s")):
         if seconds < limit:
             return f"{seconds / unit:.3g} {name}"
+    seconds = max(seconds, 60.0)
     if seconds < 3600:
         return f"{int(seconds // 60)} m {int(seconds % 60)} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} m"

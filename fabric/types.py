@@ -69,7 +69,7 @@ class Resources:
 
     @property
     def uses_accelerator(self) -> bool:
-        return self.num_gpus > 0 or bool(self.custom)
+        return self.num_gpus > 0 or any(amount > 0 for _, amount in self.custom)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ FIRST_FLUSH_S = 0.05
 FLUSH_S = 0.5
 MAX_PENDING = 20_000
 _RESET_PEAK_AFTER_S = 0.002
+_PEAK_EVERY = 64
 _SHORTEST_SLEEP_S = 0.0005
 PROFILER = "profiler"
 
@@ -74,15 +75,21 @@ class Reporter:
         self._profiler: Any = None
         self._sent: Any = None
         self._peak_reset = _open_peak_reset()
+        self._peak = 0
+        self._num_added = 0
+        self._call_id = ray_io.call_id_reader()
         threading.Thread(target=self._loop, name="fabric-reporter", daemon=True).start()
 
     def add(self, task: str, variant: str, wall_s: float, cpu_s: float, outcome: str, bucket: int, user: str, queue: str) -> None:
         """Note one call. Costs a few microseconds."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if wall_s > _RESET_PEAK_AFTER_S and self._peak_reset is not None:
-            os.write(self._peak_reset, b"5")
+        # Short calls cannot grow much: their peak is read now and then, as the reading costs more than some of them.
+        if wall_s > _RESET_PEAK_AFTER_S or not self._num_added % _PEAK_EVERY:
+            self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            if self._peak_reset is not None:
+                os.write(self._peak_reset, b"5")
+        self._num_added += 1
         if len(self._rows) < MAX_PENDING:
-            self._rows.append((ray_io.current_call_id(), task, variant, wall_s, cpu_s, peak, outcome, bucket, user, queue))
+            self._rows.append((self._call_id(), task, variant, wall_s, cpu_s, self._peak, outcome, bucket, user, queue))
         if not self._has_rows.is_set():
             self._has_rows.set()
         if outcome == "oom":

@@ -75,12 +75,17 @@ class Ledger:
         return self._marked(matches[0])
 
     def check_lease(self, lease: Lease) -> None:
-        """Whether the node has what the lease asks for, over all other leases. Raises: RejectedError, UnknownNameError."""
-        node = self.find(lease.node_id)
+        """Whether the node has what the lease asks for, over all other leases. `node_id` is the full id.
+
+        Raises: RejectedError, UnknownNameError.
+        """
+        if lease.node_id not in self._nodes:
+            raise UnknownNameError.of("node", lease.node_id, self._nodes)
+        node = self._marked(self._nodes[lease.node_id])
         if node.health != "ready":
             raise RejectedError(f"node {node.node_id[:8]} is {node.health}", code="node_closed", retryable=True)
         for resource, amount in lease.demand.items():
-            left = node.total.get(resource, 0.0) - self._leased(node.node_id, resource)
+            left = node.total.get(resource, 0.0) - self._leased(lease, resource)
             if amount > left + 1e-9:
                 raise RejectedError(
                     f"node {node.node_id[:8]} has {left:g} {resource} left, not {amount:g}", code="resources", retryable=True
@@ -88,14 +93,14 @@ class Ledger:
 
     def snapshot(self) -> PoolSnapshot:
         nodes = tuple(self._marked(node) for node in sorted(self._nodes.values(), key=lambda n: (n.flavor, n.host, n.node_id)))
-        return PoolSnapshot(self.tier, self.version, nodes, tuple(self._leases.values()), self.task_share)
+        # A lost node's leases are kept until their owners release them, as the journal does, but hold nothing.
+        leases = tuple(lease for lease in self._leases.values() if lease.node_id in self._nodes)
+        return PoolSnapshot(self.tier, self.version, nodes, leases, self.task_share)
 
     def _observe(self, nodes: tuple[Node, ...]) -> list[PoolCommand]:
         mine = {node.node_id: node for node in nodes if node.tier == self.tier}
         if mine.keys() != self._nodes.keys():
             self.version += 1
-        for gone in self._nodes.keys() - mine.keys():
-            self._leases = {key: lease for key, lease in self._leases.items() if lease.node_id != gone}
         self._nodes = mine
         hosts = {node.host: node.node_id for node in mine.values()}
         self._usage = {host: usage for host, usage in self._usage.items() if host in hosts}
@@ -111,5 +116,7 @@ class Ledger:
             health = "cordoned"
         return replace(node, health=health, usage=self._usage.get(node.host))
 
-    def _leased(self, node_id: str, resource: str) -> float:
-        return sum(lease.demand.get(resource, 0.0) for lease in self._leases.values() if lease.node_id == node_id)
+    def _leased(self, asked: Lease, resource: str) -> float:
+        """What the other leases of its node hold; its own, where it is granted again, does not count."""
+        others = (held for held in self._leases.values() if held.node_id == asked.node_id and held.lease_id != asked.lease_id)
+        return sum(held.demand.get(resource, 0.0) for held in others)

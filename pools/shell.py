@@ -9,13 +9,13 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fabric import ray_io
 from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
-from fabric.errors import FabricError
+from fabric.errors import FabricError, RejectedError
 from fabric.events import (
     JOURNALLED,
     DrainNode,
@@ -34,7 +34,7 @@ from fabric.journal import Journal
 from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
 from pools.ledger import Ledger
 
-OBSERVE_S = 0.5
+OBSERVE_S = 1.0
 AGENT_SILENT_S = 10.0
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,13 @@ class PoolShell:
         return self._decide(name, lambda node: NodeUncordoned(node.node_id, by))
 
     def drain(self, name: str, by: str, deadline_s: float) -> Node:
-        return self._decide(name, lambda node: NodeDrainRequested(node.node_id, by, deadline_s))
+        """Raises: RejectedError for the head."""
+        with self._lock:
+            node_id = self._ledger.find(name).node_id
+        if node_id == ray_io.worker_place().node_id:  # pools live on the head
+            hint = "`fabric node cordon` keeps new work off it; `fabric down` ends a twin"
+            raise RejectedError(f"node {node_id[:8]} is the head: the fabric itself lives there", code="head_node", hint=hint)
+        return self._decide(node_id, lambda node: NodeDrainRequested(node.node_id, by, deadline_s))
 
     def lease(self, lease: Lease, by: str) -> None:
         """Book resources that Ray has confirmed. Raises: RejectedError."""
@@ -90,18 +96,28 @@ class PoolShell:
     def release(self, lease_id: str, by: str) -> None:
         self._take(LeaseReleased(lease_id, by))
 
-    def _decide(self, name: str, fact_of: Any) -> Node:
+    def _decide(self, name: str, fact_of: Callable[[Node], PoolFact]) -> Node:
+        """The node as the fact leaves it: a drained one may be gone before Ray has answered."""
         with self._lock:
             node = self._ledger.find(name)
-            self._take(fact_of(node))
-            return self._ledger.find(node.node_id)
+            commands = self._apply(fact_of(node))
+            node = self._ledger.find(node.node_id)
+        self._perform_all(commands)
+        return node
 
     def _take(self, fact: PoolFact) -> None:
-        """Journal the fact if it is to survive, apply it, then do what the ledger asks for."""
+        """Apply the fact, then do what the ledger asks for."""
+        self._perform_all(self._apply(fact))
+
+    def _apply(self, fact: PoolFact) -> list[PoolCommand]:
+        """Journal the fact if it is to survive, then give it to the ledger."""
         with self._lock:
             if type(fact).__name__ in JOURNALLED:
                 self._journal.append(self._stream, fact)
-            commands = self._ledger.handle(fact)
+            return self._ledger.handle(fact)
+
+    def _perform_all(self, commands: list[PoolCommand]) -> None:
+        """Outside the lock: Ray takes seconds to drain a node, and clients ask for capacities meanwhile."""
         for command in commands:
             self._perform(command)
 

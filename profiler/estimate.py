@@ -106,10 +106,13 @@ class Estimator:
         self.dirty.add(task)
         return floor
 
+    def predictor(self, task: str, bucket: int) -> Predictor:
+        """Estimates of a task for calls of this size bucket."""
+        return Predictor(self.profiles.get(task) or TaskProfile(task), self.catalogue, bucket)
+
     def estimate(self, task: str, bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
-        """Median seconds of one call on this flavor, with its doubt."""
-        profile = self.profiles.get(task) or TaskProfile(task)
-        return estimate_from(profile, self.catalogue, bucket, flavor, variant)
+        """One estimate; `predictor` is the cheaper way to several."""
+        return self.predictor(task, bucket).estimate(flavor, variant)
 
 
 def next_request_bytes(asked_bytes: int, used_bytes: int) -> int:
@@ -117,29 +120,42 @@ def next_request_bytes(asked_bytes: int, used_bytes: int) -> int:
     return 2 * max(asked_bytes, used_bytes, LEAST_REQUEST_BYTES)
 
 
-def estimate_from(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
-    """The estimate for one flavor from one task's profile; what `Estimator.estimate` and the clients both call."""
-    domain = profile.fingerprint.domain
-    if not profile.measured:
-        return _prior_only(flavor, variant, domain)
-    near = min(profile.buckets(), key=lambda b: (abs(b - bucket), b))
-    base, base_var = _base(profile, catalogue, near)
-    mean = base - log_speedup(flavor, variant, domain)
-    var = base_var + RATIO_LOG_VAR
-    noise, num_runs, peak = NOISE_LOG_VAR, 0, None
-    if own := profile.measured.get((near, variant.name, flavor.name)):
-        own_var = own.var / own.weight + 1e-6
+class Predictor:
+    """Estimates of one task and size bucket for any flavor; what the flavors share is worked out once."""
+
+    __slots__ = ("_base", "_base_var", "_distance", "_domain", "_near", "_own")
+
+    def __init__(self, profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int) -> None:
+        self._domain: Domain = profile.fingerprint.domain
+        self._near = min(profile.buckets(), key=lambda b: (abs(b - bucket), b), default=bucket)
+        self._distance = bucket - self._near
+        self._base, self._base_var = _base(profile, catalogue, self._near)
+        # A flavor's own runs at another size say more about it than the others' runs at this one and the priors between them.
+        self._own: dict[tuple[str, str], tuple[int, Measured]] = {}
+        for row, variant, flavor in sorted(profile.measured, key=lambda key: -abs(key[0] - self._near)):
+            self._own[(variant, flavor)] = (self._near - row, profile.measured[(row, variant, flavor)])
+
+    def estimate(self, flavor: Flavor, variant: Variant) -> Estimate:
+        """Median seconds of one call on this flavor, with its doubt."""
+        mean = self._base - log_speedup(flavor, variant, self._domain)
+        var = self._base_var + RATIO_LOG_VAR
+        found = self._own.get((variant.name, flavor.name))
+        distance = self._distance
+        shift, doubt = distance * BUCKET_LOG_STEP, distance * distance * BUCKET_LOG_VAR
+        if found is None:
+            noise = NOISE_LOG_VAR if self._own else 0.0
+            return Estimate(math.exp(min(mean + shift, 20.0)), math.sqrt(var + noise + doubt))
+        off, own = found
+        own_var = own.var / own.weight + off * off * BUCKET_LOG_VAR + 1e-6
         gain = var / (var + own_var)
-        mean += gain * (own.mean - mean)
-        var = (1 - gain) * var
-        noise, num_runs, peak = own.var, own.num_runs, own.peak_memory_bytes
-    distance = bucket - near
-    return Estimate(
-        run_s=math.exp(min(mean + distance * BUCKET_LOG_STEP, 20.0)),
-        log_sd=math.sqrt(var + noise + distance**2 * BUCKET_LOG_VAR),
-        num_runs=num_runs if distance == 0 else 0,
-        peak_memory_bytes=peak,
-    )
+        mean += gain * (own.mean + off * BUCKET_LOG_STEP - mean) + shift
+        log_sd = math.sqrt((1 - gain) * var + own.var + doubt)
+        return Estimate(math.exp(min(mean, 20.0)), log_sd, 0 if distance or off else own.num_runs, own.peak_memory_bytes)
+
+
+def estimate_from(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
+    """One estimate from one task's profile."""
+    return Predictor(profile, catalogue, bucket).estimate(flavor, variant)
 
 
 def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
@@ -163,11 +179,6 @@ def _hardware_ratio(flavor: Flavor, domain: Domain) -> float:
     peak = next((flavor.peak_flops[dtype] for dtype in wanted if dtype in flavor.peak_flops), REFERENCE_FLOPS)
     bandwidth = flavor.bandwidth_bytes_per_s or REFERENCE_BANDWIDTH
     return math.sqrt((peak / REFERENCE_FLOPS) * (bandwidth / REFERENCE_BANDWIDTH))
-
-
-def _prior_only(flavor: Flavor, variant: Variant, domain: Domain) -> Estimate:
-    mean = BASE_LOG_S - log_speedup(flavor, variant, domain)
-    return Estimate(run_s=math.exp(mean), log_sd=math.sqrt(BASE_LOG_VAR + RATIO_LOG_VAR))
 
 
 def _base(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int) -> tuple[float, float]:

@@ -69,11 +69,11 @@ class ProfilerShell:
         self.save()
 
     def sync(
-        self, described: Iterable[tuple[str, tuple[Fingerprint, tuple[Variant, ...]]]], known: Mapping[str, int]
+        self, described: Mapping[str, tuple[Fingerprint, tuple[Variant, ...]]], known: Mapping[str, int]
     ) -> dict[str, tuple[int, TaskProfile]]:
         """Take what a client saw of its tasks; give back those profiles that are newer than it knows."""
         with self._lock:
-            for task, (seen, variants) in described:
+            for task, (seen, variants) in described.items():
                 self._estimator.describe(task, seen, variants)
             self._note_changes()
             newer = {task: version for task in known if (version := self._versions.get(task, 0)) > known[task]}
@@ -83,6 +83,11 @@ class ProfilerShell:
         """The measured run of a call, while it is among the last 20,000."""
         with self._lock:
             return self._recent.get(call_id)
+
+    def runs(self, task: str) -> list[Run]:
+        """The measured runs of a task, oldest first, as far as they are among the last 20,000 of all."""
+        with self._lock:
+            return [run for run in self._recent.values() if run.task == task]
 
     def profiles(self, task: str | None = None) -> list[TaskProfile]:
         """All profiles, or those of the tasks with this name."""

@@ -59,6 +59,12 @@ class LazyGroup(click.Group):
         self.table = table
         self.params += _everywhere()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
 

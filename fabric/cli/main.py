@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
@@ -32,15 +33,22 @@ EXIT_INTERRUPTED = 130
 class Root(LazyGroup):
     """The `fabric` command: errors leave as `error[code]: message` and `hint: …`, never as a traceback without --debug."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         settings = extra.setdefault("obj", Settings())
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
+            status = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except SystemExit:
+            raise
         except BaseException as error:  # whatever it is, it is told in one shape
-            if isinstance(error, SystemExit):
-                raise
             status = _told(error, settings.is_debugging)
         sys.exit(status if isinstance(status, int) else 0)
 

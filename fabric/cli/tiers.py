@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fabric.cli.lazy import FabricCommand, Settings
 from fabric.cli.session import address_option, emit, joined, load, output_option, ray_bound
+
+if TYPE_CHECKING:
+    from fabric.config import FabricConfig
 
 
 @click.command(cls=FabricCommand)
@@ -28,10 +33,9 @@ def tiers(settings: Settings, is_all: bool, address: str | None, output: str) ->
     emit(document, output, lambda: reading.format_tiers(document))
 
 
-def _runs(address: str | None, config: object) -> bool:
+def _runs(address: str | None, config: FabricConfig) -> bool:
     """Whether there is a fabric to ask."""
     from fabric import twin
-    from fabric.config import FabricConfig, address_from_environment
+    from fabric.config import address_from_environment
 
-    assert isinstance(config, FabricConfig)
     return bool(address or address_from_environment() or twin.running(config))

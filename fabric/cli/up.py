@@ -1,0 +1,118 @@
+"""`fabric up`: the laptop twin, or the fabric's actors on a Ray cluster that is there already."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fabric.cli.lazy import FabricCommand, Settings
+from fabric.cli.session import joined, load, ray_bound
+from fabric.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from fabric.client import Client
+    from fabric.config import FabricConfig
+    from fabric.twin import TwinState
+
+NODES_TIMEOUT_S = 90.0
+ACTORS_TIMEOUT_S = 90.0
+
+
+@click.command(cls=FabricCommand)
+@click.option("--address", metavar="HOST:PORT", help="Start the fabric's actors on this Ray cluster instead of a twin here.")
+@click.option("--name", help="The fabric's name (setting `name`).")
+@click.option("--dashboard/--no-dashboard", default=None, help="Ray's dashboard of the twin (setting `dashboard.enabled`).")
+@click.pass_obj
+def up(settings: Settings, address: str | None, name: str | None, dashboard: bool | None) -> None:
+    """Start a fabric and wait until its nodes have joined and its actors answer.
+
+    Without --address: a twin of three tiers on this machine, in the background, until `fabric down`. Doing it again
+    changes nothing.
+    """
+    from fabric import twin
+
+    config = load(settings, name=name, dashboard__enabled=dashboard).config
+    steps = _Steps()
+    if address is not None:
+        _start_on(address, config, steps)
+    elif state := twin.running(config):
+        click.echo(f"already up at {state.address} (twin, {state.num_nodes} nodes); `fabric down` ends it")
+    else:
+        _start_twin(config, steps)
+
+
+class _Steps:
+    """Progress on stderr: what is done and how long it took."""
+
+    def __init__(self) -> None:
+        self._begun_s = self._last_s = time.monotonic()
+
+    def done(self, what: str) -> None:
+        from fabric.show import duration
+
+        now_s = time.monotonic()
+        click.echo(f"{what:<12} {duration(now_s - self._last_s)}", err=True)
+        self._last_s = now_s
+
+    def total(self) -> str:
+        from fabric.show import duration
+
+        return duration(time.monotonic() - self._begun_s)
+
+
+def _start_twin(config: FabricConfig, steps: _Steps) -> None:
+    from fabric.config import address_from_environment
+
+    if elsewhere := address_from_environment():
+        click.echo(f"hint: FABRIC_ADDRESS or RAY_ADDRESS is set: other commands go to {elsewhere}, not to this twin", err=True)
+    launch = ray_bound("fabric.launch")
+    state, is_new = launch.up(config)
+    steps.done("head" if is_new else "head (found)")
+    with joined(config, state.address) as client:
+        _await_all(client, state.num_nodes, steps)
+        tiers = _tiers_table(client)
+    click.echo(_summary(f"up in {steps.total()}: twin at {state.address}", state, tiers))
+
+
+def _start_on(address: str, config: FabricConfig, steps: _Steps) -> None:
+    with joined(config, address) as client:
+        steps.done("joined")
+        _await_all(client, 1, steps)
+        tiers = _tiers_table(client)
+    click.echo(f"up in {steps.total()}: fabric at {address}\n\n{tiers}\n\nnext: fabric status --address {address}")
+
+
+def _await_all(client: Client, num_nodes: int, steps: _Steps) -> None:
+    """Wait for the nodes, then for an answer of every actor. Raises: UnavailableError."""
+    ray_io: Any = ray_bound("fabric.ray_io")
+    deadline_s = time.monotonic() + NODES_TIMEOUT_S
+    while (joined_nodes := len(ray_io.living_nodes())) < num_nodes:
+        if time.monotonic() > deadline_s:
+            raise UnavailableError(
+                f"only {joined_nodes} of {num_nodes} nodes joined", hint="see twin.log in the state directory; `fabric doctor`"
+            )
+        time.sleep(0.1)
+    steps.done(f"nodes {joined_nodes}/{num_nodes}" if num_nodes > 1 else f"nodes {joined_nodes}")
+    actors = [*(f"pool-{tier}" for tier in client.config.tier_names), "profiler"]
+    pings = [ray_io.actor(actor).ping.remote() for actor in actors]
+    ray_io.ask(pings, timeout_s=ACTORS_TIMEOUT_S)
+    steps.done(f"actors {len(pings)}/{len(actors)}")
+
+
+def _tiers_table(client: Client) -> str:
+    reading: Any = ray_bound("fabric.tiers")
+    text: str = reading.format_tiers(reading.read_tiers(client))
+    return text
+
+
+def _summary(headline: str, state: TwinState, tiers: str) -> str:
+    dashboard = f"http://{state.dashboard.removeprefix('http://')}" if state.dashboard else "off"
+    steps = (
+        ("fabric status", "what the nodes do"),
+        ("export RAY_AUTH_MODE=token", "lets `ray status` and `ray list` in"),
+        ("fabric down", "ends it"),
+    )
+    lines = [headline, f"dashboard: {dashboard}", "", tiers, "", "next:"]
+    return "\n".join([*lines, *(f"  {command:<28} {what}" for command, what in steps)])
