@@ -28,6 +28,10 @@ SWEEP_S = 0.1
 SWEEP_CALLS = 1024
 HISTORY_CALLS = 10_000
 REVIVE_EVERY_S = 2.0
+SETTINGS_TIMEOUT_S = 30.0
+SETTINGS_RETRY_S = 0.2
+FIRST_CALLS_S = 1.0
+ACTORS_BEHIND_S = 3.0
 _Description = tuple[Fingerprint, tuple[Variant, ...]]
 _log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Client:
         self._versions: dict[str, int] = {}
         self._revive = revive
         self._revived_s = float("-inf")
+        self._attached_s = time.monotonic()
         self._actors: dict[str, Any] = {}
         self._lost_since_s: dict[str, float] = {}
         self._sweep_due_s = 0.0
@@ -276,8 +281,12 @@ class Client:
             return otherwise
 
     def _start_missing(self) -> None:
-        if self._revive is not None and time.monotonic() - self._revived_s > REVIVE_EVERY_S:
-            self._revived_s = time.monotonic()
+        """Start missing actors anew, but let the very first calls go ahead of them: they share the machine's cores."""
+        now_s = time.monotonic()
+        age_s = now_s - self._attached_s
+        has_first_calls = self._revived_s < 0 and age_s < (ACTORS_BEHIND_S if self.in_flight else FIRST_CALLS_S)
+        if self._revive is not None and now_s - self._revived_s > REVIVE_EVERY_S and not has_first_calls:
+            self._revived_s = now_s
             self._revive()
 
 
@@ -298,10 +307,24 @@ def current() -> Client:
         return _client
     if not ray_io.is_connected():
         raise UnavailableError("not connected to a fabric", code="not_connected", hint="call fabric.connect() first")
-    config, catalogue = ray_io.ask(ray_io.actor("profiler").settings.remote())
+    config, catalogue = _settings()
     client = Client(config, catalogue)
     attach(client)
     return client
+
+
+def _settings() -> tuple[FabricConfig, dict[str, Flavor]]:
+    """The fabric's settings from its profiler, which may be starting anew just now."""
+    deadline_s = time.monotonic() + SETTINGS_TIMEOUT_S
+    while True:
+        try:
+            settings: tuple[FabricConfig, dict[str, Flavor]] = ray_io.ask(ray_io.actor("profiler").settings.remote())
+        except UnavailableError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(SETTINGS_RETRY_S)
+        else:
+            return settings
 
 
 def attach(client: Client | None) -> None:

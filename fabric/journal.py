@@ -125,9 +125,8 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise RuntimeFault(
-            f"the journal's database driver is missing: {error}", code="journal", hint="pip install psycopg2-binary"
-        ) from error
+        hint = 'for PostgreSQL: pip install "psycopg[binary]", and journal_url: postgresql+psycopg://…'
+        raise RuntimeFault(f"the journal's database driver is missing: {error}", code="journal", hint=hint) from error
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         hint = "is the disk full, or state_dir not writable?"

@@ -45,11 +45,21 @@ def connect(address: str | None = None, *, config: FabricConfig | Path | str | N
     if wanted is None and not ray_io.is_connected() and twin.running(settings) is None:
         twin.start(settings, catalogue, is_owned=True)
         atexit.register(disconnect)
-    return join(wanted, settings)
+    # Calls need no fabric actor: where they are missing, the client starts them behind the first calls.
+    return _attach(wanted, settings)
 
 
 def join(address: str | None, config: FabricConfig) -> Client:
-    """Join the fabric at `address`, or the running twin. Raises: UnavailableError where there is neither."""
+    """Join the fabric at `address`, or the running twin, and start its actors where they are missing.
+
+    Raises: UnavailableError where there is neither.
+    """
+    client = _attach(address, config)
+    start_actors(config, client.catalogue)
+    return client
+
+
+def _attach(address: str | None, config: FabricConfig) -> Client:
     catalogue = load_catalogue(config.flavors, tiers=config.tier_names)
     address = address or address_from_environment()
     num_nodes = 1
@@ -60,7 +70,6 @@ def join(address: str | None, config: FabricConfig) -> Client:
                 raise UnavailableError("no fabric runs here", hint="`fabric up` starts one; --address joins another machine's")
             address, num_nodes = state.address, state.num_nodes
         ray_io.connect(address, log_to_driver=config.log_to_driver)
-    start_actors(config, catalogue)
     # A twin's node that was drained or killed does not come back: nobody waits for it.
     num_gone = sum(not node["Alive"] for node in ray.nodes())
     ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S)

@@ -1,25 +1,16 @@
-"""What the fabric's nodes are doing, as one JSON form; the printed table shows nothing else.
-
-    {name, address, tiers: [{tier, task_share, problem, nodes: [node], leases: [lease]}], unlabelled: [node id], totals}
-    node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
-            leases: [lease id], usd_per_h, idle_usd_per_h}
-    lease: {lease_id, owner, node_id, demand}
-
-Units are in the names or are Ray's (CPU, GPU: counts; memory: bytes). A figure that is not known is null. `problem` is
-null, or why the tier's pool did not answer: its nodes are then missing here, and may well be working.
-"""
+"""Asks a running fabric's pools what their nodes are doing; what is made of the answers is `status_form` and `tiers`."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fabric import ray_io
+from fabric.capacity import capacities
 from fabric.client import Client
 from fabric.errors import FabricError
-from fabric.show import amount, gib, table, usd
-from fabric.types import Flavor, Lease, Node, PoolSnapshot
+from fabric.status_form import fabric_json, pool_json
+from fabric.tiers import tiers_json
+from fabric.types import PoolSnapshot
 
 POOL_TIMEOUT_S = 30.0
 """A pool that is just being started takes seconds to answer."""
@@ -28,19 +19,23 @@ POOL_TIMEOUT_S = 30.0
 def read_status(client: Client) -> dict[str, Any]:
     """Ask every pool. A pool that does not answer becomes a `problem`, never an error."""
     answers = read_pools(client)
-    unlabelled = [node.node_id for node in ray_io.living_nodes() if not (node.tier and node.flavor)]
     tiers = []
     for tier in client.config.tiers:
         answer = answers[tier.name]
         pool = PoolSnapshot(tier.name, 0, (), (), tier.task_share) if isinstance(answer, FabricError) else answer
         tiers.append(pool_json(pool, client.catalogue, problem=answer.message if isinstance(answer, FabricError) else None))
-    return {
-        "name": client.config.name,
-        "address": ray_io.address(),
-        "tiers": tiers,
-        "unlabelled": unlabelled,
-        "totals": _totals([node for tier in tiers for node in tier["nodes"]]),
-    }
+    unlabelled = [node.node_id for node in ray_io.living_nodes() if not (node.tier and node.flavor)]
+    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled)
+
+
+def read_tiers(client: Client, *, is_all: bool = False) -> dict[str, Any]:
+    """`tiers_json` of a running fabric. Raises: UnavailableError where a pool does not answer: half of it would mislead."""
+    snapshots = []
+    for answer in read_pools(client).values():
+        if isinstance(answer, FabricError):
+            raise answer
+        snapshots.append(answer)
+    return tiers_json(client.config, client.catalogue, capacities(snapshots, client.catalogue), is_all=is_all)
 
 
 def read_pools(client: Client) -> dict[str, PoolSnapshot | FabricError]:
@@ -60,113 +55,3 @@ def _answer(ref: Any) -> PoolSnapshot | FabricError:
     except FabricError as error:
         return error
     return snapshot
-
-
-def pool_json(pool: PoolSnapshot, catalogue: Mapping[str, Flavor], *, problem: str | None = None) -> dict[str, Any]:
-    """One tier's part of the form."""
-    return {
-        "tier": pool.tier,
-        "task_share": pool.task_share,
-        "problem": problem,
-        "nodes": [node_json(node, catalogue.get(node.flavor), pool.leases) for node in pool.nodes],
-        "leases": [
-            {"lease_id": lease.lease_id, "owner": lease.owner, "node_id": lease.node_id, "demand": dict(lease.demand)}
-            for lease in pool.leases
-        ],
-    }
-
-
-def node_json(node: Node, flavor: Flavor | None, leases: Iterable[Lease] = ()) -> dict[str, Any]:
-    """One node's part of the form; `flavor` is None where the catalogue lacks it."""
-    usd_per_h = None
-    if flavor is not None and flavor.usd_per_h is not None:
-        usd_per_h = flavor.usd_per_h * node.total.get(flavor.resource, 0.0) / flavor.units
-    return {
-        "node_id": node.node_id,
-        "host": node.host,
-        "tier": node.tier,
-        "flavor": node.flavor,
-        "health": node.health,
-        "twin": node.is_twin,
-        "slowdown": node.slowdown,
-        "accelerator": flavor.resource if flavor is not None and not flavor.is_cpu else None,
-        "resources": {name: {"used": node.used.get(name, 0.0), "total": total} for name, total in sorted(node.total.items())},
-        "usage": None if node.usage is None else dataclasses.asdict(node.usage),
-        "leases": [lease.lease_id for lease in leases if lease.node_id == node.node_id],
-        "usd_per_h": usd_per_h,
-        "idle_usd_per_h": None if usd_per_h is None or flavor is None else usd_per_h * _idle_share(node, flavor),
-    }
-
-
-def _idle_share(node: Node, flavor: Flavor) -> float:
-    """How much of what is paid for, the flavor's own resource, nothing has claimed."""
-    total = node.total.get(flavor.resource, 0.0)
-    return 1.0 - min(node.used.get(flavor.resource, 0.0) / total, 1.0) if total else 1.0
-
-
-def _totals(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    known = [node["idle_usd_per_h"] for node in nodes if node["idle_usd_per_h"] is not None]
-    return {
-        "nodes": len(nodes),
-        "ready": sum(node["health"] == "ready" for node in nodes),
-        "twins": sum(node["twin"] for node in nodes),
-        "idle_usd_per_h": sum(known) if known else None,
-        "nodes_without_price": len(nodes) - len(known),
-    }
-
-
-def format_status(document: Mapping[str, Any]) -> str:
-    """The form for people."""
-    columns = ["tier", "node", "host", "flavor", "health", "CPU", "accel", "memory", "CPU %", "GPU %", "RAM", "leases", "idle $/h"]
-    rows = [_row(node) for tier in document["tiers"] for node in tier["nodes"]]
-    totals = document["totals"]
-    twins = f", {totals['twins']} of them twin" if totals["twins"] else ""
-    lines = [f"{document['name']} at {document['address']}: {totals['ready']}/{totals['nodes']} nodes ready{twins}", ""]
-    lines.append(table(columns, rows, right=(5, 6, 7, 8, 9, 10, 11, 12)) if rows else "no node has joined a tier")
-    lines.append("")
-    lines.append(f"idle: {usd(totals['idle_usd_per_h'])} per hour{_price_notes(totals)}")
-    lines += [f"pool {tier['tier']} does not answer: {tier['problem']}" for tier in document["tiers"] if tier["problem"]]
-    if document["unlabelled"]:
-        ids = ", ".join(node_id[:8] for node_id in document["unlabelled"])
-        lines.append(f'without tier and flavor labels, so unused: {ids} (`ray start --labels "$(fabric node labels)"`)')
-    return "\n".join(lines)
-
-
-def _price_notes(totals: Mapping[str, Any]) -> str:
-    unknown = totals["nodes_without_price"]
-    notes = ["twins at the price of what they stand for"] if totals["twins"] else []
-    notes += [f"{unknown} without a known price not counted"] if unknown else []
-    return f" ({'; '.join(notes)})" if notes else ""
-
-
-def _row(node: Mapping[str, Any]) -> list[str]:
-    usage = node["usage"] or {}
-    memory = node["resources"].get("memory")
-    return [
-        node["tier"],
-        node["node_id"][:8],
-        node["host"],
-        node["flavor"] + twin_mark(node["slowdown"]),
-        node["health"],
-        _used(node["resources"].get("CPU")),
-        _used(node["resources"].get(node["accelerator"])),
-        "-" if memory is None else f"{memory['used'] / 2**30:.3g}/{gib(memory['total'])}",
-        _percent(usage.get("cpu_frac")),
-        _percent(usage.get("gpu_frac")),
-        f"{usage['memory_used_bytes'] / 2**30:.3g}/{gib(usage['memory_total_bytes'])}" if usage else "-",
-        str(len(node["leases"])),
-        usd(node["idle_usd_per_h"]),
-    ]
-
-
-def twin_mark(slowdown: float | None) -> str:
-    """` twin ×2`, or nothing for hardware that is there."""
-    return "" if slowdown is None else f" twin ×{slowdown:g}"
-
-
-def _used(resource: Mapping[str, float] | None) -> str:
-    return "-" if resource is None else f"{amount(round(resource['used'], 3))}/{amount(resource['total'])}"
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.0f} %"

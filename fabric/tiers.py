@@ -1,4 +1,4 @@
-"""What each tier can do and what it costs, as one JSON form; the printed table shows nothing else.
+"""Pure: what each tier can do and what it costs, as one JSON form; the printed table shows nothing else.
 
     {tiers: [{tier, rank, flavors: [flavor]}]}
     flavor: {flavor, kind, family, twin, slowdown, nodes, closed_nodes, units, slots, usd_per_h, memory_bytes,
@@ -13,27 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fabric.capacity import FlavorCapacity, capacities
-from fabric.client import Client
+from fabric.capacity import FlavorCapacity
 from fabric.config import FabricConfig
-from fabric.errors import FabricError
 from fabric.show import amount, gib, table
-from fabric.status import read_pools, twin_mark
+from fabric.status_form import twin_mark
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 
 _SHOWN_PEAKS = ("fp32", "fp16", "int8")
-
-
-def read_tiers(client: Client, *, is_all: bool = False) -> dict[str, Any]:
-    """The tiers of a running fabric. Raises: UnavailableError where a pool does not answer: half the truth has no use here."""
-    answers = read_pools(client)
-    snapshots = []
-    for answer in answers.values():
-        if isinstance(answer, FabricError):
-            raise answer
-        snapshots.append(answer)
-    return tiers_json(client.config, client.catalogue, capacities(snapshots, client.catalogue), is_all=is_all)
 
 
 def catalogue_tiers(config: FabricConfig) -> dict[str, Any]:

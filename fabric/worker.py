@@ -74,6 +74,7 @@ class Reporter:
         self._flush_now = threading.Event()
         self._profiler: Any = None
         self._sent: Any = None
+        self._last: list[Row] = []
         self._peak_reset = _open_peak_reset()
         self._peak = 0
         self._num_added = 0
@@ -102,18 +103,25 @@ class Reporter:
             self._flush_now.wait(timeout=pause_s)
             self._flush_now.clear()
             self._has_rows.clear()
-            rows, self._rows = self._rows, []
-            self._send(rows)
             pause_s = FLUSH_S
+            rows, self._rows = self._rows, []
+            unsent = self._send(rows)
+            if unsent:
+                self._rows = (unsent + self._rows)[:MAX_PENDING]
+                self._has_rows.set()
 
-    def _send(self, rows: list[Row]) -> None:
-        # A lost report loses a measurement, nothing else: look the actor up again and go on.
+    def _send(self, rows: list[Row]) -> list[Row]:
+        """Hand the rows to the profiler, with those of the last batch if that one failed. Returns what to try again."""
+        if self._has_failed():
+            rows, self._profiler = self._last + rows, None
+        self._sent, self._last = None, rows
         try:
-            if self._profiler is None or self._has_failed():
+            if self._profiler is None:
                 self._profiler = ray_io.actor(PROFILER)
             self._sent = self._profiler.record.remote(self.place.node_id, self.place.flavor, rows)
         except FabricError:
-            self._profiler = None
+            return rows
+        return []
 
     def _has_failed(self) -> bool:
         if self._sent is None or self._sent not in ray_io.done([self._sent]):

@@ -19,12 +19,15 @@ _SPAN = re.compile(r"(\d+)\s*([smh]?)")
 
 @click.command(cls=FabricCommand)
 @click.argument("name", metavar="NODE")
-@click.option("--deadline", default="300s", show_default=True, metavar="TIME", help="How long its work may still run: 300s, 5m, 1h.")
+@click.option("--deadline", default="300s", show_default=True, metavar="TIME", help="When the machine goes at the latest: 300s, 5m, 1h.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @address_option
 @click.pass_obj
 def drain(settings: Settings, name: str, deadline: str, yes: bool, address: str | None) -> None:
-    """Let NODE finish what it runs, then leave the cluster. Final: the node comes back only when it is started anew."""
+    """Let NODE finish what it runs, then leave the cluster. Final: the node comes back only when it is started anew.
+
+    Ray is told the deadline, and counts what still runs then as lost with the node; it ends nothing by itself.
+    """
     config = load(settings).config
     deadline_s = seconds(deadline)
     if not yes and not sys.stdin.isatty():
@@ -37,7 +40,7 @@ def drain(settings: Settings, name: str, deadline: str, yes: bool, address: str 
         if not yes:
             click.confirm(f"drain {describe(node)}? It leaves the cluster when its work is done", abort=True)
         node = ask_pool(node, "drain", config.user, deadline_s, timeout_s=DRAIN_TIMEOUT_S)
-        click.echo(f"{describe(node)}: draining, its work may run {deadline} more; `fabric status` shows when it is gone")
+        click.echo(f"{describe(node)}: draining; it leaves when its work is done (`fabric status`)")
 
 
 def seconds(span: str) -> float:

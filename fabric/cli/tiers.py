@@ -23,14 +23,15 @@ def tiers(settings: Settings, is_all: bool, address: str | None, output: str) ->
 
     With --all no fabric needs to run; its nodes are counted where one does.
     """
-    reading = ray_bound("fabric.tiers")
+    from fabric.tiers import catalogue_tiers, format_tiers
+
     config = load(settings).config
     if is_all and not _runs(address, config):
-        document = reading.catalogue_tiers(config)
+        document = catalogue_tiers(config)
     else:
         with joined(config, address) as client:
-            document = reading.read_tiers(client, is_all=is_all)
-    emit(document, output, lambda: reading.format_tiers(document))
+            document = ray_bound("fabric.status").read_tiers(client, is_all=is_all)
+    emit(document, output, lambda: format_tiers(document))
 
 
 def _runs(address: str | None, config: FabricConfig) -> bool:

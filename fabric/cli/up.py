@@ -102,9 +102,9 @@ def _await_all(client: Client, num_nodes: int, steps: _Steps) -> None:
 
 
 def _tiers_table(client: Client) -> str:
-    reading: Any = ray_bound("fabric.tiers")
-    text: str = reading.format_tiers(reading.read_tiers(client))
-    return text
+    from fabric.tiers import format_tiers
+
+    return format_tiers(ray_bound("fabric.status").read_tiers(client))
 
 
 def _summary(headline: str, state: TwinState, tiers: str) -> str:

@@ -61,7 +61,7 @@ def fastest(_fabric: VirtualFabric, plan: Plan, call: Call) -> Candidate:
 
 def first_available(fabric: VirtualFabric, plan: Plan, call: Call) -> Candidate:
     """The fastest flavor with a free slot, else the one with the shortest queue."""
-    return min(plan.candidates, key=lambda c: (not fabric.has_room(c), len(fabric.queues[c.flavor]), call.true_s[c.flavor]))
+    return min(plan.candidates, key=lambda c: (len(fabric.queues[c.flavor]), fabric.node_for(c) is None, call.true_s[c.flavor]))
 
 
 # -- invariants ------------------------------------------------------------------------------------------------------------

@@ -22,8 +22,7 @@ from fabric.types import Domain, Fingerprint, Flavor, Node, Run, Variant
 from pools.ledger import Ledger
 from profiler.estimate import Estimator
 
-REFRESH_S = 0.5
-NOISE_LOG_SD = 0.1
+REFRESH_S, NOISE_LOG_SD = 0.5, 0.1
 
 
 @dataclass(slots=True)
@@ -75,7 +74,6 @@ class VirtualFabric:
         heapq.heappush(self._events, (time_s, next(self._order), happens))
 
     def run(self, calls: list[Call]) -> None:
-        """Run until every call is done."""
         self.num_left = len(calls)
         self._refresh()
         for call in calls:
@@ -83,9 +81,6 @@ class VirtualFabric:
         while self.num_left:
             self.now_s, _, happens = heapq.heappop(self._events)
             happens()
-
-    def has_room(self, candidate: Candidate) -> bool:
-        return not self.queues[candidate.flavor] and self._node_for(candidate) is not None
 
     def lose(self, node_id: str, calls: list[Call]) -> None:
         """The node dies: what ran there, and what waits for a flavor without any node, is routed anew."""
@@ -127,7 +122,7 @@ class VirtualFabric:
 
     def _serve(self, flavor: str) -> None:
         queue = self.queues[flavor]
-        while queue and (node_id := self._node_for(self.routes[queue[0].number])) is not None:
+        while queue and (node_id := self.node_for(self.routes[queue[0].number])) is not None:
             call = queue.popleft()
             self._take(node_id, self.routes[call.number], 1.0)
             call.node_id, attempt = node_id, call.attempt
@@ -148,7 +143,7 @@ class VirtualFabric:
         for name, amount in candidate.resources.as_demand().items():
             self.free[node_id][name] -= times * amount
 
-    def _node_for(self, candidate: Candidate) -> str | None:
+    def node_for(self, candidate: Candidate) -> str | None:
         demand = candidate.resources.as_demand()
         names = (name for name, node in self.nodes.items() if node.flavor == candidate.flavor)
         return next((n for n in names if all(self.free[n].get(k, 0.0) >= v - 1e-9 for k, v in demand.items())), None)

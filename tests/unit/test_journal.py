@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
+import shutil
 import sqlite3
+import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from fabric.errors import RuntimeFault
 from fabric.events import LeaseGranted, NodeCordoned, NodeUncordoned
@@ -26,9 +31,42 @@ def url_of(directory: Path) -> str:
     return f"sqlite:///{directory / 'journal.db'}"
 
 
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of this session's own on a Unix socket, where its binaries and a driver are installed."""
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver psycopg is not installed")
+    # PostgreSQL refuses to run as root, and a socket's path must be short.
+    user = "nobody" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    if user is not None:
+        shutil.chown(folder, user)
+    run = functools.partial(subprocess.run, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
+    run(["initdb", "-D", "data", "-U", "fabric", "-A", "trust", "--no-sync"])
+    run(["pg_ctl", "-D", "data", "-w", "-l", "log", "-o", f"-c listen_addresses= -k {folder}", "start"])
+    yield f"postgresql+psycopg://fabric@/postgres?host={folder}"
+    run(["pg_ctl", "-D", "data", "-m", "immediate", "stop"])
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return url_of(tmp_path)
+    url: str = request.getfixturevalue("postgres")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS facts")
+        connection.exec_driver_sql("DROP TABLE IF EXISTS documents")
+    engine.dispose()
+    return url
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(url_of(tmp_path))
+def journal(journal_url: str) -> Iterator[Journal]:
+    made = Journal(journal_url)
     yield made
     made.close()
 
@@ -60,12 +98,12 @@ def test_a_fact_with_parts_comes_back_with_all_of_them(journal: Journal) -> None
     assert body == {"lease": {"lease_id": "l", "owner": "job", "node_id": "n1", "demand": {"GPU": 0.5}}, "by": "ann"}
 
 
-def test_facts_and_documents_outlive_the_process_that_wrote_them(tmp_path: Path) -> None:
-    first = Journal(url_of(tmp_path))
+def test_facts_and_documents_outlive_the_process_that_wrote_them(journal_url: str) -> None:
+    first = Journal(journal_url)
     first.append("pool-hot", FACTS[0])
     first.save("profiler", {"task": {"version": 1}})
     first.close()
-    second = Journal(url_of(tmp_path))
+    second = Journal(journal_url)
     assert len(facts_in(second)) == 1
     assert second.load("profiler") == {"task": {"version": 1}}
 
@@ -96,7 +134,8 @@ def test_a_fact_that_is_not_plain_is_refused_and_nothing_written(journal: Journa
     assert facts_in(journal) == []
 
 
-def test_every_connection_writes_ahead_and_syncs_fully(tmp_path: Path, journal: Journal) -> None:
+def test_every_connection_writes_ahead_and_syncs_fully(tmp_path: Path) -> None:
+    journal = Journal(url_of(tmp_path))
     journal.append("pool-hot", FACTS[0])
     for _ in range(2):
         with journal._engine.connect() as connection:
@@ -107,8 +146,8 @@ def test_every_connection_writes_ahead_and_syncs_fully(tmp_path: Path, journal: 
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_two_journals_on_one_file_see_each_others_facts(tmp_path: Path) -> None:
-    one, two = Journal(url_of(tmp_path)), Journal(url_of(tmp_path))
+def test_two_journals_on_one_database_see_each_others_facts(journal_url: str) -> None:
+    one, two = Journal(journal_url), Journal(journal_url)
     one.append("pool-hot", FACTS[0])
     two.append("pool-hot", FACTS[1])
     one.append("pool-hot", FACTS[2])
@@ -116,14 +155,14 @@ def test_two_journals_on_one_file_see_each_others_facts(tmp_path: Path) -> None:
     assert [kind for kind, _ in facts_in(two)] == ["NodeCordoned", "NodeUncordoned", "NodeCordoned"]
 
 
-def test_many_processes_may_start_and_write_at_once(tmp_path: Path) -> None:
+def test_many_processes_may_start_and_write_at_once(journal_url: str) -> None:
     errors: list[BaseException] = []
     ready = threading.Barrier(6)
 
     def work(number: int) -> None:
         try:
             ready.wait()
-            journal = Journal(url_of(tmp_path))
+            journal = Journal(journal_url)
             for index in range(5):
                 journal.append("pool-hot", NodeCordoned(f"{number}-{index}", "ann"))
             journal.close()
@@ -136,7 +175,7 @@ def test_many_processes_may_start_and_write_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    written = [body["node_id"] for _, body in facts_in(Journal(url_of(tmp_path)))]
+    written = [body["node_id"] for _, body in facts_in(Journal(journal_url))]
     assert sorted(written) == sorted(f"{number}-{index}" for number in range(6) for index in range(5))
     for number in range(6):
         assert [name for name in written if name.startswith(f"{number}-")] == [f"{number}-{index}" for index in range(5)]
@@ -193,8 +232,15 @@ def test_a_file_opened_read_only_is_our_error_and_stays_as_it_was(tmp_path: Path
 
 @pytest.mark.parametrize(
     "url",
-    ["sqlite:///{file}/deeper/journal.db", "sqlite:///{folder}", "nonsense", "nosuchdb://host/db", "sqlite:///{garbage}"],
-    ids=["below a file", "a folder", "no URL", "no such database", "no database file"],
+    [
+        "sqlite:///{file}/deeper/journal.db",
+        "sqlite:///{folder}",
+        "nonsense",
+        "nosuchdb://host/db",
+        "mysql+pymysql://h/d",
+        "sqlite:///{garbage}",
+    ],
+    ids=["below a file", "a folder", "no URL", "no such database", "no driver", "no database file"],
 )
 def test_a_place_where_no_journal_can_be_is_our_error(tmp_path: Path, url: str) -> None:
     file, folder, garbage = tmp_path / "file", tmp_path / "folder", tmp_path / "garbage"
