@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fabric.types import Flavor, Node, PoolSnapshot
+from fabric.types import Flavor, Node, PoolSnapshot, Resources
 
 
 def dominant_share(demand: Mapping[str, float], shape: Mapping[str, float]) -> float:
     """The largest part (0..1) that the demand takes of any one resource of a node."""
     return max((amount / shape[name] for name, amount in demand.items()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How one kind of call fits a flavor. `slots`: so many run at once on empty nodes; `shares`: resource -> its part of
+    all that the flavor has; `usd_per_h`: the price of the node share it occupies, where the price is known."""
+
+    slots: int
+    shares: tuple[tuple[str, float], ...] = ()
+    node_share: float = 0.0
+    usd_per_h: float | None = None
+    is_cpu_only: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,27 @@ class FlavorCapacity:
     used: Mapping[str, float]
     closed: tuple[str, ...] = ()
     slowdown: float | None = None
+    _fits: dict[Resources, Fit] = field(default_factory=dict, repr=False, compare=False)
+
+    def fit(self, resources: Resources) -> Fit:
+        """How a call with this request fits; worked out once per capacity."""
+        known = self._fits.get(resources)
+        if known is None:
+            known = self._fits[resources] = self._work_out(resources)
+        return known
+
+    def _work_out(self, resources: Resources) -> Fit:
+        demand = resources.as_demand()
+        slots, shape = self.slots(demand), self.node_for(demand)
+        if shape is None:
+            return Fit(slots=0)
+        shares = {name: amount / self.total[name] for name, amount in demand.items() if self.total.get(name)}
+        dominant = max(shares, key=lambda name: shares[name], default="")
+        # The slots decide, so that node borders are respected: three calls of 3 CPUs do not fit two nodes of 4.
+        rounded = tuple((name, max(share, 1.0 / slots) if name == dominant else share) for name, share in shares.items())
+        node_share, usd_per_h = dominant_share(demand, shape), self.usd_per_h(shape)
+        known_usd_per_h = None if usd_per_h is None else node_share * usd_per_h
+        return Fit(slots, rounded, node_share, known_usd_per_h, not resources.uses_accelerator)
 
     @property
     def is_twin(self) -> bool:

@@ -7,7 +7,6 @@ table never herds a burst onto one tier; what others use comes from the last sna
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fabric.capacity import FlavorCapacity
@@ -48,6 +47,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._claims: dict[tuple[str, tuple[tuple[str, float], ...]], tuple[Claim, ...]] = {}
 
     def lane(self, flavor: str, resource: str) -> Lane:
         key = (flavor, resource)
@@ -55,15 +55,13 @@ class Lanes:
             self._lanes[key] = Lane(flavor, resource)
         return self._lanes[key]
 
-    def claims(self, capacity: FlavorCapacity, demand: Mapping[str, float]) -> tuple[Claim, ...]:
-        """The lanes that one call with this demand occupies; its slots decide, so node borders are respected."""
-        slots = max(capacity.slots(demand), 1)
-        floor = 1.0 / slots
-        shares = {name: amount / capacity.total[name] for name, amount in demand.items() if capacity.total.get(name)}
-        dominant = max(shares, key=lambda name: shares[name], default="CPU")
-        return tuple(
-            Claim(self.lane(capacity.flavor.name, name), max(share, floor) if name == dominant else share) for name, share in shares.items()
-        )
+    def claims(self, flavor: str, shares: tuple[tuple[str, float], ...]) -> tuple[Claim, ...]:
+        """The lanes that one call with these shares of a flavor's resources occupies while it is in flight."""
+        key = (flavor, shares)
+        claims = self._claims.get(key)
+        if claims is None:
+            claims = self._claims[key] = tuple(Claim(self.lane(flavor, resource), share) for resource, share in shares)
+        return claims
 
     def observe(self, capacity: FlavorCapacity) -> None:
         """Take the use of others from a snapshot: all that is used less what this client's own calls can be using."""

@@ -9,10 +9,11 @@ ties; a call that no single node can ever hold is refused with what each tier is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fabric.capacity import FlavorCapacity, dominant_share
+from fabric.capacity import Fit, FlavorCapacity
 from fabric.errors import BugError, NoFitError
 from fabric.lanes import Claim, Lanes
 from fabric.types import Alternative, Domain, Estimate, Flavor, Resources, Route, Variant
@@ -69,9 +70,10 @@ class Candidate:
         capacity: FlavorCapacity,
         variant: Variant,
         resources: Resources,
+        fit: Fit,
         claims: tuple[Claim, ...],
         estimate: Estimate,
-        usd_per_s: tuple[float | None, float],
+        assumed_usd_per_h: float,
         waiting_usd_per_s: float,
     ) -> None:
         self.capacity = capacity
@@ -81,10 +83,10 @@ class Candidate:
         self.claims = claims
         self.estimate = estimate
         self.run_s = estimate.run_s
-        known, assumed = usd_per_s
-        self.cost_usd = None if known is None else known * self.run_s
-        self.base_score = self.run_s * (waiting_usd_per_s + assumed)
-        self.is_cpu_only = not resources.uses_accelerator
+        known = fit.usd_per_h
+        self.cost_usd = None if known is None else known / 3600.0 * self.run_s
+        self.base_score = self.run_s * (waiting_usd_per_s + (assumed_usd_per_h if known is None else known) / 3600.0)
+        self.is_cpu_only = fit.is_cpu_only
         self.is_overflow = self.is_cpu_only and not capacity.flavor.is_cpu and not _asks_for(variant, capacity.flavor)
 
     def wait_s(self) -> float:
@@ -215,24 +217,26 @@ def compile_plan(
             excluded.append(_excluded(capacity, "-", NO_VARIANT, f"its variants are for {wanted}"))
         for variant in matching:
             resources = resources_on(variant, capacity.flavor)
-            demand = resources.as_demand()
-            if capacity.slots(demand) == 0:
-                excluded.append(_excluded(capacity, variant.name, *_shortfall(capacity, demand)))
+            fit = capacity.fit(resources)
+            if fit.slots == 0:
+                excluded.append(_excluded(capacity, variant.name, *_shortfall(capacity, resources.as_demand())))
                 continue
-            price = _usd_per_s(capacity, demand, dearest[capacity.flavor.tier])
-            claims = lanes.claims(capacity, demand)
+            # An unknown price is scored as the dearest of its tier.
+            assumed_usd_per_h = fit.node_share * dearest[capacity.flavor.tier]
+            claims = lanes.claims(capacity.flavor.name, fit.shares)
             estimate = estimate_of(capacity.flavor, variant)
-            candidates.append(Candidate(capacity, variant, resources, claims, estimate, price, waiting))
+            candidates.append(Candidate(capacity, variant, resources, fit, claims, estimate, assumed_usd_per_h, waiting))
     if not candidates:
         raise _no_fit(task, excluded)
     return Plan(candidates, excluded, preferred_flavors(domain, capacities.values()), waiting)
 
 
+@functools.lru_cache(maxsize=4096)
 def resources_on(variant: Variant, flavor: Flavor) -> Resources:
     """The variant's request on this flavor: one unit of its accelerator where the variant names it and says no amount."""
     resources = variant.resources
-    named = variant.flavor in (flavor.name, flavor.family, flavor.kind)
-    if flavor.is_cpu or resources.uses_accelerator or not named:
+    is_named = variant.flavor in (flavor.name, flavor.family, flavor.kind)
+    if not is_named or flavor.is_cpu or resources.uses_accelerator:
         return resources
     if flavor.resource == "GPU":
         return replace(resources, num_gpus=flavor.units)
@@ -260,15 +264,6 @@ def _matches(variant: Variant, flavor: Flavor) -> bool:
     return variant.flavor == "cpu" or flavor.answers_to(variant.flavor)
 
 
-def _usd_per_s(capacity: FlavorCapacity, demand: Mapping[str, float], dearest: float) -> tuple[float | None, float]:
-    """(known price, price to score with) of the node share; an unknown price is scored as the dearest of its tier."""
-    shape = capacity.node_for(demand)
-    if shape is None:
-        raise BugError("a call was priced on a flavor that cannot hold it", flavor=capacity.flavor.name)
-    share, usd_per_h = dominant_share(demand, shape) / 3600.0, capacity.usd_per_h(shape)
-    return (None, share * dearest) if usd_per_h is None else (share * usd_per_h, share * usd_per_h)
-
-
 def _dearest_by_tier(capacities: Iterable[FlavorCapacity]) -> dict[str, float]:
     """The dearest node of each tier; of the whole fabric where no price of the tier is known, so that unknown is never free."""
     known: dict[str, float] = {}
@@ -285,17 +280,18 @@ def _dearest_by_tier(capacities: Iterable[FlavorCapacity]) -> dict[str, float]:
 def _alternative(candidate: Candidate, waiting_usd_per_s: float, excluded: str | None) -> Alternative:
     wait_s = candidate.wait_s()
     flavor = candidate.capacity.flavor
+    score = candidate.base_score + wait_s * waiting_usd_per_s
     return Alternative(
-        flavor=flavor.name,
-        tier=flavor.tier,
-        variant=candidate.variant.name,
-        wait_s=wait_s,
-        run_s=candidate.run_s,
-        cost_usd=candidate.cost_usd,
-        score=candidate.base_score + wait_s * waiting_usd_per_s,
-        estimate=candidate.estimate,
-        is_twin=candidate.capacity.is_twin,
-        excluded=excluded,
+        flavor.name,
+        flavor.tier,
+        candidate.variant.name,
+        wait_s,
+        candidate.run_s,
+        candidate.cost_usd,
+        score,
+        candidate.estimate,
+        candidate.capacity.is_twin,
+        excluded,
     )
 
 

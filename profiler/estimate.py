@@ -10,6 +10,7 @@ old runs fade (`MEMORY_RUNS`), so that a machine that became slower is believed.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -158,6 +159,7 @@ def estimate_from(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket:
     return Predictor(profile, catalogue, bucket).estimate(flavor, variant)
 
 
+@functools.lru_cache(maxsize=4096)
 def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
     """Prior: logarithm of how much faster the variant runs on this flavor than on one reference vCPU.
 

@@ -98,7 +98,7 @@ def test_the_json_form_has_the_same_figures_under_stable_keys(explanation: Expla
 
 def test_a_measured_run_of_unknown_price_has_an_unknown_cost() -> None:
     route = a_route()
-    unpriced = replace(route, chosen=replace(route.chosen, cost_usd=None))
+    unpriced = replace(route, chosen=route.chosen._replace(cost_usd=None))
     document = Explanation("f", Fingerprint(), unpriced, RUN).as_json()
     assert document["measured"]["cost_usd"] is None
 

@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fabric.capacity import FlavorCapacity
 from fabric.lanes import Claim, Lanes, finish, start
+from fabric.types import Resources
 from tests.fleet import BIG, COLD, CPUS, HOT, capacities_of, node
 
-CPU_CALL = {"CPU": 1.0}
+CPU_CALL = Resources()
+GPU_CALL = Resources(num_gpus=1)
+
+
+def claims_of(lanes: Lanes, capacity: FlavorCapacity, call: Resources) -> tuple[Claim, ...]:
+    return lanes.claims(capacity.flavor.name, capacity.fit(call).shares)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +26,7 @@ CPU_CALL = {"CPU": 1.0}
 )
 def test_a_call_waits_for_its_turn_among_the_slots(num_in_flight: int, wait_s: float) -> None:
     lanes = Lanes()
-    (claim,) = lanes.claims(capacities_of(CPUS)["cpu"], CPU_CALL)
+    (claim,) = claims_of(lanes, capacities_of(CPUS)["cpu"], CPU_CALL)
     for _ in range(num_in_flight):
         start((claim,), 2.0)
     assert claim.lane.wait_s(claim.share, run_s=99.0) == pytest.approx(wait_s)
@@ -27,7 +34,7 @@ def test_a_call_waits_for_its_turn_among_the_slots(num_in_flight: int, wait_s: f
 
 def test_the_wait_follows_the_mean_length_of_what_is_in_flight() -> None:
     lanes = Lanes()
-    (claim,) = lanes.claims(capacities_of(CPUS)["cpu"], CPU_CALL)
+    (claim,) = claims_of(lanes, capacities_of(CPUS)["cpu"], CPU_CALL)
     for run_s in (1.0, 1.0, 1.0, 5.0):
         start((claim,), run_s)
     assert claim.lane.wait_s(claim.share, run_s=99.0) == pytest.approx(0.25 * 2.0)
@@ -37,31 +44,31 @@ def test_where_only_others_are_in_flight_they_are_taken_to_be_as_long_as_this_ca
     lanes = Lanes()
     full = capacities_of(node("cpus-1", COLD, used={"CPU": 4.0}))["cpu"]
     lanes.observe(full)
-    (claim,) = lanes.claims(full, CPU_CALL)
+    (claim,) = claims_of(lanes, full, CPU_CALL)
     assert claim.lane.wait_s(claim.share, run_s=8.0) == pytest.approx(2.0)
 
 
 def test_a_call_claims_its_part_of_every_resource_it_asks_for() -> None:
     lanes = Lanes()
-    claims = lanes.claims(capacities_of(node("n", HOT, CPU=8.0, GPU=4.0))["big"], {"CPU": 1.0, "GPU": 1.0})
+    claims = claims_of(lanes, capacities_of(node("n", HOT, CPU=8.0, GPU=4.0))["big"], GPU_CALL)
     assert {claim.lane.resource: claim.share for claim in claims} == {"CPU": 1 / 8, "GPU": 1 / 4}
 
 
 def test_slots_respect_the_borders_between_nodes() -> None:
     lanes = Lanes()
     three_nodes = capacities_of(*(node(f"n{i}", COLD, CPU=4.0) for i in range(3)))["cpu"]
-    (claim,) = lanes.claims(three_nodes, {"CPU": 3.0})
+    (claim,) = claims_of(lanes, three_nodes, Resources(num_cpus=3))
     assert claim.share == pytest.approx(1 / 3), "one per node, though 12 CPUs are four times 3"
 
 
 def test_a_call_that_asks_for_nothing_claims_nothing_and_never_waits() -> None:
-    assert Lanes().claims(capacities_of(CPUS)["cpu"], {}) == ()
+    assert claims_of(Lanes(), capacities_of(CPUS)["cpu"], Resources(num_cpus=0)) == ()
 
 
 def test_own_calls_are_not_counted_again_as_the_use_of_others() -> None:
     lanes = Lanes()
     idle = capacities_of(CPUS)["cpu"]
-    (claim,) = lanes.claims(idle, CPU_CALL)
+    (claim,) = claims_of(lanes, idle, CPU_CALL)
     for _ in range(2):
         start((claim,), 1.0)
     lanes.observe(capacities_of(node("cpus-1", COLD, used={"CPU": 3.0}))["cpu"])
@@ -72,7 +79,7 @@ def test_own_calls_are_not_counted_again_as_the_use_of_others() -> None:
 
 def test_a_queue_of_own_calls_does_not_hide_the_use_of_others() -> None:
     lanes = Lanes()
-    (claim,) = lanes.claims(capacities_of(CPUS)["cpu"], CPU_CALL)
+    (claim,) = claims_of(lanes, capacities_of(CPUS)["cpu"], CPU_CALL)
     for _ in range(40):
         start((claim,), 1.0)
     lanes.observe(capacities_of(node("cpus-1", COLD, used={"CPU": 4.0}))["cpu"])
@@ -81,7 +88,7 @@ def test_a_queue_of_own_calls_does_not_hide_the_use_of_others() -> None:
 
 def test_the_share_of_a_flavor_is_that_of_its_fullest_lane() -> None:
     lanes = Lanes()
-    claims = lanes.claims(capacities_of(BIG)["big"], {"CPU": 1.0, "GPU": 1.0})
+    claims = claims_of(lanes, capacities_of(BIG)["big"], GPU_CALL)
     start(claims, 1.0)
     assert (lanes.share("big"), lanes.share("cpu")) == (1.0, 0.0)
 
