@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from measure import median, options, report
 
@@ -44,7 +45,7 @@ fabric.disconnect()
 def main() -> None:
     args = options(__doc__ or "", rounds=3)
     imports = [float(run([sys.executable, "-c", IMPORT])) for _ in range(2 * args.rounds + 1)]
-    helps = [timed([os.path.join(os.path.dirname(sys.executable), "fabric"), "--help"]) for _ in range(2 * args.rounds + 1)]
+    helps = [timed([str(Path(sys.executable).with_name("fabric")), "--help"]) for _ in range(2 * args.rounds + 1)]
     inits, ups = [], []
     for _ in range(args.rounds):
         inits.append(float(run([sys.executable, "-c", RAY_INIT])))

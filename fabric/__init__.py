@@ -8,11 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fabric.auth import settle
+
 if TYPE_CHECKING:
     from fabric.errors import FabricError, NoFitError, OutOfMemory, UnavailableError
-    from fabric.recall import explain
     from fabric.launch import connect, disconnect
+    from fabric.recall import explain
     from fabric.tasks import Task, task
+
+settle(make=False)
 
 __version__ = "0.1.0"
 
@@ -45,7 +49,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fabric' has no attribute {name!r}")
     if _HOMES[name] != "fabric.errors":
-        import_module("fabric.auth").settle()
+        settle()
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -12,18 +12,31 @@ import sys
 from pathlib import Path
 
 
-def settle() -> None:
-    """Turn token authentication on for this process and its children. Does nothing where Ray or the user came first."""
-    if "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
+def settle(*, make: bool = True) -> None:
+    """Turn token authentication on for this process and its children. Does nothing where Ray or the user came first.
+
+    `make`: where there is no token yet, make one; otherwise leave everything as it is.
+    """
+    if "ray" in sys.modules:
+        return
+    # Ray would start a cluster of its own for any call after the fabric was left (Serve's threads make such calls).
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    if "RAY_AUTH_MODE" in os.environ:
         return
     if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        if not make and not token_file().exists():
+            return
         make_token()
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
+def token_file() -> Path:
+    return Path("~/.ray/auth_token").expanduser()
+
+
 def make_token() -> Path:
     """The token file, made where it is missing. Ray's own command for it takes seconds to load."""
-    token = Path("~/.ray/auth_token").expanduser()
+    token = token_file()
     if not token.exists():
         token.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         token.touch(mode=0o600)

@@ -21,7 +21,7 @@ from fabric.config import FabricConfig
 from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
-from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant
+from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant, name_of
 from profiler.estimate import Predictor, TaskProfile, next_request_bytes
 
 SWEEP_S = 0.1
@@ -121,7 +121,7 @@ class Client:
         enlarged = [_enlarged(variant, profile.memory_floor_bytes.get(variant.name, 0)) for variant in variants]
         domain = profile.fingerprint.domain
         with self.lock:
-            return compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=task)
+            return compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=name_of(task))
 
     def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:
         """Count a submitted call as in flight."""
@@ -193,10 +193,9 @@ class Client:
 
     def sweep(self) -> None:
         """Take finished calls out of flight, oldest first. Any thread may."""
-        batch = []
+        batch: list[Call] = []
         with contextlib.suppress(IndexError):
-            for _ in range(SWEEP_CALLS):
-                batch.append(self.in_flight.popleft())
+            batch.extend(self.in_flight.popleft() for _ in range(SWEEP_CALLS))
         finished = ray_io.done([call.ref for call in batch])
         for call in batch:
             if call.ref not in finished:
@@ -336,8 +335,8 @@ def attach(client: Client | None) -> None:
 
 
 def placement(resources: Resources, tier: str | None = None) -> Placement:
-    """Where a long-running replica with this request should live: the cheapest flavor of the tier that can hold it
-    (default: CPU work on the last tier, accelerators on the first that has them), the rest as Ray's fallback.
+    """Where a long-running replica with this request should live: the best scored flavor (of the tier, where one is
+    named) that can hold it, as a task of unknown run time would be routed; all others as Ray's fallback, best first.
 
     Raises: UnknownNameError, NoFitError.
     """

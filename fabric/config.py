@@ -22,7 +22,7 @@ from fabric.types import DEFAULT_TIERS
 CONFIG_FILE = "fabric.yaml"
 ENV_PREFIX = "FABRIC_"
 _TWIN_FLAVORS = {"hot": "a100-80g", "warm": "cloud-ai-100", "cold": "cpu"}
-_NOT_SETTINGS = frozenset({"FABRIC_CONFIG", "FABRIC_ADDRESS", "FABRIC_PROGRESS"})
+_NOT_SETTINGS = frozenset({"FABRIC_CONFIG", "FABRIC_ADDRESS"})
 
 
 def _user() -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric.show import duration, percent_band, table, usd
-from fabric.types import Alternative, Fingerprint, Route, Run
+from fabric.types import Alternative, Fingerprint, Route, Run, name_of
 
 WORDS = {
     "BestScore": "lowest wait + run + cost",
@@ -38,7 +38,8 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         chosen = self.route.chosen
         return {
-            "task": self.task,
+            "task": name_of(self.task),
+            "key": self.task,
             "call_id": self.call_id,
             "domain": self.fingerprint.domain,
             "phase": self.fingerprint.phase,
@@ -57,7 +58,7 @@ class Explanation:
         chosen = self.route.chosen
         twin = " (twin)" if chosen.is_twin else ""
         lines = [
-            f"{self.task}: {chosen.tier}/{chosen.flavor}{twin}, variant {chosen.variant}",
+            f"{name_of(self.task)}: {chosen.tier}/{chosen.flavor}{twin}, variant {chosen.variant}",
             f"reason: {self.route.reason} ({WORDS.get(self.route.reason, '')})",
             f"profile: {self.fingerprint.domain} {self.fingerprint.phase}" + _because(self.fingerprint.evidence),
             f"predicted: wait {duration(chosen.wait_s)}, run {duration(chosen.run_s)}, cost {usd(chosen.cost_usd)}",

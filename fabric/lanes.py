@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from fabric.capacity import FlavorCapacity
 
+SNAPSHOT_LAG = 3
 _ROUNDING = 1e-9
 
 
 class Lane:
     """One resource of one flavor. Shares are fractions of all that its ready nodes have."""
 
-    __slots__ = ("flavor", "other", "resource", "share", "work_s")
+    __slots__ = ("flavor", "high", "other", "past_highs", "resource", "share", "work_s")
 
     def __init__(self, flavor: str, resource: str) -> None:
         self.flavor = flavor
@@ -25,6 +26,8 @@ class Lane:
         self.share = 0.0
         self.work_s = 0.0
         self.other = 0.0
+        self.high = 0.0
+        self.past_highs = (0.0,) * SNAPSHOT_LAG
 
     def wait_s(self, share: float, run_s: float) -> float:
         """Predicted seconds until a call that needs `share` of the lane, and runs `run_s`, can start."""
@@ -64,11 +67,17 @@ class Lanes:
         return claims
 
     def observe(self, capacity: FlavorCapacity) -> None:
-        """Take the use of others from a snapshot: all that is used less what this client's own calls can be using."""
+        """Take the use of others from a snapshot: all that is used less what this client's own calls can be using.
+
+        A snapshot is up to `SNAPSHOT_LAG` refreshes old, so own calls that ended since then are still in it.
+        """
         for resource, total in capacity.total.items():
             lane = self.lane(capacity.flavor.name, resource)
             used = capacity.used.get(resource, 0.0) / total if total else 0.0
-            lane.other = max(0.0, used - min(lane.share, 1.0))
+            own = max(lane.high, *lane.past_highs)
+            lane.other = max(0.0, used - min(own, 1.0))
+            lane.past_highs = (lane.high, *lane.past_highs[:-1])
+            lane.high = lane.share
 
     def share(self, flavor: str) -> float:
         """The fullest lane of a flavor, own calls only."""
@@ -80,6 +89,8 @@ def start(claims: tuple[Claim, ...], run_s: float) -> None:
     for claim in claims:
         lane = claim.lane
         lane.share += claim.share
+        if lane.share > lane.high:
+            lane.high = lane.share
         lane.work_s += claim.share * run_s
 
 

@@ -21,9 +21,6 @@ from fabric.config import FabricConfig, address_from_environment, load_config, s
 from fabric.errors import UnavailableError
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
-from pools.node_agent import NodeAgent
-from pools.shell import PoolShell
-from profiler.shell import ProfilerShell
 
 NODES_TIMEOUT_S = 60.0
 _HEAD = {"node:__internal_head__": 0.001}
@@ -72,7 +69,8 @@ def _attach(address: str | None, config: FabricConfig) -> Client:
         ray_io.connect(address, log_to_driver=config.log_to_driver)
     # A twin's node that was drained or killed does not come back: nobody waits for it.
     num_gone = sum(not node["Alive"] for node in ray.nodes())
-    ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S)
+    if num_nodes > 1:
+        ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S, _warm_up)
     client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue))
     fabric_client.attach(client)
     return client
@@ -100,6 +98,10 @@ def down(config: FabricConfig) -> bool:
 
 def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     """Make sure that the fabric's actors exist; returns at once, they start in the background."""
+    # The actors' modules bring the database in: a second that no caller's first task should wait for.
+    from pools.shell import PoolShell
+    from profiler.shell import ProfilerShell
+
     set_ray_environment()
     for tier in config.tier_names:
         options = {**_actor_options(f"pool-{tier}"), "resources": _HEAD}
@@ -110,6 +112,8 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
 
 def start_node_agent(host: str, node_id: str, tier: str) -> None:
     """Start the agent of a machine, on one of its nodes, and let it report to a tier's pool. Idempotent."""
+    from pools.node_agent import NodeAgent
+
     options = _actor_options(f"agent-{host}")
     affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
     agent = ray.remote(NodeAgent).options(**options, scheduling_strategy=affinity).remote(host)
@@ -120,6 +124,14 @@ def on_node(node_id: str, fn: Callable[[], Any]) -> Any:
     """Run a function once on one node, beside everything else (it claims nothing); its ObjectRef."""
     affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(fn).options(num_cpus=0, max_retries=0, scheduling_strategy=affinity).remote()
+
+
+def _warm_up(node_id: str) -> None:
+    """Let a twin's node start its first worker while the next node starts."""
+    on_node(node_id, _nothing)
+
+
+def _nothing() -> None: ...
 
 
 def _actor_options(name: str) -> dict[str, Any]:

@@ -97,11 +97,16 @@ def _connect_error(address: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"cannot join a Ray cluster at {address}: {text.splitlines()[0] if text else error!r}", hint=hint)
 
 
-def wait_for_nodes(num_nodes: int, timeout_s: float) -> None:
-    """Wait until so many nodes have joined; returns in any case when the time is over."""
+def wait_for_nodes(num_nodes: int, timeout_s: float, greet: Callable[[str], None]) -> None:
+    """Wait until so many nodes have joined; returns in any case when the time is over. `greet(node id)` meets each once."""
     deadline_s = time.monotonic() + timeout_s
+    met: set[str] = set()
     while time.monotonic() < deadline_s:
-        if sum(node["Alive"] for node in ray.nodes()) >= num_nodes:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        for node_id in alive - met:
+            greet(node_id)
+        met |= alive
+        if len(alive) >= num_nodes:
             return
         time.sleep(0.02)
 
@@ -215,16 +220,14 @@ def drain(node_id: str, deadline_s: float) -> None:
 def mapped(error: BaseException) -> BaseException:
     """The error as its catcher should see it: a task's own exception as its own type with the remote traceback as a note,
     Ray's failures as ours. `__cause__` stays Ray's error."""
-    if isinstance(error, rex.RayTaskError):
-        cause: BaseException | None = error.cause
-        if isinstance(cause, rex.RayError) and type(cause) in _KINDS:
-            return mapped(cause)
-        if isinstance(cause, BaseException):
-            remote_traceback = str(error)
-            if remote_traceback not in getattr(cause, "__notes__", ()):
-                cause.add_note(remote_traceback)
-            return cause
-        return error
+    cause = error.cause if isinstance(error, rex.RayTaskError) else None
+    if isinstance(cause, rex.RayError) and type(cause) in _KINDS:
+        return mapped(cause)
+    if isinstance(cause, BaseException):
+        remote_traceback = str(error)
+        if remote_traceback not in getattr(cause, "__notes__", ()):
+            cause.add_note(remote_traceback)
+        return cause
     for kind, build in _KINDS.items():
         if isinstance(error, kind):
             return build(error)

@@ -42,8 +42,13 @@ class Task(Generic[P, R]):
         self._options = options
         self._latest: Callable[..., Any] = fn
         self._local = fn
+        self._key: str | None = None
+        self._client: Client | None = None
+        self._seen: Fingerprint | None = None
+        self._plans: dict[int, tuple[tuple[int, int], Plan]] = {}
+        self._remotes: dict[str, Any] = {}
+        self._handles: dict[tuple[Any, ...], Any] = {}
         self._add(options.variant("default"), fn)
-        self._reset()
 
     @property
     def key(self) -> str:
@@ -54,12 +59,9 @@ class Task(Generic[P, R]):
         return self._key
 
     def _reset(self) -> None:
-        self._key: str | None = None
-        self._client: Client | None = None
-        self._seen: Fingerprint | None = None
-        self._plans: dict[int, tuple[tuple[int, int], Plan]] = {}
-        self._remotes: dict[str, Any] = {}
-        self._handles: dict[tuple[Any, ...], Any] = {}
+        """Forget everything that was worked out from the implementations and the client."""
+        self._key = self._client = self._seen = None
+        self._plans, self._remotes, self._handles = {}, {}, {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A task that travels (a task that calls a task) is bound anew where it arrives.

@@ -1,7 +1,7 @@
 """The laptop twin: one real Ray cluster on this machine, a raylet per tier with labels and logical accelerators.
 
-Runs as a process of its own (`python -m fabric.twin SPEC`), so that it outlives the command that started it. It ends on
-SIGTERM, and where it was started by `connect()` also when its parent goes away (its standard input closes). Figures from
+It runs as a process of its own (`fabric.twin_process`), so that it outlives the command that started it; here it is
+described, started, found and ended. Figures from
 a twin are always marked as such: every node carries its slow-down factor in a label, 1 included.
 """
 
@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from fabric.config import FabricConfig, set_ray_environment
 from fabric.errors import RuntimeFault
 from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Flavor
 
+PROCESS = "fabric.twin_process"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 MIN_STORE_BYTES = 80 * 2**20
@@ -71,7 +70,7 @@ def start(config: FabricConfig, catalogue: Mapping[str, Flavor], *, is_owned: bo
     spec = {"nodes": node_specs(config, catalogue), "state": str(state_file(config)), "is_owned": is_owned}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fabric.twin", json.dumps(spec)],
+            [sys.executable, "-m", PROCESS, json.dumps(spec)],
             stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -152,45 +151,6 @@ def node_specs(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[di
 
 def _is_twin(pid: int) -> bool:
     try:
-        return "fabric.twin" in psutil.Process(pid).cmdline()
+        return PROCESS in psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
-
-
-def serve(spec: Mapping[str, Any]) -> None:
-    """The twin's own process: start the nodes, say so, wait for the end, stop the nodes."""
-    from ray.cluster_utils import Cluster
-
-    signal.signal(signal.SIGTERM, _end)
-    head, *others = spec["nodes"]
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    state = TwinState(os.getpid(), cluster.address, time.time(), cluster.webui_url or "", len(spec["nodes"]))
-    # Whoever started the twin connects to its head while the other nodes start.
-    _write(Path(spec["state"]), state)
-    try:
-        for node in others:
-            cluster.add_node(wait=False, **node)
-        while True:
-            if not spec["is_owned"]:
-                signal.pause()
-            elif select.select([sys.stdin], [], [], 60.0)[0] and not sys.stdin.buffer.read(1):
-                break
-    except SystemExit:
-        pass
-    finally:
-        Path(spec["state"]).unlink(missing_ok=True)
-        cluster.shutdown()
-
-
-def _end(_signal: int, _frame: Any) -> None:
-    raise SystemExit(0)
-
-
-def _write(file: Path, state: TwinState) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(state)), encoding="utf-8")
-    partial.replace(file)
-
-
-if __name__ == "__main__":
-    serve(json.loads(sys.argv[1]))

@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+
+def name_of(task_key: str) -> str:
+    """The name that people know a task by: its key, `name@hash of its code`, without the hash."""
+    return task_key.rpartition("@")[0] or task_key
+
+
 Domain = Literal["cv", "nlp", "tabular", "other"]
 Phase = Literal["training", "inference"]
 NodeHealth = Literal["ready", "cordoned", "draining", "lost"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from fabric import ray_io
 from fabric.errors import FabricError, OutOfMemory
+from fabric.types import name_of
 
 FIRST_FLUSH_S = 0.05
 FLUSH_S = 0.5
@@ -160,7 +161,7 @@ def _out_of_memory(error: BaseException, task: str, variant: str) -> OutOfMemory
     asked = ray_io.assigned_memory_bytes()
     given = f"{asked / 2**20:.0f} MiB" if asked else "no memory request"
     return OutOfMemory(
-        f"{task} ran out of memory with {given} ({ray_io.describe_exception(error)})",
+        f"{name_of(task)} ran out of memory with {given} ({ray_io.describe_exception(error)})",
         hint="its next call asks for more; `map` retries by itself",
         task=task,
         variant=variant,

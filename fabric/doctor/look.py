@@ -22,7 +22,7 @@ from fabric.twin import TwinState
 from fabric.types import Device, Flavor
 from pools.discovery import discover
 
-_OURS = ("gcs_server", "raylet", "ray::", "fabric.twin", "ray/dashboard", "haproxy", "serve")
+_OURS = ("gcs_server", "raylet", "ray::", "fabric.twin_process", "ray/dashboard", "haproxy", "serve")
 
 
 def look(config: FabricConfig, catalogue: dict[str, Flavor], declared: list[Device]) -> MachineFacts:

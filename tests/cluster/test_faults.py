@@ -106,7 +106,8 @@ def test_killing_every_fabric_actor_in_a_map_loses_nothing_and_they_come_back_wi
         thread.join()
         back = until(lambda: all(ping(name) != pids[name] for name in ACTORS))
         health = until(lambda: [n.health for n in ray.get(ray.get_actor("pool-warm", namespace="fabric").snapshot.remote()).nodes])
-        runs = sum(m.num_runs for p in ray.get(ray.get_actor("profiler", namespace="fabric").profiles.remote()) for m in p.measured.values())
+        profiles = ray.get(ray.get_actor("profiler", namespace="fabric").profiles.remote())
+        runs = sum(m.num_runs for p in profiles for m in p.measured.values())
         tell({"order": [i for i, _ in results] == list(range(1000)), "health": health, "runs": runs})
         """,
     )

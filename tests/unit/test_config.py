@@ -84,7 +84,7 @@ def test_the_file_is_the_one_named_or_the_one_here(tmp_path: Path, monkeypatch: 
 
 
 def test_variables_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
-    assert load(tmp_path, FABRIC_ADDRESS="head:6379", FABRIC_PROGRESS="0", OTHER="x").config.name == "tierfabric"
+    assert load(tmp_path, FABRIC_ADDRESS="head:6379", OTHER="x").config.name == "tierfabric"
 
 
 def test_a_section_of_comments_only_is_as_if_not_there(tmp_path: Path) -> None:
