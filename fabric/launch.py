@@ -70,7 +70,7 @@ def _attach(address: str | None, config: FabricConfig) -> Client:
     # A twin's node that was drained or killed does not come back: nobody waits for it.
     num_gone = sum(not node["Alive"] for node in ray.nodes())
     if num_nodes > 1:
-        ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S, _warm_up)
+        ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S)
     client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue))
     fabric_client.attach(client)
     return client
@@ -124,14 +124,6 @@ def on_node(node_id: str, fn: Callable[[], Any]) -> Any:
     """Run a function once on one node, beside everything else (it claims nothing); its ObjectRef."""
     affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(fn).options(num_cpus=0, max_retries=0, scheduling_strategy=affinity).remote()
-
-
-def _warm_up(node_id: str) -> None:
-    """Let a twin's node start its first worker while the next node starts."""
-    on_node(node_id, _nothing)
-
-
-def _nothing() -> None: ...
 
 
 def _actor_options(name: str) -> dict[str, Any]:
