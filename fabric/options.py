@@ -25,8 +25,8 @@ class TaskOptions:
     max_retries: int | None = None
     runtime_env: Mapping[str, Any] | None = None
 
-    def variant(self, name: str) -> Variant:
-        return Variant(name, self.flavor, self.resources)
+    def variant(self, name: str, code_hash: str = "") -> Variant:
+        return Variant(name, self.flavor, self.resources, code_hash)
 
     def ray_options(self) -> dict[str, Any]:
         """What is passed to Ray as it is."""

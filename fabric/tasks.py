@@ -42,25 +42,22 @@ class Task(Generic[P, R]):
         self._options = options
         self._latest: Callable[..., Any] = fn
         self._local = fn
-        self._key: str | None = None
+        self._key = f"{self.name}@{_code_hash(fn)}"
         self._client: Client | None = None
         self._seen: Fingerprint | None = None
         self._plans: dict[int, tuple[tuple[int, int], Plan]] = {}
         self._remotes: dict[str, Any] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
-        self._add(options.variant("default"), fn)
+        self._add(options.variant("default", _code_hash(fn)), fn)
 
     @property
     def key(self) -> str:
-        """What the profile is kept under: the name and a hash of the code, so that changed code is measured anew."""
-        if self._key is None:
-            codes = [_code_of(fn) for _, fn in self._implementations.values()]
-            self._key = f"{self.name}@{hashlib.sha256(repr(codes).encode()).hexdigest()[:8]}"
+        """What the profile is kept under: the name and a hash of the function's code, so that changed code is measured anew."""
         return self._key
 
     def _reset(self) -> None:
         """Forget everything that was worked out from the implementations and the client."""
-        self._key = self._client = self._seen = None
+        self._client = self._seen = None
         self._plans, self._remotes, self._handles = {}, {}, {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -88,7 +85,7 @@ class Task(Generic[P, R]):
             plain = fn._latest if isinstance(fn, Task) else fn
             _check_function(plain)
             self._latest = plain
-            variant = options.variant(name or flavor)
+            variant = options.variant(name or flavor, _code_hash(plain))
             if flavor == "cpu" and not self._options.flavor:
                 self._implementations.pop("default", None)
             self._add(variant, plain)
@@ -120,7 +117,7 @@ class Task(Generic[P, R]):
             client = self._bind()
         bucket = bucket_of(args, kwargs)
         cached = self._plans.get(bucket)
-        if cached is None or cached[0] != client.version_of(self._key or self.key):
+        if cached is None or cached[0] != client.version_of(self._key):
             cached = self._compile(client, bucket, args, kwargs)
         plan = cached[1]
         candidate = plan.choose()
@@ -128,7 +125,7 @@ class Task(Generic[P, R]):
             candidate = plan.choose()
         load = plan.load()
         ref = self._handle(candidate).remote(*args, **kwargs)
-        client.note(ref, self._key or self.key, candidate, plan, load)
+        client.note(ref, self._key, candidate, plan, load)
         return ref, candidate
 
     def map(self, items: Iterable[Any], *, return_exceptions: bool = False, progress: bool | None = None) -> list[R]:
@@ -184,10 +181,11 @@ class Task(Generic[P, R]):
         )
 
 
-def _code_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a function does, as far as its own code shows: instructions, constants and names, nested code included."""
+def _code_hash(fn: Callable[..., Any]) -> str:
+    """Of what a function does, as far as its own code shows: instructions, constants and names, nested code included."""
     code = getattr(inspect.unwrap(fn), "__code__", None)
-    return ("opaque", fn.__qualname__) if code is None else _walk(code)
+    shown = fn.__qualname__ if code is None else repr(_walk(code))
+    return hashlib.sha256(shown.encode()).hexdigest()[:8]
 
 
 def _walk(code: CodeType) -> tuple[Any, ...]:

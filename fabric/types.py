@@ -87,11 +87,15 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One implementation of a task. `flavor` is a flavor's name, family, kind or tier; empty means any node."""
+    """One implementation of a task. `flavor` is a flavor's name, family, kind or tier; empty means any node.
+
+    `code_hash` tells its versions apart: what was measured of other code says nothing of this one.
+    """
 
     name: str
     flavor: str
     resources: Resources
+    code_hash: str = ""
 
     def __hash__(self) -> int:
         return hash(self.name)

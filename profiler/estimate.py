@@ -68,6 +68,11 @@ class TaskProfile:
     memory_floor_bytes: dict[str, int] = field(default_factory=dict)
     """Variant -> bytes to ask for, set when a run of it was out of memory."""
 
+    def forget(self, variant: str) -> None:
+        """Drop what was measured of a variant: its code is another now."""
+        self.measured = {key: seen for key, seen in self.measured.items() if key[1] != variant}
+        self.memory_floor_bytes.pop(variant, None)
+
     def buckets(self) -> set[int]:
         return {bucket for bucket, _, _ in self.measured}
 
@@ -87,6 +92,10 @@ class Estimator:
         """Take what a client saw of a task. A later description replaces an earlier one."""
         profile = self.profile(task)
         named = {variant.name: variant for variant in variants}
+        for variant in named.values():
+            known = profile.variants.get(variant.name)
+            if known is not None and known.code_hash != variant.code_hash:
+                profile.forget(variant.name)
         if (profile.fingerprint, profile.variants) != (fingerprint, named):
             profile.fingerprint, profile.variants = fingerprint, named
             self.dirty.add(task)

@@ -27,6 +27,7 @@ def to_document(profile: TaskProfile) -> dict[str, Any]:
                 "num_gpus": v.resources.num_gpus,
                 "memory_bytes": v.resources.memory_bytes,
                 "custom": [list(pair) for pair in v.resources.custom],
+                "code_hash": v.code_hash,
             }
             for v in profile.variants.values()
         ],
@@ -54,4 +55,5 @@ def from_document(document: Mapping[str, Any]) -> TaskProfile:
 
 def _variant(row: Mapping[str, Any]) -> Variant:
     custom = tuple((str(name), float(amount)) for name, amount in row["custom"])
-    return Variant(row["name"], row["flavor"], Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom))
+    resources = Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom)
+    return Variant(row["name"], row["flavor"], resources, row.get("code_hash", ""))
