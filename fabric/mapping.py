@@ -6,6 +6,7 @@ that has no node left and so cannot be running; whatever ends the map early canc
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Sized
 from contextlib import AbstractContextManager, nullcontext
@@ -63,8 +64,8 @@ class Map:
                 while self._flying:
                     for ref in ray_io.wait_any(list(self._flying), POLL_S):
                         self._take(ref)
-                        if bar is not None:
-                            bar.advance(1)
+                    if bar is not None:
+                        bar.set(len(self._results))
                     self._route_lost_anew()
                     self._fill()
         except BaseException:
@@ -73,13 +74,13 @@ class Map:
         return [self._results[index] for index in range(len(self._results))]
 
     def _fill(self) -> None:
-        while len(self._flying) < self._window():
-            try:
-                value = next(self._items)
-            except StopIteration:
+        while (room := self._window() - len(self._flying)) > 0:
+            batch = list(itertools.islice(self._items, room))
+            for value in batch:
+                self._submit(_Item(self._num_taken, value))
+                self._num_taken += 1
+            if len(batch) < room:
                 return
-            self._submit(_Item(self._num_taken, value))
-            self._num_taken += 1
 
     def _submit(self, item: _Item) -> None:
         ref, candidate = self._task.submit((item.value,), {})

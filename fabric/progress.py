@@ -16,8 +16,8 @@ class Bar:
         self._progress = progress
         self._row = progress.add_task(label, total=total)
 
-    def advance(self, count: int) -> None:
-        self._progress.advance(self._row, count)
+    def set(self, num_done: int) -> None:
+        self._progress.update(self._row, completed=num_done)
 
 
 @contextmanager
