@@ -81,6 +81,7 @@ class Client:
         self._sweep_due_s = 0.0
         self._stopped = threading.Event()
         self._take_capacities(capacities(_snapshots(ray_io.living_nodes(), config.tier_names), catalogue))
+        self.refresh()  # where the pools already run, they know of cordons
         self._thread = threading.Thread(target=self._loop, name="fabric-refresh", daemon=True)
         self._thread.start()
         listeners.append(self._on_arrival)
@@ -152,9 +153,10 @@ class Client:
             self.remember_oom(context["task"], context["variant"], context["asked_bytes"], context["used_bytes"])
 
     def is_lost(self, flavor: str) -> bool:
-        """Whether the flavor has no ready node left in the table in force."""
+        """Whether the flavor has no node left in the table in force: nothing of it can be running. Cordoned and draining
+        nodes still run what they have."""
         capacity = self.table.capacities.get(flavor)
-        return capacity is None or not capacity.shapes
+        return capacity is None or not (capacity.shapes or capacity.closed)
 
     def run_of(self, call_id: str) -> Any:
         """The measured run of a call, or None while it is not known."""

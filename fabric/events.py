@@ -50,6 +50,13 @@ class NodeDrainRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeDrainRefused:
+    """Ray would not drain it: the node goes on as before."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseGranted:
     lease: Lease
     by: str
@@ -77,9 +84,11 @@ class DrainNode:
     deadline_s: float
 
 
-PoolFact = NodesObserved | UsageReported | NodeCordoned | NodeUncordoned | NodeDrainRequested | LeaseGranted | LeaseReleased
+PoolFact = (
+    NodesObserved | UsageReported | NodeCordoned | NodeUncordoned | NodeDrainRequested | NodeDrainRefused | LeaseGranted | LeaseReleased
+)
 PoolCommand = StartNodeAgent | DrainNode
 JOURNALLED: Mapping[str, type] = {
-    kind.__name__: kind for kind in (NodeCordoned, NodeUncordoned, NodeDrainRequested, LeaseGranted, LeaseReleased)
+    kind.__name__: kind for kind in (NodeCordoned, NodeUncordoned, NodeDrainRequested, NodeDrainRefused, LeaseGranted, LeaseReleased)
 }
 """The facts that survive a restart; the others are observed anew."""

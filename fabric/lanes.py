@@ -29,6 +29,12 @@ class Lane:
         self.high = 0.0
         self.past_highs = (0.0,) * SNAPSHOT_LAG
 
+    def at(self, share: float, work_s: float, other: float) -> Lane:
+        """A lane like this one, as full as these figures say."""
+        lane = Lane(self.flavor, self.resource)
+        lane.share, lane.work_s, lane.other = share, work_s, other
+        return lane
+
     def wait_s(self, share: float, run_s: float) -> float:
         """Predicted seconds until a call that needs `share` of the lane, and runs `run_s`, can start."""
         excess = self.share + self.other + share - 1.0

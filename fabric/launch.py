@@ -52,7 +52,7 @@ def join(address: str | None, config: FabricConfig) -> Client:
     Raises: UnavailableError where there is neither.
     """
     client = _attach(address, config)
-    start_actors(config, client.catalogue)
+    start_actors(client.config, client.catalogue)
     return client
 
 
@@ -71,9 +71,20 @@ def _attach(address: str | None, config: FabricConfig) -> Client:
     num_gone = sum(not node["Alive"] for node in ray.nodes())
     if num_nodes > 1:
         ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S)
+    config, catalogue = _settings_in_force(config, catalogue)
     client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue))
     fabric_client.attach(client)
     return client
+
+
+def _settings_in_force(mine: FabricConfig, catalogue: dict[str, Flavor]) -> tuple[FabricConfig, dict[str, Flavor]]:
+    """A running fabric's tiers and flavors, with what is this caller's own: who asks, and what waiting is worth here."""
+    try:
+        theirs, catalogue = ray_io.ask(ray_io.actor("profiler").settings.remote())
+    except UnavailableError:
+        return mine, catalogue
+    own = {name: getattr(mine, name) for name in ("user", "queue", "routing", "log_to_driver")}
+    return theirs.model_copy(update=own), catalogue
 
 
 def disconnect() -> None:

@@ -11,6 +11,7 @@ from fabric.errors import UnknownNameError, UserError
 from fabric.types import Resources, Variant
 
 _AMOUNTS = ("num_cpus", "num_gpus", "memory")
+VARIANT_OPTIONS = (*_AMOUNTS, "resources")
 _OTHERS = ("resources", "flavor", "name", "max_retries", "runtime_env")
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 

@@ -9,13 +9,14 @@ ties; a call that no single node can ever hold is refused with what each tier is
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fabric.capacity import Fit, FlavorCapacity
 from fabric.errors import BugError, NoFitError
-from fabric.lanes import Claim, Lanes
+from fabric.lanes import Claim, Lane, Lanes
 from fabric.types import Alternative, Domain, Estimate, Flavor, Resources, Route, Variant
 
 TIE = 1.02
@@ -89,6 +90,12 @@ class Candidate:
         self.is_cpu_only = fit.is_cpu_only
         self.is_overflow = self.is_cpu_only and not capacity.flavor.is_cpu and not _asks_for(variant, capacity.flavor)
 
+    def on(self, lanes: Mapping[int, Lane]) -> Candidate:
+        """The same candidate on other lanes, by the ids of those it has."""
+        moved = copy.copy(self)
+        moved.claims = tuple(Claim(lanes[id(claim.lane)], claim.share) for claim in self.claims)
+        return moved
+
     def wait_s(self) -> float:
         run_s = self.run_s
         wait = 0.0
@@ -122,17 +129,12 @@ class Plan:
         return tuple((lane.share, lane.work_s, lane.other) for lane in self._lanes)
 
     def replay(self, load: Load) -> Route:
-        """The route as it was decided under an earlier load."""
-        now = self.load()
-        try:
-            self._set_load(load)
-            return self.route()
-        finally:
-            self._set_load(now)
-
-    def _set_load(self, load: Load) -> None:
-        for lane, (share, work_s, other) in zip(self._lanes, load, strict=True):
-            lane.share, lane.work_s, lane.other = share, work_s, other
+        """The route as it was decided under an earlier load; the lanes in use are left alone."""
+        then = {id(lane): lane.at(*figures) for lane, figures in zip(self._lanes, load, strict=True)}
+        past = copy.copy(self)
+        past.candidates = [candidate.on(then) for candidate in self.candidates]
+        past.overflow = [candidate.on(then) for candidate in self.overflow]
+        return past.route()
 
     def choose(self) -> Candidate:
         """The candidate with the lowest score now. Costs a few microseconds: it stops at the first that cannot be beaten."""

@@ -42,6 +42,11 @@ def size_bytes(value: Any, depth: int = 0) -> int:
     nbytes = getattr(value, "nbytes", None)
     if type(nbytes) is int:
         return nbytes
+    size = getattr(value, "size", None)
+    if type(size) is int:  # a data frame: its cells
+        return int(size) * _SMALL
+    if type(size) is tuple and len(size) == 2 and all(type(side) is int for side in size):  # a PIL image: RGB
+        return int(size[0]) * int(size[1]) * 3
     if (kind is list or kind is tuple) and value and depth < _MAX_DEPTH:
         return len(value) * abs(size_bytes(value[0], depth + 1))
     if kind is dict and value and depth < _MAX_DEPTH:

@@ -19,7 +19,7 @@ from fabric import client as fabric_client
 from fabric.client import Client, selector
 from fabric.errors import UnknownNameError, UserError
 from fabric.mapping import Map
-from fabric.options import TaskOptions, check_options
+from fabric.options import VARIANT_OPTIONS, TaskOptions, check_options
 from fabric.routing import Candidate, Plan
 from fabric.sizes import bucket_of
 from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Phase, Variant
@@ -79,6 +79,9 @@ class Task(Generic[P, R]):
         `num_cpus`, `num_gpus`, `memory` (bytes), `resources` (Ray's custom ones). An accelerator named without an amount
         means one unit of it. A variant for `cpu` replaces the function itself. Decorators stack. Returns the task.
         """
+        for option in resources:
+            if option not in VARIANT_OPTIONS:
+                raise UnknownNameError.of("variant option", option, VARIANT_OPTIONS)
         options = check_options({"flavor": flavor, **resources}, self.name)
 
         def register(fn: Callable[..., Any]) -> Task[P, R]:
@@ -189,8 +192,14 @@ def _code_hash(fn: Callable[..., Any]) -> str:
 
 
 def _walk(code: CodeType) -> tuple[Any, ...]:
-    constants = [_walk(constant) if isinstance(constant, CodeType) else repr(constant) for constant in code.co_consts]
-    return (code.co_code, constants, code.co_names)
+    return (code.co_code, [_constant(constant) for constant in code.co_consts], code.co_names)
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _walk(value)
+    # The order of a set differs from process to process.
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
 
 def _rebuild(

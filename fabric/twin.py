@@ -8,6 +8,7 @@ a twin are always marked as such: every node carries its slow-down factor in a l
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ import psutil
 
 from fabric import auth
 from fabric.config import FabricConfig, set_ray_environment
-from fabric.errors import RuntimeFault
+from fabric.errors import ConfigError, RuntimeFault
 from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Flavor
 
 PROCESS = "fabric.twin_process"
@@ -63,6 +64,12 @@ def start(config: FabricConfig, catalogue: Mapping[str, Flavor], *, is_owned: bo
     Raises: RuntimeFault with the last lines of its log.
     """
     config.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (config.state_path / "twin.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once, the second finds the first's
+        return running(config) or _start(config, catalogue, is_owned=is_owned)
+
+
+def _start(config: FabricConfig, catalogue: Mapping[str, Flavor], *, is_owned: bool) -> TwinState:
     auth.make_token()
     set_ray_environment()
     state_file(config).unlink(missing_ok=True)
@@ -143,6 +150,8 @@ def node_specs(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[di
         if flavor.resource not in ("CPU", "GPU"):
             spec["resources"] = {flavor.resource: pool.units * flavor.units}
         specs.append(spec)
+    if not specs:
+        raise ConfigError("no tier has a twin pool", hint="give one under `twin:`, for example {edge: {flavor: cpu}}")
     specs.sort(key=lambda spec: -spec["num_cpus"])
     specs[0]["include_dashboard"] = config.dashboard.enabled
     specs[0]["dashboard_port"] = config.dashboard.port

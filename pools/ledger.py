@@ -14,6 +14,7 @@ from fabric.events import (
     LeaseGranted,
     LeaseReleased,
     NodeCordoned,
+    NodeDrainRefused,
     NodeDrainRequested,
     NodesObserved,
     NodeUncordoned,
@@ -56,6 +57,9 @@ class Ledger:
                 self._draining.add(fact.node_id)
                 self.version += 1
                 return [DrainNode(fact.node_id, fact.deadline_s)]
+            case NodeDrainRefused():
+                self._draining.discard(fact.node_id)
+                self.version += 1
             case LeaseGranted():
                 self._leases[fact.lease.lease_id] = fact.lease
                 self.version += 1

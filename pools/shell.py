@@ -15,13 +15,14 @@ from typing import Any
 from fabric import ray_io
 from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
-from fabric.errors import FabricError, RejectedError
+from fabric.errors import FabricError, RejectedError, RuntimeFault
 from fabric.events import (
     JOURNALLED,
     DrainNode,
     LeaseGranted,
     LeaseReleased,
     NodeCordoned,
+    NodeDrainRefused,
     NodeDrainRequested,
     NodesObserved,
     NodeUncordoned,
@@ -127,7 +128,14 @@ class PoolShell:
                 self._heard_s[command.host] = time.monotonic()
                 self._start_agent(command.host, command.node_id, self._tier)
             case DrainNode():
-                ray_io.drain(command.node_id, command.deadline_s)
+                self._drain(command)
+
+    def _drain(self, command: DrainNode) -> None:
+        try:
+            ray_io.drain(command.node_id, command.deadline_s)
+        except RuntimeFault:
+            self._take(NodeDrainRefused(command.node_id))
+            raise
 
     def _observe(self) -> None:
         self._take(NodesObserved(tuple(ray_io.living_nodes())))

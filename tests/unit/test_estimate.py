@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -232,6 +233,7 @@ variants = st.builds(
     names,
     names,
     st.builds(Resources, finite, finite, st.integers(0, 2**50), st.lists(st.tuples(names, finite), max_size=2).map(tuple)),
+    names,
 )
 profiles = st.builds(
     TaskProfile,
@@ -251,3 +253,21 @@ profiles = st.builds(
 @given(profiles)
 def test_a_profile_survives_the_journal(profile: TaskProfile) -> None:
     assert from_document(json.loads(json.dumps(to_document(profile)))) == profile
+
+
+def test_a_profile_written_before_code_was_hashed_still_opens() -> None:
+    made = estimator()
+    learn(made, CPU, ON_CPU, 1.0, times=3)
+    document = to_document(made.profile("work"))
+    for row in document["variants"]:
+        del row["code_hash"]
+    assert from_document(document) == made.profile("work")
+
+
+def test_changed_code_of_a_variant_is_measured_anew_and_the_others_keep_their_runs() -> None:
+    made = estimator()
+    learn(made, CPU, ON_CPU, 1.0, times=3)
+    learn(made, A100, ON_GPU, 0.1, times=3)
+    made.describe("work", Fingerprint("cv"), (replace(ON_GPU, code_hash="changed"), ON_NPU, ON_CPU))
+    assert made.estimate("work", 0, A100, ON_GPU).num_runs == 0
+    assert made.estimate("work", 0, CPU, ON_CPU).num_runs == 3
