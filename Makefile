@@ -18,8 +18,7 @@ setup: .venv/ready
 	@echo "installing the pinned dependencies into .venv (a minute or two, once)"
 	@{ $(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.5" && $(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock; } \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . \
-	  || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 lint: setup

@@ -98,10 +98,11 @@ def _connect_error(address: str, error: Exception) -> UnavailableError:
 
 
 def wait_for_nodes(num_nodes: int, timeout_s: float) -> None:
-    """Wait until so many nodes have joined; returns in any case when the time is over."""
+    """Wait until so many nodes have joined, and Ray's resource view shows them (it lags behind its list of nodes, and is
+    what pools and clients read); returns in any case when the time is over."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
-        if sum(node["Alive"] for node in ray.nodes()) >= num_nodes:
+        if len(living_nodes()) >= num_nodes:
             return
         time.sleep(0.02)
 
