@@ -6,6 +6,7 @@ Nothing here decides.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -168,6 +169,12 @@ def actor(name: str) -> Any:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError as error:
         raise UnavailableError(f"no fabric actor {name!r}", hint="`fabric status` and any connected client start it anew") from error
+
+
+def end_actor(name: str) -> None:
+    """End a fabric actor for good; nothing happens where there is none."""
+    with contextlib.suppress(UnavailableError):
+        ray.kill(actor(name), no_restart=True)
 
 
 def ask(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:

@@ -131,6 +131,11 @@ class PoolShell:
                 self._drain(command)
 
     def _drain(self, command: DrainNode) -> None:
+        # A node waits for the actors on it: its machine's agent ends first, and starts anew where the machine has
+        # another node.
+        host = next((node.host for node in self.snapshot().nodes if node.node_id == command.node_id), None)
+        if host is not None:
+            ray_io.end_actor(f"agent-{host}")
         try:
             ray_io.drain(command.node_id, command.deadline_s)
         except RuntimeFault:
@@ -141,7 +146,7 @@ class PoolShell:
         self._take(NodesObserved(tuple(ray_io.living_nodes())))
 
     def _restart_silent_agents(self) -> None:
-        hosts = {node.host: node.node_id for node in self.snapshot().nodes}
+        hosts = {node.host: node.node_id for node in self.snapshot().nodes if node.health != "draining"}
         for host, node_id in hosts.items():
             if time.monotonic() - self._heard_s.get(host, 0.0) > AGENT_SILENT_S:
                 self._perform(StartNodeAgent(host, node_id))

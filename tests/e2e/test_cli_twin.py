@@ -179,7 +179,7 @@ def test_a_drained_node_leaves(shell: Shell, node_ids: dict[str, str], caller: C
     def tiers() -> dict[str, list[int]]:
         return {tier["tier"]: [flavor["nodes"] for flavor in tier["flavors"]] for tier in shell.json("tiers")["tiers"]}
 
-    assert until(lambda: tiers() == {"hot": [], "warm": [1], "cold": [1]})
+    assert until(lambda: tiers() == {"hot": [], "warm": [1], "cold": [1]}, within_s=60)
 
 
 def test_down_ends_the_twin_and_then_there_is_none(shell: Shell, twin: str) -> None:
