@@ -61,7 +61,6 @@ def measured(fn: Callable[..., Any], *, task: str, variant: str, user: str, queu
                 wall_s += stretch_s
             reporter.add(task, variant, wall_s, cpu_s, outcome, bucket_of(args, kwargs), user, queue)
 
-    # functools.wraps leaves a reference to fn; without it Ray would sign the call with fn's defaults all the same.
     return run
 
 

@@ -163,11 +163,6 @@ class Predictor:
         return Estimate(math.exp(min(mean, 20.0)), log_sd, 0 if distance or off else own.num_runs, own.peak_memory_bytes)
 
 
-def estimate_from(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
-    """One estimate from one task's profile."""
-    return Predictor(profile, catalogue, bucket).estimate(flavor, variant)
-
-
 @functools.lru_cache(maxsize=4096)
 def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
     """Prior: logarithm of how much faster the variant runs on this flavor than on one reference vCPU.
