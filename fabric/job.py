@@ -1,0 +1,116 @@
+"""The nouns of the job plane: what a job is, the ways in which it may run, and what is predicted of it.
+
+All frozen. A job's *work* is counted in its own unit (steps, epochs, files); where nothing is known of it, the unit is
+"the whole job" and `work` is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, NewType
+
+from fabric.types import Flavor
+
+JobId = NewType("JobId", str)
+"""A UUIDv7: unique across fabrics, sorted by the time of submission."""
+
+Form = Literal["program", "ray-program", "callable"]
+FORMS: tuple[Form, ...] = ("program", "ray-program", "callable")
+Outcome = Literal["ok", "error", "oom", "timeout", "lost", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One way to run: `num_bundles` alike processes on nodes of one flavor, all or none (a gang).
+
+    `selector` names flavors as a variant does (name, family, kind, tier, or a model such as `A100`); empty means any.
+    Figures are for one bundle. `max_bundles` above `num_bundles` makes it elastic. `spread` puts each bundle on a node
+    of its own; otherwise bundles may share nodes, and one bundle never spans two.
+    """
+
+    selector: str = ""
+    accelerators: int = 0
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    num_bundles: int = 1
+    max_bundles: int = 0
+    spread: bool = False
+
+    def demand(self, flavor: Flavor) -> dict[str, float]:
+        """What one bundle asks of a node of this flavor, by Ray's resource names."""
+        demand = {"CPU": float(self.cpus), "memory": float(self.memory_bytes)}
+        if self.accelerators and flavor.is_cpu:
+            demand["CPU"] = max(float(self.cpus), float(self.accelerators))
+        elif self.accelerators:
+            demand[flavor.resource] = self.accelerators * flavor.units
+        return {name: amount for name, amount in demand.items() if amount > 0}
+
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of bundles it may run with, smallest first: doublings of the least, and the most."""
+        sizes, size, most = [], self.num_bundles, max(self.max_bundles, self.num_bundles)
+        while size < most:
+            sizes.append(size)
+            size *= 2
+        return (*sizes, most)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What was asked for, as far as deciding needs it. How to launch it is another document (`LaunchSpec`).
+
+    `deadline_s` and `submitted_s` are wall-clock seconds since the epoch; `timeout_s` bounds one attempt. `family` is
+    whose history predicts it. `after` must have succeeded first. `can_resume`: an attempt goes on from the last
+    checkpoint; without it a preempted job starts from nothing.
+    """
+
+    job_id: JobId
+    name: str
+    user: str
+    queue: str
+    priority: str
+    form: Form
+    shapes: tuple[Shape, ...]
+    family: str
+    submitted_s: float
+    deadline_s: float | None = None
+    budget_usd: float | None = None
+    after: tuple[JobId, ...] = ()
+    timeout_s: float | None = None
+    max_retries: int = 0
+    can_resume: bool = False
+    is_preemptible: bool = True
+    array_id: JobId | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Option(NamedTuple):
+    """One resolved way to run a job: shape number `shape` of its spec, on `flavor`, with `num_bundles` bundles.
+
+    `units` is what it holds of the flavor's capacity: accelerators, or vCPUs on a CPU flavor. `rate` is work per second.
+    """
+
+    shape: int
+    flavor: str
+    num_bundles: int
+    units: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobEstimate:
+    """What is predicted of a job: total `work`, the doubt about it (standard deviation of its logarithm), and the rate
+    (work per second) of shape number i on a flavor at its least size: `rates[(i, flavor)]`. A way without a rate
+    cannot be taken."""
+
+    work: float
+    rates: Mapping[tuple[int, str], float]
+    log_sd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an attempt holds, as decided: the way, and the node of each bundle (a node may come twice)."""
+
+    option: Option
+    nodes: tuple[str, ...]
