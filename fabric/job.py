@@ -114,3 +114,24 @@ class Grant:
 
     option: Option
     nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """How to start a job; deciding needs none of it.
+
+    `command` is a shell command line (`program`, `ray-program`); `payload` the digest of a pickled (function, args,
+    kwargs) (`callable`). `working_dir` is the digest of an archive in the artefact store. `checkpoint_dir`, relative to
+    the working directory, is mirrored to the store when the job is preempted and brought back before the next attempt.
+    `secrets` become environment variables and are shown nowhere.
+    """
+
+    form: Form
+    command: str = ""
+    payload: str = ""
+    working_dir: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    runtime_env: Mapping[str, object] = field(default_factory=dict)
+    checkpoint_dir: str = "checkpoints"
+    grace_s: float = 30.0

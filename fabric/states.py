@@ -43,4 +43,5 @@ MOVES: dict[JobState, frozenset[JobState]] = {
 def check_move(job: str, start: JobState, finish: JobState, story: Iterable[str] = ()) -> None:
     """Raises: BugError `illegal_move` with the job's story."""
     if finish not in MOVES[start]:
-        raise BugError(f"job {job} cannot go from {start} to {finish}", code="illegal_move", start=start.value, finish=finish.value, story=tuple(story))
+        message = f"job {job} cannot go from {start} to {finish}"
+        raise BugError(message, code="illegal_move", start=start.value, finish=finish.value, story=tuple(story))
