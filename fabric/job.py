@@ -17,7 +17,7 @@ JobId = NewType("JobId", str)
 
 Form = Literal["program", "ray-program", "callable"]
 FORMS: tuple[Form, ...] = ("program", "ray-program", "callable")
-Outcome = Literal["ok", "error", "oom", "timeout", "lost", "cancelled"]
+Outcome = Literal["ok", "error", "oom", "timeout", "lost", "cancelled", "budget"]
 
 
 @dataclass(frozen=True, slots=True)

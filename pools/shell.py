@@ -5,17 +5,16 @@ It rebuilds its cordons, drains and leases from the journal when it is started a
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fabric import ray_io
+from fabric import codec, ray_io
 from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
-from fabric.errors import FabricError, RejectedError, RuntimeFault
+from fabric.errors import RejectedError, RuntimeFault
 from fabric.events import (
     JOURNALLED,
     DrainNode,
@@ -163,10 +162,5 @@ class PoolShell:
 
 
 def _fact(kind: str, body: dict[str, Any]) -> PoolFact:
-    if kind not in JOURNALLED:
-        raise FabricError(f"the journal holds a fact {kind!r} that this version does not know", code="journal_newer")
-    if kind == "LeaseGranted":
-        body = {**body, "lease": Lease(**body["lease"])}
-    fields = {field.name for field in dataclasses.fields(JOURNALLED[kind])}
-    fact: PoolFact = JOURNALLED[kind](**{name: value for name, value in body.items() if name in fields})
+    fact: PoolFact = codec.fact_of(JOURNALLED, kind, body)
     return fact

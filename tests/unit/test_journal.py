@@ -200,7 +200,7 @@ def test_a_full_disk_is_our_error_and_nothing_is_half_written(tmp_path: Path) ->
     with full_disk(wal_bytes + 10_000):
         for _ in range(2):
             with pytest.raises(RuntimeFault) as caught:
-                journal.append("pool-hot", NodeCordoned("n" * 100_000, "ann"))
+                journal.append("pool-hot", NodeCordoned("n1", "a" * 100_000))
             assert (caught.value.code, caught.value.hint) == ("journal", "is the disk full, or state_dir not writable?")
         with pytest.raises(RuntimeFault):
             journal.save("profiler", {"a": "new", "b": "x" * 100_000})

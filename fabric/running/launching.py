@@ -1,0 +1,90 @@
+"""From a grant to ranks: what each rank asks of Ray and is told. Pure.
+
+Invariant: the same spec, grant and attempt always give the same orders.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fabric.job import Grant, JobSpec, LaunchSpec
+from fabric.running.order import Order
+from fabric.types import Flavor
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is the same for every attempt of a fabric: its Ray address, its store, a scratch directory of every node."""
+
+    ray_address: str
+    store_url: str
+    scratch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt as it was decided."""
+
+    epoch: int
+    spec: JobSpec
+    how: LaunchSpec
+    attempt: int
+    grant: Grant
+
+    @property
+    def num_bundles(self) -> int:
+        return self.grant.option.num_bundles
+
+    @property
+    def is_spread(self) -> bool:
+        return self.spec.shapes[self.grant.option.shape].spread and self.num_bundles > 1
+
+    @property
+    def needs_accelerator(self) -> bool:
+        return self.spec.shapes[self.grant.option.shape].accelerators > 0
+
+    def bundle(self, flavor: Flavor) -> dict[str, float]:
+        """What one bundle asks of a node, by Ray's resource names; never nothing, which Ray would refuse."""
+        return self.spec.shapes[self.grant.option.shape].demand(flavor) or {"CPU": 0.001}
+
+
+def orders(attempt: Attempt, flavor: Flavor, nodes: Sequence[str], around: Surroundings) -> list[Order]:
+    """One for each rank; `nodes` is where their bundles are. A `ray-program` has one, whose driver finds the rest by itself."""
+    spec, grant = attempt.spec, attempt.grant
+    declared = {name: amount * attempt.num_bundles for name, amount in attempt.bundle(flavor).items()}
+    shape = spec.shapes[grant.option.shape]
+    env: dict[str, str] = {"RAY_ADDRESS": around.ray_address, "FABRIC_ADDRESS": around.ray_address, "FABRIC_FLAVOR": grant.option.flavor}
+    if not attempt.needs_accelerator and "CUDA_VISIBLE_DEVICES" not in attempt.how.env:
+        env["CUDA_VISIBLE_DEVICES"] = ""  # it asked for none: what is on the node is another's
+    on_node: Counter[str] = Counter()
+    made = []
+    for rank, node in enumerate(nodes):
+        made.append(
+            Order(
+                epoch=attempt.epoch,
+                job_id=spec.job_id,
+                attempt=attempt.attempt,
+                name=spec.name,
+                form=spec.form,
+                how=attempt.how,
+                rank=rank,
+                local_rank=on_node[node],
+                world_size=len(nodes),
+                memory_bytes=shape.memory_bytes,
+                timeout_s=spec.timeout_s,
+                env=env,
+                declared=declared,
+                visible=visible(spec),
+                scratch=around.scratch,
+                store_url=around.store_url,
+            )
+        )
+        on_node[node] += 1
+    return made
+
+
+def visible(spec: JobSpec) -> Mapping[str, str]:
+    """What Ray's dashboard shows beside a job's name."""
+    return {"job_id": spec.job_id, "name": spec.name, "user": spec.user, "queue": spec.queue, "priority": spec.priority}

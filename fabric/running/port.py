@@ -1,0 +1,296 @@
+"""Runs attempts on Ray: the scheduler's `RunnerPort`. Reserves, starts hosts, watches them, and says what was lost.
+
+Invariants: every call returns at once; an attempt that this port knows has exactly one last fact in the end, from its
+host or, where that died, from here; a lease without a living leader is given back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from fabric import ray_io
+from fabric.errors import FabricError, OutOfMemory, RejectedError
+from fabric.job import Grant, JobId, JobSpec, LaunchSpec, Outcome
+from fabric.job_events import JobEnded, JobVacated, LeaseRefused
+from fabric.ports import Report
+from fabric.running import placement, ray_program
+from fabric.running.host import Host, HostSettings
+from fabric.running.launching import Attempt, Surroundings, orders
+from fabric.running.order import Order, attempt_name, lease_name, parse_attempt, parse_lease, runner_name
+from fabric.running.outbox import Outbox
+from fabric.types import Flavor
+
+NUM_LAUNCHERS = 16
+HOST_THREADS, WARM_THREADS = 8, 128
+NUM_SPARES = 2
+STOP_TIMEOUT_S = 10.0
+_WARM_PREFIX = "warm/"
+_log = logging.getLogger(__name__)
+
+Key = tuple[JobId, int]
+
+
+@dataclasses.dataclass(slots=True)
+class _Live:
+    """An attempt between launch and its end. `stop`: how it was told to end before its leader was there."""
+
+    epoch: int
+    leader: Any = None
+    nodes: tuple[str, ...] = ()
+    is_preempted: bool = False
+    killed_as: Outcome | None = None
+
+
+class RayRunners:
+    """`report` reaches the scheduler from any node (it is pickled into hosts); `local_report` does so from this process.
+    `avoid()` names nodes that take no new work (cordoned, draining)."""
+
+    def __init__(
+        self,
+        report: Report,
+        settings: HostSettings,
+        catalogue: Mapping[str, Flavor],
+        *,
+        local_report: Report | None = None,
+        avoid: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self._settings = dataclasses.replace(settings, report=report)
+        self._catalogue = catalogue
+        self._avoid = avoid
+        self._around = Surroundings(ray_io.address(), settings.store_url, settings.scratch)
+        self._outbox = Outbox(local_report or report, 0)
+        self._lock = threading.Lock()
+        self._live: dict[Key, _Live] = {}
+        self._launchers = ThreadPoolExecutor(NUM_LAUNCHERS, thread_name_prefix="launch")
+        self._stoppers = ThreadPoolExecutor(4, thread_name_prefix="stop")
+
+    # ---- the port
+
+    def launch(self, epoch: int, spec: JobSpec, how: LaunchSpec, attempt: int, grant: Grant) -> None:
+        """Raises: RejectedError (`stale_epoch`)."""
+        self._see_epoch(epoch)
+        with self._lock:
+            if (spec.job_id, attempt) in self._live:
+                return
+            live = self._live[spec.job_id, attempt] = _Live(epoch)
+        self._launchers.submit(self._guarded, self._launch, Attempt(epoch, spec, how, attempt, grant), live)
+
+    def preempt(self, epoch: int, job_id: JobId, attempt: int) -> None:
+        self._see_epoch(epoch)
+        self._stoppers.submit(self._stop, epoch, (job_id, attempt), None)
+
+    def kill(self, epoch: int, job_id: JobId, attempt: int, outcome: Outcome) -> None:
+        self._see_epoch(epoch)
+        self._stoppers.submit(self._stop, epoch, (job_id, attempt), outcome)
+
+    def living(self) -> Sequence[Key]:
+        """What is alive now, taken over by this port: their facts are seen to from now on. Leases and drivers that nobody
+        leads are ended first, with all that may still run in them."""
+        leaders = self._leaders()
+        for name, leader in leaders.items():
+            key = parse_attempt(name)
+            if key is not None and (live := self._adopted(key, leader)) is not None:
+                self._await(key, live)
+        with self._lock:
+            alive = list(self._live)
+        known = {attempt_name(*key) for key in alive}
+        for name in placement.leases():
+            if (key := parse_lease(name)) is not None and attempt_name(*key) not in known:
+                self._sweep(key)
+        for name in ray_program.stop_unled(known):
+            _log.warning("stopped a driver that nobody led attempt=%s", name)
+        return alive
+
+    def _adopted(self, key: Key, leader: Any) -> _Live | None:
+        """Its record, where this port did not know it."""
+        group = placement.find_lease(lease_name(*key))
+        with self._lock:
+            if key in self._live:
+                return None
+            live = self._live[key] = _Live(self._outbox.epoch, leader, placement.nodes_of(group) if group is not None else ())
+            return live
+
+    def warm_up(self) -> None:
+        """Make sure that every living CPU node has a host with children ready; returns at once."""
+        for node in ray_io.living_nodes():
+            flavor = self._catalogue.get(node.flavor)
+            if flavor is not None and flavor.is_cpu:
+                self._warm_host(node.node_id)
+
+    def num_live(self) -> int:
+        with self._lock:
+            return len(self._live)
+
+    # ---- launching
+
+    def _guarded(self, step: Callable[..., None], attempt: Attempt, live: _Live) -> None:
+        """Whatever goes wrong before a host leads the attempt becomes its last fact."""
+        key = (attempt.spec.job_id, attempt.attempt)
+        try:
+            step(attempt, live)
+        except placement.Refused as refused:
+            self._close(key, LeaseRefused(*key, str(refused)))
+        except RejectedError as error:  # a later scheduler is at work: its facts count
+            _log.warning("launch dropped attempt=%s because=%s", attempt_name(*key), error.message)
+            self._forget(key)
+        except Exception as error:
+            _log.exception("launch failed attempt=%s", attempt_name(*key))
+            placement.release(lease_name(*key))
+            self._close(key, LeaseRefused(*key, f"Ray failed: {ray_io.describe_exception(error)}"))
+
+    def _launch(self, attempt: Attempt, live: _Live) -> None:
+        spec, flavor = attempt.spec, self._catalogue[attempt.grant.option.flavor]
+        key = (spec.job_id, attempt.attempt)
+        placement.claim_epoch(attempt.epoch)
+        self._clear_the_way(key)
+        hosts, told = self._hosts(attempt, flavor, live)
+        with self._lock:
+            is_wanted = not live.is_preempted and live.killed_as is None
+            if is_wanted:
+                live.leader = hosts[0]
+        if not is_wanted:
+            placement.release(lease_name(*key))
+            self._close(key, _stopped_before_start(key, live))
+            return
+        lead = hosts[0].lead.options(name=f"{spec.name} {attempt_name(*key)}")
+        self._watch(key, live, lead.remote(told[0], list(zip(hosts[1:], told[1:], strict=True))))
+
+    def _hosts(self, attempt: Attempt, flavor: Flavor, live: _Live) -> tuple[list[Any], list[Order]]:
+        """Reserve, and the host of each rank with its order. Raises: Refused."""
+        if attempt.spec.form == "ray-program":
+            live.nodes = attempt.grant.nodes[:1]
+            return [self._warm_host(node) for node in live.nodes], orders(attempt, flavor, live.nodes, self._around)
+        key = (attempt.spec.job_id, attempt.attempt)
+        bundle = attempt.bundle(flavor)
+        group, nodes = placement.reserve(
+            lease_name(*key), bundle, attempt.num_bundles, flavor.name, spread=attempt.is_spread, avoid=self._avoid()
+        )
+        live.nodes = nodes
+        told = orders(attempt, flavor, nodes, self._around)
+        if attempt.spec.form == "callable" and not attempt.how.runtime_env:
+            if attempt.needs_accelerator:
+                told = [dataclasses.replace(o, env={**o.env, **placement.visible_devices(group, o.rank, bundle)}) for o in told]
+            return [self._warm_host(node) for node in nodes], told
+        options: dict[str, Any] = {"runtime_env": dict(attempt.how.runtime_env)} if attempt.how.runtime_env else {}
+        options["max_concurrency"] = HOST_THREADS
+        names = [runner_name(attempt.spec.name, *key, rank) for rank in range(len(nodes))]
+        start = partial(placement.start_in_bundle, Host)
+        return [start(name, group, rank, bundle, self._settings, **options) for rank, name in enumerate(names)], told
+
+    def _clear_the_way(self, key: Key) -> None:
+        """No trace of this attempt or the one before may be alive beside it."""
+        for number in range(max(1, key[1] - 1), key[1] + 1):
+            if placement.lease_exists(lease_name(key[0], number)):
+                self._sweep((key[0], number))
+
+    def _sweep(self, key: Key, nodes: Sequence[str] | None = None) -> None:
+        """End whatever may run of an attempt on those nodes (None: anywhere), and give its lease back."""
+        where = None if nodes is None else {_WARM_PREFIX + node for node in nodes}
+        for name in placement.actor_names():
+            if name.startswith(_WARM_PREFIX) and (where is None or name in where):
+                try:
+                    ray_io.ask(ray_io.actor(name).end.remote(*key))
+                except FabricError as error:
+                    _log.info("sweep host=%s failed: %s", name, error.message)
+        placement.release(lease_name(*key))
+
+    def _warm_host(self, node_id: str) -> Any:
+        settings = dataclasses.replace(self._settings, num_spares=NUM_SPARES)
+        return placement.start_on_node(Host, f"{_WARM_PREFIX}{node_id}", node_id, settings, max_concurrency=WARM_THREADS)
+
+    # ---- watching
+
+    def _watch(self, key: Key, live: _Live, ref: Any) -> None:
+        future: Future[bool] = ref.future()
+        future.add_done_callback(lambda done: self._stoppers.submit(self._ended, key, live, done))
+
+    def _await(self, key: Key, live: _Live) -> None:
+        self._watch(key, live, live.leader.await_led.remote(live.epoch, *key))
+
+    def _ended(self, key: Key, live: _Live, done: Future[bool]) -> None:
+        """The leader's call has returned: the attempt is over, or its leader is gone."""
+        error = done.exception()
+        if error is None:
+            if not done.result():
+                self._await(key, live)
+                return
+            placement.release(lease_name(*key))
+            self._forget(key)
+            return
+        threading.Thread(target=self._lost, args=(key, live, ray_io.mapped(error)), daemon=True).start()
+
+    def _lost(self, key: Key, live: _Live, error: BaseException) -> None:
+        _log.warning("leader lost attempt=%s because=%s", attempt_name(*key), ray_io.describe_exception(error))
+        if isinstance(error, RejectedError):
+            self._forget(key)
+            return
+        try:
+            self._sweep(key, live.nodes or None)
+            ray_program.stop(attempt_name(*key))
+            placement.wait_until_dead(live.nodes, self._settings.lease_s)
+        except Exception as failed:  # Ray's head is away: this scheduler's next incarnation looks again
+            _log.warning("sweep attempt=%s failed: %s", attempt_name(*key), ray_io.describe_exception(failed))
+        self._close(key, JobEnded(*key, _outcome_of(error), ray_io.describe_exception(error)))
+
+    def _close(self, key: Key, fact: JobEnded | JobVacated | LeaseRefused) -> None:
+        self._forget(key)
+        self._outbox.put(fact)
+
+    def _forget(self, key: Key) -> None:
+        with self._lock:
+            self._live.pop(key, None)
+
+    # ---- stopping
+
+    def _stop(self, epoch: int, key: Key, outcome: Outcome | None) -> None:
+        with self._lock:
+            live = self._live.get(key)
+            if live is not None and live.leader is None:
+                live.is_preempted, live.killed_as = outcome is None, outcome
+                return
+        if live is None:
+            said: Outcome = outcome or "lost"
+            self._outbox.put(JobEnded(*key, said, "no such attempt is alive"))
+            return
+        try:
+            call = live.leader.preempt.remote(epoch, *key) if outcome is None else live.leader.kill.remote(epoch, *key, outcome)
+            ray_io.ask(call, STOP_TIMEOUT_S)
+        except FabricError as error:  # a dead leader is noticed where it is watched
+            _log.warning("stop attempt=%s failed: %s", attempt_name(*key), error.message)
+
+    # ---- finding
+
+    def _leaders(self) -> dict[str, Any]:
+        """Attempt name -> the handle of the host that leads it."""
+        found: dict[str, Any] = {}
+        for name in placement.actor_names():
+            try:
+                if name.startswith(_WARM_PREFIX) or (name.startswith("job/") and name.endswith("/0")):
+                    host = ray_io.actor(name)
+                    found.update(dict.fromkeys(ray_io.ask(host.led.remote()), host))
+            except FabricError as error:
+                _log.info("host=%s does not answer: %s", name, error.message)
+        return found
+
+    def _see_epoch(self, epoch: int) -> None:
+        if epoch < self._outbox.epoch:
+            raise RejectedError(f"epoch {epoch} is over: {self._outbox.epoch} was seen", code="stale_epoch")
+        self._outbox.epoch = epoch
+
+
+def _stopped_before_start(key: Key, live: _Live) -> JobEnded | JobVacated:
+    if live.killed_as is not None:
+        return JobEnded(*key, live.killed_as, "before it started")
+    return JobVacated(*key, 0.0)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, OutOfMemory):
+        return "oom"
+    return "error" if isinstance(error, FabricError) and error.code == "runtime_env" else "lost"

@@ -1,0 +1,107 @@
+"""What the completion-time planners compute with: the problem as plain lists, one row per job that could run at all.
+
+Invariants: every way of a job fits the capacity by itself; the way that a job holds is one of its ways; a job that may
+not move has only that way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fabric.job import Option
+from fabric.scheduler.problem import PlanJob, Problem
+
+# A move that gains less than this is noise in the rates, so even a free restart counts as this long.
+LEAST_RESTART_S = 1.0
+EPS = 1e-9
+
+
+class Way(NamedTuple):
+    """One option of one job: index of its flavor, units held, work per second, and its place among the job's ways."""
+
+    flavor: int
+    units: float
+    rate: float
+    index: int
+
+
+@dataclass(slots=True)
+class Model:
+    """Row n of every list is one job. `held[n]` is the way that it holds; `work` is what is left, in the job's own unit;
+    `age[n]` is a factor on `work` for ordering only (doubt makes early completion likelier than the mean says)."""
+
+    jobs: list[PlanJob]
+    flavors: list[str]
+    capacity: list[float]
+    ways: list[list[Way]]
+    options: list[list[Option]]
+    work: list[float]
+    weight: list[float]
+    restart_s: list[float]
+    held: list[Way | None]
+    warmup_s: list[float]
+    lost: list[float]
+    pinned: list[int]
+
+    def seconds(self, n: int, way: Way) -> float:
+        """Time until job n has finished if it has this way from now on, restart and lost work included."""
+        if self.held[n] is way:
+            return self.warmup_s[n] + self.work[n] / way.rate
+        lost = self.lost[n] if self.held[n] is not None else 0.0
+        return self.restart_s[n] + (self.work[n] + lost) / way.rate
+
+
+def model(problem: Problem) -> Model:
+    """Rows for the jobs that can run; a job without a way that fits the capacity has none."""
+    flavors = sorted(problem.capacity)
+    number = {flavor: n for n, flavor in enumerate(flavors)}
+    out = Model([], flavors, [float(problem.capacity[f]) for f in flavors], [], [], [], [], [], [], [], [], [])
+    for job in problem.jobs:
+        _add(out, job, number)
+    return out
+
+
+def _add(out: Model, job: PlanJob, number: dict[str, int]) -> None:
+    options, held_at = _options(job, number, out.capacity)
+    if not options:
+        return
+    ways = [Way(number[o.flavor], o.units, rate, n) for n, (o, rate) in enumerate(options)]
+    if held_at is not None and not job.is_movable:
+        ways, held_at = [ways[held_at]], 0
+        options = [options[ways[0].index]]
+        ways = [ways[0]._replace(index=0)]
+        out.pinned.append(len(out.jobs))
+    out.jobs.append(job)
+    out.ways.append(ways)
+    out.options.append([o for o, _ in options])
+    out.work.append(max(job.work, 0.0))
+    out.weight.append(max(job.weight, EPS))
+    out.restart_s.append(max(job.restart_s, LEAST_RESTART_S))
+    out.held.append(None if held_at is None else ways[held_at])
+    out.warmup_s.append(job.warmup_left_s if held_at is not None else 0.0)
+    out.lost.append(max(job.lost_work, 0.0))
+
+
+def _options(job: PlanJob, number: dict[str, int], capacity: list[float]) -> tuple[list[tuple[Option, float]], int | None]:
+    """The ways that fit, each with its rate, and which of them is held. The lease's own object stands for the held one."""
+    found: list[tuple[Option, float]] = []
+    held_at: int | None = None
+    for option in job.options:
+        if not _fits(option, number, capacity):
+            continue
+        if job.held is not None and option[:3] == job.held[:3] and held_at is None:
+            held_at = len(found)
+            found.append((job.held, option.rate))
+        else:
+            found.append((option, option.rate))
+    if job.held is not None and held_at is None and _fits(job.held, number, capacity):
+        held_at = len(found)
+        found.append((job.held, job.held.rate))
+    return found, held_at
+
+
+def _fits(option: Option, number: dict[str, int], capacity: list[float]) -> bool:
+    at = number.get(option.flavor)
+    return at is not None and option.units <= capacity[at] + EPS and option.rate > 0 and math.isfinite(option.rate)

@@ -1,0 +1,120 @@
+"""Who stands where: classes, queues, quotas and used shares, under the policy in force.
+
+Invariants: a job's class is settled when it is queued; what it holds is charged to its queue, its class and its user for as
+long as it holds it. Usage is price-weighted; where a price is unknown, a unit-hour counts as one dollar.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from fabric.job import JobId, Option
+from fabric.policy import Policy, PriorityClass, QueuePolicy
+from fabric.scheduler.quota import Quotas
+from fabric.scheduler.record import JobRecord
+from fabric.scheduler.share import Usage
+from fabric.scheduler.ways import Ways
+from fabric.types import Flavor
+
+HOUR_S = 3600.0
+
+
+class Standing:
+    """Under one policy; a new policy gets a new standing, to which what is held is charged anew."""
+
+    def __init__(self, policy: Policy, catalogue: Mapping[str, Flavor], ways: Ways) -> None:
+        self.policy = policy
+        self.ways = ways
+        self.classes = {cls.name: cls for cls in policy.classes}
+        self.queues = {queue.name: queue for queue in policy.queues}
+        self.lowest = min(policy.classes, key=lambda cls: (cls.value, cls.weight))
+        self.quotas = Quotas(policy.queues, catalogue)
+        self.prices = {name: flavor.usd_per_h / flavor.units for name, flavor in catalogue.items() if flavor.usd_per_h is not None}
+        self.user_units: Counter[tuple[str, str]] = Counter()
+        self.user_jobs: Counter[tuple[str, str]] = Counter()
+        self.held_values: dict[str, Counter[int]] = {}
+        self._queue_usage: dict[str, Usage] = {}
+        self._class_usage: dict[tuple[str, str], Usage] = {}
+
+    def inherit(self, other: Standing) -> None:
+        """Keep what was used under the last policy."""
+        self._queue_usage = {name: usage.under(self.policy.usage_half_life_s) for name, usage in other._queue_usage.items()}
+        self._class_usage = {name: usage.under(self.policy.usage_half_life_s) for name, usage in other._class_usage.items()}
+
+    def queue(self, name: str) -> QueuePolicy:
+        found = self.queues.get(name)
+        if found is None:
+            found = self.queues[name] = QueuePolicy(name)
+        return found
+
+    def class_of(self, job: JobRecord, now_s: float) -> PriorityClass:
+        """The class that counts: the one it names, else the first whose preferred nodes it asks for, else the first
+        without preferred nodes, else the last; the lowest once the queue's budget is spent."""
+        queue = self.queue(job.spec.queue)
+        if queue.budget_usd is not None and self.spent_usd(queue.name, now_s) > queue.budget_usd:
+            return self.lowest
+        named = self.classes.get(job.spec.priority)
+        if named is not None:
+            return named
+        if len(self.policy.classes) == 1:
+            return self.policy.classes[0]
+        flavors = {flavor for shape in job.spec.shapes if shape.accelerators for flavor in self.ways.flavors(shape)}
+        for cls in self.policy.classes:
+            if cls.selectors and any(self.ways.prefers(cls, flavor) for flavor in flavors):
+                return cls
+        return next((cls for cls in self.policy.classes if not cls.selectors), self.policy.classes[-1])
+
+    def hold(self, job: JobRecord, option: Option, sign: int, now_s: float) -> None:
+        """Charge (1) or return (-1) what a job holds."""
+        spec, cls = job.spec, job.cls or self.lowest
+        self.quotas.change(spec.queue, option.flavor, sign * option.units)
+        usd_per_s = sign * self.weight_usd_per_s(option)
+        self._usage_of_queue(spec.queue).change(option.flavor, usd_per_s, now_s)
+        self._usage_of_class(spec.queue, cls.name).change(option.flavor, usd_per_s, now_s)
+        self.user_units[spec.user, spec.queue] += sign * option.units  # type: ignore[assignment]
+        self.user_jobs[spec.user, spec.queue] += sign
+        self.held_values.setdefault(spec.queue, Counter())[cls.value] += sign
+
+    def user_limit(self, job: JobRecord, units: float) -> str | None:
+        """Why the job's user may not hold so much more in its queue; None where that is allowed."""
+        spec, queue = job.spec, self.queue(job.spec.queue)
+        who = (spec.user, spec.queue)
+        if queue.max_units_per_user is not None and self.user_units[who] + units > queue.max_units_per_user + 1e-9:
+            return f"{spec.user} may hold {queue.max_units_per_user:g} units in {queue.name}"
+        if queue.max_jobs_per_user is not None and self.user_jobs[who] >= queue.max_jobs_per_user:
+            return f"{spec.user} may run {queue.max_jobs_per_user} jobs in {queue.name}"
+        return None
+
+    def shares(self, queue: str, cls: str, now_s: float, flavors: frozenset[str] | None = None) -> tuple[float, float]:
+        """Used share of the queue and of the class in it, each by its weight: the lower goes first."""
+        used_by_queue = self._usage_of_queue(queue).total(now_s, flavors) / self.queue(queue).weight
+        used_by_class = self._usage_of_class(queue, cls).total(now_s, flavors) / self.classes.get(cls, self.lowest).weight
+        return used_by_queue, used_by_class
+
+    def spent_usd(self, queue: str, now_s: float) -> float:
+        """What the queue has spent in its budget's period, fading over it."""
+        return self._usage_of_queue(queue).total(now_s)
+
+    def usd_per_s(self, option: Option) -> float:
+        """What the option costs; 0 where the price is unknown."""
+        return option.units * self.prices.get(option.flavor, 0.0) / HOUR_S
+
+    def weight_usd_per_s(self, option: Option) -> float:
+        """The same for weighing: never 0."""
+        return self.usd_per_s(option) or option.units / HOUR_S
+
+    def job_weights(self, jobs: Iterable[JobRecord]) -> dict[JobId, float]:
+        return {job.spec.job_id: (job.cls or self.lowest).weight * self.queue(job.spec.queue).weight for job in jobs}
+
+    def _usage_of_queue(self, queue: str) -> Usage:
+        found = self._queue_usage.get(queue)
+        if found is None:
+            found = self._queue_usage[queue] = Usage(self.policy.usage_half_life_s)
+        return found
+
+    def _usage_of_class(self, queue: str, cls: str) -> Usage:
+        found = self._class_usage.get((queue, cls))
+        if found is None:
+            found = self._class_usage[queue, cls] = Usage(self.policy.usage_half_life_s)
+        return found

@@ -1,0 +1,1 @@
+"""The fabric on virtual time: the same cores over a trace."""
