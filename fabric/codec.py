@@ -96,7 +96,7 @@ def layout(kind: type, leave_out: Collection[str] = ()) -> tuple[Slot, ...]:
     """The fields of a dataclass, in the order of its constructor."""
     hints = get_type_hints(kind)
     fields = [field for field in dataclasses.fields(kind) if field.init and field.name not in leave_out]
-    return tuple(Slot(field.name, coder(hints[field.name]), _default(field)) for field in fields)
+    return tuple(Slot(field.name, coder(hints[field.name]), default_of(field)) for field in fields)
 
 
 def coder(kind: Any) -> Coder:
@@ -272,7 +272,8 @@ def gap(kind: type, names: list[str]) -> RuntimeFault:
     return RuntimeFault(f"a {kind.__name__} in the journal lacks {', '.join(names)}", code="journal", hint="is the file damaged?")
 
 
-def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+def default_of(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+    """Makes the value of a field that was not written; None: it must have been."""
     if field.default is not dataclasses.MISSING:
         value = field.default
         return lambda: value

@@ -8,6 +8,7 @@ chunks, unless it can be changed. Reading forgives as `fabric.codec` does.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import sys
 import zlib
@@ -16,7 +17,7 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from fabric import codec
-from fabric.codec import Coder, Slot
+from fabric.codec import Coder
 from fabric.errors import RuntimeFault
 
 FORMAT = 1
@@ -98,10 +99,18 @@ def _pack_rows(kind: type, rows: Sequence[Any], leave_out: Collection[str] = ())
 
 
 def _unpack_rows(kind: type, body: dict[str, Any], shared: Shared, path: str) -> list[Any]:
-    slots, columns, num_rows = codec.layout(kind), body["columns"], body["rows"]
-    if gaps := [slot.name for slot in slots if slot.default is None and slot.name not in columns]:
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    columns, num_rows = body["columns"], body["rows"]
+    absent = {field.name: codec.default_of(field) for field in fields if field.name not in columns}
+    if gaps := [name for name, default in absent.items() if default is None]:
         raise codec.gap(kind, gaps)
-    values = [_unpack_column(columns.get(slot.name), slot, num_rows, shared, f"{path}.{slot.name}") for slot in slots]
+    coders = {slot.name: slot.coder for slot in codec.layout(kind, leave_out=absent)}
+    values: list[Iterable[Any]] = []
+    for field in fields:
+        if default := absent.get(field.name):
+            values.append([default() for _ in range(num_rows)])
+        else:
+            values.append(_unpack_column(columns[field.name], coders[field.name], num_rows, shared, f"{path}.{field.name}"))
     make: Callable[..., Any] = kind
     return list(map(make, *values)) if values else [make() for _ in range(num_rows)]
 
@@ -133,18 +142,15 @@ def _pack_records(kind: type, values: Sequence[Any]) -> dict[str, Any]:
     return packed if len(there) == len(values) else {**packed, "is_there": [int(value is not None) for value in values]}
 
 
-def _unpack_column(column: dict[str, Any] | None, slot: Slot, num_rows: int, shared: Shared, path: str) -> Iterable[Any]:
-    read, can_share, record = slot.coder.decode or _same, slot.coder.can_share, slot.coder.record
-    if column is None:
-        assert slot.default is not None  # `_unpack_rows` has looked
-        return repeat(slot.default(), num_rows) if can_share else [slot.default() for _ in range(num_rows)]
+def _unpack_column(column: dict[str, Any], coder: Coder, num_rows: int, shared: Shared, path: str) -> Iterable[Any]:
+    read = coder.decode or _same
     if "all" in column:
         return map(read, column["all"])
-    if record and "record" in column:
-        rows = iter(_unpack_rows(record, column["record"], shared, path))
+    if coder.record and "record" in column:
+        rows = iter(_unpack_rows(coder.record, column["record"], shared, path))
         return [next(rows) if is_there else None for is_there in column["is_there"]] if "is_there" in column else rows
     at: Iterable[int] = column["at"] if "at" in column else repeat(0, num_rows)
-    if not can_share:
+    if not coder.can_share:
         return [read(column["of"][index]) for index in at]
     seen = shared.setdefault(path, {})
     of = [_share(read(value), seen) for value in column["of"]]

@@ -22,7 +22,12 @@ from fabric.types import DEFAULT_TIERS
 CONFIG_FILE = "fabric.yaml"
 ENV_PREFIX = "FABRIC_"
 _TWIN_FLAVORS = {"hot": "a100-80g", "warm": "cloud-ai-100", "cold": "cpu"}
-_NOT_SETTINGS = frozenset({"FABRIC_CONFIG", "FABRIC_ADDRESS"})
+_NOT_SETTINGS = frozenset({
+    "FABRIC_CONFIG", "FABRIC_ADDRESS", "FABRIC_API_URL", "FABRIC_TOKEN", "FABRIC_DATA_DIR",
+    # What a job's processes are told.
+    "FABRIC_PROGRESS", "FABRIC_FLAVOR", "FABRIC_JOB_ID", "FABRIC_JOB_NAME", "FABRIC_ATTEMPT", "FABRIC_CHECKPOINT_DIR", "FABRIC_ARRAY_INDEX",
+    "FABRIC_ARRAY_SIZE",
+})  # fmt: skip
 
 
 def _user() -> str:
@@ -76,6 +81,14 @@ class DashboardConfig(_Strict):
     port: int = Field(default=8265, ge=1, le=65535)
 
 
+class ApiConfig(_Strict):
+    """Where the job plane's API listens, and where clients find it if not in the state directory."""
+
+    url: str | None = Field(default=None, description="of another machine's fabric")
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535, description="0: any that is free")
+
+
 class FabricConfig(_Strict):
     """The whole of fabric.yaml."""
 
@@ -86,6 +99,7 @@ class FabricConfig(_Strict):
     twin: dict[str, TwinPool] = Field(default_factory=dict, description="default: one pool for each of hot, warm and cold")
     routing: RoutingConfig = RoutingConfig()
     dashboard: DashboardConfig = DashboardConfig()
+    api: ApiConfig = ApiConfig()
     log_to_driver: bool = Field(default=True, description="show what tasks print in the caller's terminal")
     user: str = Field(default_factory=_user)
     queue: str = "default"
@@ -170,6 +184,17 @@ def address_from_environment(environ: Mapping[str, str] | None = None) -> str | 
     """FABRIC_ADDRESS, else RAY_ADDRESS, else None."""
     environ = os.environ if environ is None else environ
     return environ.get("FABRIC_ADDRESS") or environ.get("RAY_ADDRESS") or None
+
+
+def api_from_environment(environ: Mapping[str, str] | None = None) -> tuple[str | None, str | None]:
+    """FABRIC_API_URL and FABRIC_TOKEN; None for what is not set."""
+    environ = os.environ if environ is None else environ
+    return environ.get("FABRIC_API_URL") or None, environ.get("FABRIC_TOKEN") or None
+
+
+def variable(name: str) -> str | None:
+    """A variable that the user named, such as the one whose value becomes a job's secret."""
+    return os.environ.get(name)
 
 
 def set_ray_environment() -> None:
@@ -269,6 +294,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "devices": DeviceConfig,
         "routing": RoutingConfig,
         "dashboard": DashboardConfig,
+        "api": ApiConfig,
     }
     model = groups[str(location[0])] if location else FabricConfig
     return list(model.model_fields)

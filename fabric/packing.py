@@ -7,6 +7,7 @@ honoured; no file or link of an archive leads out of the directory; what is unpa
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import shutil
 import stat
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from fabric.artefacts import Digest, digest_of
 from fabric.errors import RuntimeFault, UserError
@@ -28,7 +29,11 @@ LIMIT_BYTES = 500 * 2**20
 """Of all files together, before they are compressed. Ray's limit for a working directory, too."""
 
 _NUM_LARGEST = 10
-_COMPRESS_LEVEL = 1  # half the time of the usual level for a tenth more bytes
+# Level 1 takes a quarter of the time of the usual 6 for a quarter more bytes; what does not shrink is stored as it is, which
+# takes a fortieth of that. Source: measured on Python sources (144 and 39 MiB/s) and random bytes (52 and 1950 MiB/s).
+_FAST, _STORED = 1, 0
+_SAMPLE_BYTES = 64 * 1024
+_SHRINKS_FRAC = 0.9
 
 
 class Sized(NamedTuple):
@@ -142,12 +147,36 @@ def _found(directory: Path) -> Iterator[_Found]:
             yield _Found(relative, path, b"")
 
 
+class _Gzip(io.RawIOBase):
+    """Gzip members one after the other, each at its own level; a reader sees one stream."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw, self._level, self._num_written = raw, _FAST, 0
+        self._member = self._begun()
+
+    def _begun(self) -> gzip.GzipFile:
+        return gzip.GzipFile(filename="", fileobj=self._raw, mode="wb", compresslevel=self._level, mtime=0)
+
+    def set_level(self, level: int) -> None:
+        if level != self._level:
+            self._member.close()
+            self._level = level
+            self._member = self._begun()
+
+    def write(self, data: Any) -> int:
+        self._num_written += self._member.write(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._num_written
+
+    def close(self) -> None:
+        self._member.close()
+        super().close()
+
+
 def _write(archive: Path, files: list[_Found]) -> None:
-    with (
-        archive.open("xb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=_COMPRESS_LEVEL, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
+    with archive.open("xb") as raw, _Gzip(raw) as packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for each in files:
             # Of what stat says, only this much is the same on every machine.
             member = tarfile.TarInfo(each.relative)
@@ -158,7 +187,16 @@ def _write(archive: Path, files: list[_Found]) -> None:
                 continue
             member.size = each.size
             with _opened(each) as file:
+                packed.set_level(_level_for(file))
                 _add(tar, member, file, each)
+
+
+def _level_for(file: IO[bytes]) -> int:
+    """By the file's beginning; small files are not worth a member of their own."""
+    sample = file.read(_SAMPLE_BYTES)
+    file.seek(0)
+    is_stored = len(sample) == _SAMPLE_BYTES and len(zlib.compress(sample, _FAST)) > _SHRINKS_FRAC * _SAMPLE_BYTES
+    return _STORED if is_stored else _FAST
 
 
 def _opened(each: _Found) -> IO[bytes]:

@@ -30,8 +30,9 @@ class StoredLog:
             start = at - at % CHUNK_BYTES
             piece, data = data[: start + CHUNK_BYTES - at], data[start + CHUNK_BYTES - at :]
             before = self._chunk(start)
-            if len(before) < at - start:
-                raise UserError(f"log {self.key} ends at {start + len(before)}, not at {at}", code="log_gap", hint="send what comes before")
+            is_begun = bool(before) or start == 0 or len(self._chunk(start - CHUNK_BYTES)) == CHUNK_BYTES
+            if not is_begun or len(before) < at - start:
+                raise UserError(f"log {self.key} does not reach up to byte {at}", code="log_gap", hint="send what comes before")
             if not before[at - start :].startswith(piece):
                 self.store.write_bytes(self._name(start), before[: at - start] + piece)
             at += len(piece)

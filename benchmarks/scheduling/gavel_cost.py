@@ -29,9 +29,6 @@ class GavelOutcome:
     finish_s: dict[int, float] = field(default_factory=dict)
     cost_usd: dict[int, float] = field(default_factory=dict)
 
-    def misses(self, jobs: Sequence[GavelJob]) -> int:
-        return sum(1 for job in jobs if job.deadline_s is not None and self.finish_s[job.num] > job.deadline_s + 1e-6)
-
 
 @dataclass(slots=True)
 class _Active:

@@ -23,6 +23,7 @@ COMMANDS = {
     "status": ("fabric.cli.status:status", "Nodes, health, use, leases and idle cost, tier by tier."),
     "tiers": ("fabric.cli.tiers:tiers", "Flavors of every tier: nodes, slots, price and peaks."),
     "explain": ("fabric.cli.explain:explain", "Why a task or a call goes where it goes."),
+    "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),
     "config": ("fabric.cli.config:config", "The settings in force and where each came from."),
     "doctor": ("fabric.cli.doctor:doctor", "Check this machine and the cluster, with a cure for each fault."),

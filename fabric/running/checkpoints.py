@@ -22,10 +22,7 @@ _LATEST = "latest.json"
 
 def keep(store: RunStore, job_id: str, attempt: int, rank: int, folder: Path) -> bool:
     """Mirror one rank's directory; False where there is nothing in it."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return False
-    store.sync_up(folder, checkpoint_key(job_id, attempt, rank))
-    return True
+    return store.sync_up(folder, checkpoint_key(job_id, attempt, rank))
 
 
 def mark_kept(store: RunStore, job_id: str, attempt: int, ranks: Sequence[int], done: float) -> None:

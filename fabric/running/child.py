@@ -19,6 +19,7 @@ from typing import Any
 import cloudpickle
 
 from fabric.errors import RuntimeFault
+from fabric.payload import unpack_callable
 
 OOM_EXIT = 86
 """The exit code of a call that ended with MemoryError or a device's like of it."""
@@ -82,7 +83,7 @@ def _settle_in(call: Call) -> None:
 
 
 def _run(call: Call) -> Any:
-    fn, args, kwargs = pickle.loads(Path(call.payload).read_bytes())
+    fn, args, kwargs = unpack_callable(Path(call.payload).read_bytes())
     return fn(*args, **kwargs)
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fabric import ray_io
 from fabric.errors import FabricError, OutOfMemory, RejectedError
@@ -26,9 +26,11 @@ from fabric.running.order import Ending, Order, attempt_name, lease_name
 from fabric.running.outbox import Outbox
 from fabric.running.progress_file import Progress
 from fabric.running.rank import LocalRank
-from fabric.running.ray_program import DriverRank
 from fabric.running.stores import RunStore
 from fabric.running.warm import WarmPool
+
+if TYPE_CHECKING:
+    from fabric.running.ray_program import DriverRank
 
 RENEW_S = 5.0
 FORGET_S = 10.0
@@ -172,6 +174,8 @@ class Host:
     def _begin(self, order: Order, woken: threading.Event) -> str:
         local: LocalRank | DriverRank
         if order.form == "ray-program":
+            from fabric.running.ray_program import DriverRank  # Ray's client of its Jobs API: a second that no other form should wait for
+
             local = DriverRank(order, self._store, self._node_id, woken)
         else:
             local = LocalRank(order, self._store, self._warm.run, self._node_id, woken)

@@ -160,13 +160,15 @@ def _visible() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if "VISIBLE" in name and "NOSET" not in name}
 
 
-def claim_epoch(epoch: int) -> None:
-    """Raises: RejectedError where a later epoch was seen in this cluster."""
-    seen = int(internal_kv._internal_kv_get(_EPOCH_KEY) or 0)
+def claim_epoch(epoch: int) -> bool:
+    """Whether it is the first that this Ray cluster sees. Raises: RejectedError where a later epoch was seen in it."""
+    known = internal_kv._internal_kv_get(_EPOCH_KEY)
+    seen = int(known or 0)
     if epoch < seen:
         raise RejectedError(f"epoch {epoch} is over: {seen} was seen", code="stale_epoch")
     if epoch > seen:
         internal_kv._internal_kv_put(_EPOCH_KEY, str(epoch).encode(), overwrite=True)
+    return known is None
 
 
 def this_node() -> tuple[str, str]:

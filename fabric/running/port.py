@@ -30,6 +30,7 @@ NUM_LAUNCHERS = 16
 HOST_THREADS, WARM_THREADS = 8, 128
 NUM_SPARES = 2
 STOP_TIMEOUT_S = 10.0
+TAKEOVER_MARGIN_S = 5.0
 _WARM_PREFIX = "warm/"
 _log = logging.getLogger(__name__)
 
@@ -43,12 +44,16 @@ class _Live:
     epoch: int
     leader: Any = None
     nodes: tuple[str, ...] = ()
+    is_driver: bool = False
     is_preempted: bool = False
     killed_as: Outcome | None = None
 
 
 class RayRunners:
     """`report` reaches the scheduler from any node (it is pickled into hosts); `local_report` does so from this process.
+    `epoch` is the scheduler's own: a later one in this cluster ends its say (RejectedError, `stale_epoch`).
+    `is_new_cluster`: no scheduler was in this Ray cluster before. Attempts that began in another one cannot be seen from
+    here; each ends itself within `takeover_s` of losing its head, and no later attempt of it may start before.
     `avoid()` names nodes that take no new work (cordoned, draining)."""
 
     def __init__(
@@ -56,6 +61,7 @@ class RayRunners:
         report: Report,
         settings: HostSettings,
         catalogue: Mapping[str, Flavor],
+        epoch: int,
         *,
         local_report: Report | None = None,
         avoid: Callable[[], Collection[str]] = tuple,
@@ -64,7 +70,8 @@ class RayRunners:
         self._catalogue = catalogue
         self._avoid = avoid
         self._around = Surroundings(ray_io.address(), settings.store_url, settings.scratch)
-        self._outbox = Outbox(local_report or report, 0)
+        self.is_new_cluster = placement.claim_epoch(epoch)
+        self._outbox = Outbox(local_report or report, epoch)
         self._lock = threading.Lock()
         self._live: dict[Key, _Live] = {}
         self._launchers = ThreadPoolExecutor(NUM_LAUNCHERS, thread_name_prefix="launch")
@@ -113,8 +120,13 @@ class RayRunners:
         with self._lock:
             if key in self._live:
                 return None
-            live = self._live[key] = _Live(self._outbox.epoch, leader, placement.nodes_of(group) if group is not None else ())
+            nodes = placement.nodes_of(group) if group is not None else ()
+            live = self._live[key] = _Live(self._outbox.epoch, leader, nodes, is_driver=group is None)
             return live
+
+    @property
+    def takeover_s(self) -> float:
+        return self._settings.lease_s + TAKEOVER_MARGIN_S
 
     def warm_up(self) -> None:
         """Make sure that every living CPU node has a host with children ready; returns at once."""
@@ -142,7 +154,7 @@ class RayRunners:
         except Exception as error:
             _log.exception("launch failed attempt=%s", attempt_name(*key))
             placement.release(lease_name(*key))
-            self._close(key, LeaseRefused(*key, f"Ray failed: {ray_io.describe_exception(error)}"))
+            self._close(key, LeaseRefused(*key, f"Ray failed: {_first_line(error)}"))
 
     def _launch(self, attempt: Attempt, live: _Live) -> None:
         spec, flavor = attempt.spec, self._catalogue[attempt.grant.option.flavor]
@@ -164,7 +176,7 @@ class RayRunners:
     def _hosts(self, attempt: Attempt, flavor: Flavor, live: _Live) -> tuple[list[Any], list[Order]]:
         """Reserve, and the host of each rank with its order. Raises: Refused."""
         if attempt.spec.form == "ray-program":
-            live.nodes = attempt.grant.nodes[:1]
+            live.nodes, live.is_driver = attempt.grant.nodes[:1], True
             return [self._warm_host(node) for node in live.nodes], orders(attempt, flavor, live.nodes, self._around)
         key = (attempt.spec.job_id, attempt.attempt)
         bundle = attempt.bundle(flavor)
@@ -232,11 +244,12 @@ class RayRunners:
             return
         try:
             self._sweep(key, live.nodes or None)
-            ray_program.stop(attempt_name(*key))
+            if live.is_driver:
+                ray_program.stop(attempt_name(*key))
             placement.wait_until_dead(live.nodes, self._settings.lease_s)
         except Exception as failed:  # Ray's head is away: this scheduler's next incarnation looks again
             _log.warning("sweep attempt=%s failed: %s", attempt_name(*key), ray_io.describe_exception(failed))
-        self._close(key, JobEnded(*key, _outcome_of(error), ray_io.describe_exception(error)))
+        self._close(key, JobEnded(*key, live.killed_as or _outcome_of(error), f"its runner is gone: {_first_line(error)}"))
 
     def _close(self, key: Key, fact: JobEnded | JobVacated | LeaseRefused) -> None:
         self._forget(key)
@@ -251,9 +264,11 @@ class RayRunners:
     def _stop(self, epoch: int, key: Key, outcome: Outcome | None) -> None:
         with self._lock:
             live = self._live.get(key)
-            if live is not None and live.leader is None:
-                live.is_preempted, live.killed_as = outcome is None, outcome
-                return
+            if live is not None:
+                live.killed_as = outcome or live.killed_as
+                live.is_preempted = live.is_preempted or outcome is None
+                if live.leader is None:
+                    return
         if live is None:
             said: Outcome = outcome or "lost"
             self._outbox.put(JobEnded(*key, said, "no such attempt is alive"))
@@ -263,6 +278,8 @@ class RayRunners:
             ray_io.ask(call, STOP_TIMEOUT_S)
         except FabricError as error:  # a dead leader is noticed where it is watched
             _log.warning("stop attempt=%s failed: %s", attempt_name(*key), error.message)
+            if outcome is not None:  # one that does not answer, or never came up, goes with its lease
+                placement.release(lease_name(*key))
 
     # ---- finding
 
@@ -288,6 +305,10 @@ def _stopped_before_start(key: Key, live: _Live) -> JobEnded | JobVacated:
     if live.killed_as is not None:
         return JobEnded(*key, live.killed_as, "before it started")
     return JobVacated(*key, 0.0)
+
+
+def _first_line(error: BaseException) -> str:
+    return ray_io.describe_exception(error).splitlines()[0]
 
 
 def _outcome_of(error: BaseException) -> Outcome:

@@ -12,6 +12,7 @@ import logging
 import math
 import shlex
 import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -35,6 +36,8 @@ WATCH_S = 0.5
 USAGE_EVERY_S = 3.0
 START_TIMEOUT_S = 900.0
 KEPT_BY_RAY = ("RAY_ADDRESS", "FABRIC_ADDRESS", "CUDA_VISIBLE_DEVICES")
+_OWN_PYTHON = {"pip", "uv", "conda", "py_executable", "container", "image_uri"}
+"""Of a runtime_env: with one of them `python` is another than this host's."""
 _TOLERANCE = 1e-6
 _LIMIT = 10_000
 _log = logging.getLogger(__name__)
@@ -108,7 +111,10 @@ class DriverRank:
         variables = {**dict(asked.pop("env_vars", None) or {}), **how.env, **shared, **ours, **grace}
         secrets = self._home / "env"
         secrets.touch(mode=0o600)
-        secrets.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in how.secrets.items()), encoding="utf-8")
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in how.secrets.items()]
+        if not _OWN_PYTHON & asked.keys():
+            lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n')
+        secrets.write_text("".join(lines), encoding="utf-8")
         command = f". {shlex.quote(str(secrets))}; cd {shlex.quote(str(self._work))} || exit 1; {how.command}"
         with contextlib.suppress(RuntimeError):  # it is there already: this launch is a repetition
             client.submit_job(

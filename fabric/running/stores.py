@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
+import shutil
+import tempfile
 from pathlib import Path
 
-from fabric.artefacts import ArtefactStore, Digest
+from fabric import mirror, packing
+from fabric.artefacts import ArtefactStore, Digest, digest_of
 from fabric.errors import UserError
 from fabric.stored_log import StoredLog
 
@@ -19,8 +21,7 @@ class RunStore:
 
     def unpack(self, digest: str, into: Path) -> None:
         """Unpack a stored working directory."""
-        with self._store.open(Digest(digest)) as file, tarfile.open(fileobj=file) as archive:
-            archive.extractall(into, filter="data")
+        packing.unpack(self.localise(digest), into)
 
     def localise(self, digest: str) -> Path:
         """A file of this machine that holds the artefact; kept, so that the next call costs nothing."""
@@ -31,7 +32,7 @@ class RunStore:
         return StoredLog(self._store, key).append(data, at)
 
     def upload(self, file: Path, key: str) -> None:
-        self._store.write_bytes(key, file.read_bytes())
+        self._store.upload(key, file, digest_of(file))
 
     def write_bytes(self, key: str, body: bytes) -> None:
         """Whole or not at all."""
@@ -46,17 +47,18 @@ class RunStore:
                 raise
             return None
 
-    def sync_up(self, folder: Path, key: str) -> None:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                self._store.write_bytes(f"{key}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+    def sync_up(self, folder: Path, key: str) -> bool:
+        """Whether there was a file to mirror."""
+        return mirror.sync_up(self._store, folder, key).num_files > 0
 
     def sync_down(self, key: str, folder: Path) -> None:
         """Bring the files back; what else lies in `folder` stays."""
-        for entry in self._store.entries(key):
-            target = folder / entry.key[len(key) + 1 :]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self._store.read_bytes(entry.key))
+        if not folder.exists() or not any(folder.iterdir()):
+            mirror.sync_down(self._store, key, folder)
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            mirror.sync_down(self._store, key, Path(beside))
+            shutil.copytree(beside, folder, symlinks=True, dirs_exist_ok=True)
 
     def remove(self, key: str) -> None:
         self._store.delete(key)

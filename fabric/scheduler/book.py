@@ -195,15 +195,15 @@ class Book:
     def _nodes_seen(self, fact: NodesSeen) -> None:
         if fact.nodes == self._nodes:
             return
-        if {node.node_id for node in self._nodes} != {node.node_id for node in fact.nodes}:
-            self.changes += 1 + len(self.jobs)
+        is_other_set = {node.node_id for node in self._nodes} != {node.node_id for node in fact.nodes}
         self._nodes = fact.nodes
         held = [(node, self.demand(job, job.grant.option)) for job in self.holding.values() if job.grant for node in job.grant.nodes]
         self.machines.observe(fact.nodes, held)
         self._ever.clear()
         self._open_all()
-        for job in self.backlog.all_waiting():
-            if not job.ways:
+        if is_other_set:
+            self.changes += 1 + len(self.jobs)
+            for job in list(self.backlog.all_waiting()):
                 self.enqueue(job)
 
     def _policy_applied(self, fact: PolicyApplied) -> None:

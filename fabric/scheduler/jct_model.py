@@ -15,6 +15,7 @@ from fabric.scheduler.problem import PlanJob, Problem
 
 # A move that gains less than this is noise in the rates, so even a free restart counts as this long.
 LEAST_RESTART_S = 1.0
+LEAST_LOG_SD = 0.05
 EPS = 1e-9
 
 
@@ -29,8 +30,8 @@ class Way(NamedTuple):
 
 @dataclass(slots=True)
 class Model:
-    """Row n of every list is one job. `held[n]` is the way that it holds; `work` is what is left, in the job's own unit;
-    `age[n]` is a factor on `work` for ordering only (doubt makes early completion likelier than the mean says)."""
+    """Row n of every list is one job. `held[n]` is the way that it holds; `work` is what is left, in the job's own unit,
+    less where it is in doubt; `pinned` are the rows that may not move; `tail` is what the last completion weighs."""
 
     jobs: list[PlanJob]
     flavors: list[str]
@@ -44,6 +45,7 @@ class Model:
     warmup_s: list[float]
     lost: list[float]
     pinned: list[int]
+    tail: float = 0.0
 
     def seconds(self, n: int, way: Way) -> float:
         """Time until job n has finished if it has this way from now on, restart and lost work included."""
@@ -63,6 +65,26 @@ def model(problem: Problem) -> Model:
     return out
 
 
+def doubt(log_sd: float) -> float:
+    """What a lognormal size counts for beside its mean: the least time spent per completion, when one may give up on it.
+
+    Source: the Gittins index of a job that has not run; giving up before half the median is not considered.
+    """
+    if log_sd <= LEAST_LOG_SD:
+        return 1.0
+    mean, best = math.exp(log_sd**2 / 2), math.inf
+    for step in range(-1, 6):
+        give_up = 2.0 ** (step * max(log_sd, 1.0) / 2)
+        z = math.log(give_up) / log_sd
+        done = _normal(z)
+        best = min(best, (mean * _normal(z - log_sd) + give_up * (1 - done)) / done)
+    return min(1.0, best / mean)
+
+
+def _normal(z: float) -> float:
+    return 0.5 * (1.0 + math.erf(z / math.sqrt(2.0)))
+
+
 def _add(out: Model, job: PlanJob, number: dict[str, int]) -> None:
     options, held_at = _options(job, number, out.capacity)
     if not options:
@@ -76,7 +98,7 @@ def _add(out: Model, job: PlanJob, number: dict[str, int]) -> None:
     out.jobs.append(job)
     out.ways.append(ways)
     out.options.append([o for o, _ in options])
-    out.work.append(max(job.work, 0.0))
+    out.work.append(max(job.work, 0.0) * doubt(job.log_sd))
     out.weight.append(max(job.weight, EPS))
     out.restart_s.append(max(job.restart_s, LEAST_RESTART_S))
     out.held.append(None if held_at is None else ways[held_at])

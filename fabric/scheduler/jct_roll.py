@@ -16,7 +16,8 @@ Dealt = list[tuple[int, Way, float]]
 
 @dataclass(slots=True)
 class Rolled:
-    """`cost`: weighted sum of the completion times (s from now); infinite where it was cut short. `first`: who holds what now."""
+    """`cost`: weighted sum of the completion times (s from now), and the last one times `tail`; infinite where it was cut
+    short. `first`: who holds what now."""
 
     cost: float = 0.0
     first: Dealt = field(default_factory=list)
@@ -92,8 +93,8 @@ class _Future:
 def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = math.inf) -> Rolled:
     """The future of `order`, each job with the ways `prefs[n]`, best first. Given up as soon as its cost passes `stop_at`."""
     future = _Future(m, order, prefs)
-    out, now_s = Rolled(), 0.0
-    waiting = sum(m.weight[n] for n in order)
+    out, now_s, cost = Rolled(), 0.0, 0.0
+    waiting = m.tail + sum(m.weight[n] for n in order)
     while future.order:
         dealt, soonest = future.deal()
         if not dealt:
@@ -102,10 +103,16 @@ def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = ma
             out.first = dealt
         for n, seconds in future.advance(dealt, soonest):
             out.finish_s[n] = now_s + seconds
-            out.cost += m.weight[n] * (now_s + seconds)
+            cost += m.weight[n] * (now_s + seconds)
             waiting -= m.weight[n]
         now_s += soonest
-        if out.cost + waiting * now_s > stop_at:
+        if cost + waiting * now_s > stop_at:
             out.cost = math.inf
-            break
+            return out
+    out.cost = cost + m.tail * now_s
     return out
+
+
+def first_deal(m: Model, order: list[int], prefs: list[list[Way]]) -> Dealt:
+    """Who holds what now under this list: the first step of its future alone."""
+    return _Future(m, order, prefs).deal()[0]

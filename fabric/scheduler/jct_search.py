@@ -1,38 +1,38 @@
 """Searches for the list with the least mean completion time: a family of index rules, then changes of the best one.
 
-The index of a job is the least, over its ways, of time x (1 + price x units): with prices of nothing that is shortest
-remaining time first, with high ones the least use of dear capacity first (Smith's rule for machines that differ). The
-number of futures tried depends on the size of the problem alone, and the changes on a seed: the same problem gives the
-same answer.
+The index of a job is the least, over its ways, of time x (weight + price x units): with prices of nothing that is
+shortest remaining time first, with high ones the least use of dear capacity first (Smith's rule for machines that
+differ). The number of futures tried depends on the size of the problem alone, and the changes on a seed: the same
+problem gives the same answer.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fabric.scheduler.jct_model import Model, Way
-from fabric.scheduler.jct_roll import Rolled, roll
+from fabric.scheduler.jct_roll import Rolled, first_deal, roll
 
-LEVELS = (0.0, 0.3, 1.0, 3.0)
-PRICE_STEP = 1.8
+LEVELS = (0.1, 0.5, 1.5)
+LEANS = (1.0, 3.0)
+PRICE_STEPS = (2.0, 1.4)
 SHARE_SWAP, SHARE_SHIFT = 0.1, 0.7
-# One future of J jobs, R of them running at a time, takes about J x R of these; 100 jobs get about a thousand futures.
-BUDGET = 3_000_000
-MOST_TRIES, LEAST_TRIES = 3_000, 8
-
-Score = Callable[[Rolled], float]
+# A future of J jobs, R of them running at a time, costs about J x R of these (0.2 us each).
+BUDGET = 1_500_000
+MOST_TRIES, LEAST_TRIES = 2_000, 30
+SAMPLE = 120
+EPS_S = 1e-9
+HOISTS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(slots=True)
 class Found:
-    """A list with its ways, the future that it leads to, and what that is worth (less is better)."""
+    """A list with its ways, and the future that it leads to (its first step alone where the problem is large)."""
 
     order: list[int]
     prefs: list[list[Way]]
     rolled: Rolled
-    score: float
 
 
 def speeds(m: Model) -> list[float]:
@@ -46,64 +46,118 @@ def speeds(m: Model) -> list[float]:
     return [t / c if c else 0.0 for t, c in zip(total, count, strict=True)]
 
 
-def indexed(m: Model, prices: list[float]) -> tuple[list[int], list[list[Way]]]:
-    """The list and the ways, best first, under these prices of a unit per flavor (counted in jobs that wait)."""
+def indexed(m: Model, prices: list[float], leans: list[float]) -> tuple[list[int], list[list[Way]]]:
+    """The list under `prices`, and each job's ways, best first, under `leans`: per flavor, of a unit, in jobs that wait."""
     prefs: list[list[Way]] = []
     keys: list[float] = []
     for n, ways in enumerate(m.ways):
-        ranked = sorted((m.seconds(n, way) * (m.weight[n] + prices[way.flavor] * way.units), way.index, way) for way in ways)
-        prefs.append([way for _, _, way in ranked])
-        keys.append(ranked[0][0] / m.weight[n])
+        seconds = [m.seconds(n, way) for way in ways]
+        ranked = sorted(ways, key=lambda way: (seconds[way.index] * (m.weight[n] + leans[way.flavor] * way.units), way.index))
+        prefs.append(ranked)
+        keys.append(min(_key(m, n, way, prices[way.flavor]) for way in ways))
     pinned = set(m.pinned)
     order = sorted(range(len(keys)), key=lambda n: (n not in pinned, keys[n], m.jobs[n].submitted_s, m.jobs[n].job_id))
     return order, prefs
+
+
+def _key(m: Model, n: int, way: Way, price: float) -> float:
+    """Taking a lease away costs its holder a restart, so that much counts for the holder."""
+    seconds = m.seconds(n, way)
+    if m.held[n] is not None:
+        seconds -= m.restart_s[n] + m.lost[n] / way.rate
+    return seconds * (1.0 + price * way.units / m.weight[n])
 
 
 def tries(m: Model) -> int:
     """How many futures this problem may look at."""
     num = max(len(m.work), 1)
     running = min(num, sum(m.capacity))
-    return max(LEAST_TRIES, min(MOST_TRIES, int(BUDGET / (num * (running + 5)))))
+    return min(MOST_TRIES, int(BUDGET / (num * (running + 5))))
 
 
-def search(m: Model, budget: int, seed: int = 0, score: Callable[[Rolled], float] | None = None) -> Found:
-    """The best list found within `budget` futures."""
-    best, spent = _priced(m)
+def search(m: Model, budget: int, seed: int = 0) -> Found:
+    """The best list found within `budget` futures; with too few of them, an index rule with the prices of a sample."""
+    if budget < LEAST_TRIES:
+        figures = _priced(_sampled(m))[1] if len(m.work) > SAMPLE else speeds(m) * 2
+        order, prefs = indexed(m, figures[: len(m.flavors)], figures[len(m.flavors) :])
+        return Found(order, prefs, Rolled(first=first_deal(m, order, prefs)))
+    best, _, spent = _priced(m)
+    best, spent = _hoisted(m, best, spent)
     rng = random.Random(seed)
     while spent < budget:
         order, prefs = _changed(m, best, rng)
-        rolled = roll(m, order, prefs, best.score)
+        rolled = roll(m, order, prefs, best.rolled.cost)
         spent += 1
-        if rolled.cost <= best.score:
-            best = Found(order, prefs, rolled, rolled.cost)
+        if rolled.cost <= best.rolled.cost:
+            best = Found(order, prefs, rolled)
     return best
 
 
-def _tried(m: Model, prices: list[float]) -> Found:
-    order, prefs = indexed(m, prices)
-    rolled = roll(m, order, prefs)
-    return Found(order, prefs, rolled, rolled.cost)
+def _priced(m: Model) -> tuple[Found, list[float], int]:
+    """The best of the index rules, its prices and leans, and how many were tried: some at all flavors' speed, then each
+    figure up and down by itself."""
+    speed = speeds(m)
+    starts = [[level * s for s in speed] + [level * lean * s for s in speed] for level in LEVELS for lean in LEANS]
+    best, at, spent = _tried(m, starts[0]), starts[0], len(starts)
+    for figures in starts[1:]:
+        found = _tried(m, figures)
+        if found.rolled.cost < best.rolled.cost:
+            best, at = found, figures
+    for step in PRICE_STEPS:
+        for figure in range(len(at)):
+            for factor in (step, 1 / step):
+                figures = list(at)
+                figures[figure] *= factor
+                found, spent = _tried(m, figures), spent + 1
+                if found.rolled.cost < best.rolled.cost:
+                    best, at = found, figures
+                    break
+    return best, at, spent
 
 
-def _priced(m: Model) -> tuple[Found, int]:
-    """The best of the index rules: prices in proportion to speed at several levels, then flavor by flavor."""
-    speed, spent = speeds(m), 0
-    best, at = None, list(speed)
-    for level in LEVELS:
-        prices = [level * s for s in speed]
-        found, spent = _tried(m, prices), spent + 1
-        if best is None or found.score < best.score:
-            best, at = found, prices
-    assert best is not None
-    for _ in range(2):
-        for flavor in range(len(speed)):
-            for factor in (PRICE_STEP, 1 / PRICE_STEP):
-                prices = list(at)
-                prices[flavor] *= factor
-                found, spent = _tried(m, prices), spent + 1
-                if found.score < best.score:
-                    best, at = found, prices
+def _tried(m: Model, figures: list[float]) -> Found:
+    order, prefs = indexed(m, figures[: len(m.flavors)], figures[len(m.flavors) :])
+    return Found(order, prefs, roll(m, order, prefs))
+
+
+def _hoisted(m: Model, best: Found, spent: int) -> tuple[Found, int]:
+    """Where the last completion counts, also tries the best list with its longest jobs first."""
+    if not m.tail:
+        return best, spent
+    base = best
+    longest = sorted(base.order, key=lambda n: -min(m.seconds(n, way) for way in m.ways[n]))
+    for num in HOISTS:
+        if num < len(longest):
+            hoisted = set(longest[:num])
+            order = longest[:num] + [n for n in base.order if n not in hoisted]
+            rolled, spent = roll(m, order, base.prefs), spent + 1
+            if rolled.cost < best.rolled.cost:
+                best = Found(order, base.prefs, rolled)
     return best, spent
+
+
+def _sampled(m: Model) -> Model:
+    """A small problem like this one: every k-th job by size, and a k-th of the capacity (but room for its widest job)."""
+    by_size = sorted(range(len(m.work)), key=lambda n: min(m.seconds(n, way) for way in m.ways[n]))
+    step = max(1, len(by_size) // SAMPLE)
+    kept = by_size[step // 2 :: step]
+    widest = [max((way.units for n in kept for way in m.ways[n] if way.flavor == f), default=0.0) for f in range(len(m.flavors))]
+    share = len(kept) / max(len(by_size), 1)
+
+    return replace(
+        m,
+        jobs=[m.jobs[n] for n in kept],
+        capacity=[max(c * share, w) for c, w in zip(m.capacity, widest, strict=True)],
+        ways=[m.ways[n] for n in kept],
+        options=[m.options[n] for n in kept],
+        work=[m.work[n] for n in kept],
+        weight=[m.weight[n] for n in kept],
+        restart_s=[m.restart_s[n] for n in kept],
+        held=[None] * len(kept),
+        warmup_s=[0.0] * len(kept),
+        lost=[0.0] * len(kept),
+        pinned=[],
+    )
 
 
 def _changed(m: Model, found: Found, rng: random.Random) -> tuple[list[int], list[list[Way]]]:
@@ -119,7 +173,6 @@ def _changed(m: Model, found: Found, rng: random.Random) -> tuple[list[int], lis
         order[a], order[b] = order[b], order[a]
     else:
         n = rng.randrange(num)
-        ways = rng.sample(m.ways[n], rng.randint(1, len(m.ways[n])))
         prefs = list(prefs)
-        prefs[n] = ways
+        prefs[n] = rng.sample(m.ways[n], rng.randint(1, len(m.ways[n])))
     return order, prefs

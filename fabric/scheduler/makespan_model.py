@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 
 LOAD_WEIGHT = 0.05
 """A second of mean load, in seconds of the end: where one long job sets the end, the rest should be done early all the same."""
-LENGTH_WEIGHT = 1e-3
+LENGTH_WEIGHT = 0.0
 """Among plans with one end, run first what is long and wide: short and narrow work fills holes better at the end."""
 MAX_BLOCKS = 3
 """A gang that fits at most so often beside others gets rows of its own against each long job that would stand in its way."""

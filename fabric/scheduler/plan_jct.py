@@ -1,18 +1,43 @@
-"""The planner for mean completion time."""
+"""The planner for mean completion time: the best priority list found, and what it deals out now.
+
+It plans for the jobs that it sees, as if no others came, and is asked again at every change. Invariants: the plan fits
+the capacity; a lease is given up only for a list whose whole future, restarts and lost work charged, is better.
+"""
 
 from __future__ import annotations
 
-from fabric.scheduler.jct_model import model
-from fabric.scheduler.jct_search import search, tries
+from fabric.scheduler.jct_model import Model, model
+from fabric.scheduler.jct_search import Found, search, tries
 from fabric.scheduler.problem import Plan, Problem
+
+# A doubtful job that has used up this part of what was expected of it is worth another look.
+REVIEW_SHARE = 0.25
+LEAST_REVIEW_S = 60.0
+DOUBTFUL_LOG_SD = 0.3
 
 
 def plan_jct(problem: Problem) -> Plan:
+    """Least weighted mean completion time."""
     m = model(problem)
-    if not m.jobs:
-        return Plan(problem.now_s, {})
-    found = search(m, tries(m))
-    run = {m.jobs[n].job_id: m.options[n][way.index] for n, way, _ in found.rolled.first}
-    order = [(m.jobs[n].job_id, tuple(m.options[n][way.index] for way in found.prefs[n])) for n in found.order]
-    finish = {m.jobs[n].job_id: problem.now_s + s for n, s in found.rolled.finish_s.items()}
-    return Plan(problem.now_s, run, order, None, finish)
+    return plan_of(problem, m, search(m, tries(m))) if m.jobs else Plan(problem.now_s, {})
+
+
+def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
+    """The plan that a list stands for."""
+    dealt = {n: way for n, way, _ in found.rolled.first}
+    return Plan(
+        problem.now_s,
+        {m.jobs[n].job_id: m.options[n][way.index] for n, way in dealt.items()},
+        [(m.jobs[n].job_id, tuple(m.options[n][way.index] for way in found.prefs[n])) for n in found.order if n not in dealt],
+        _review_s(problem, m, found),
+        {m.jobs[n].job_id: problem.now_s + seconds for n, seconds in found.rolled.finish_s.items()},
+    )
+
+
+def _review_s(problem: Problem, m: Model, found: Found) -> float | None:
+    """When to look again although nothing happens: a job that may be much longer than expected has run for a while."""
+    doubtful = [seconds for n, _, seconds in found.rolled.first if m.jobs[n].log_sd >= DOUBTFUL_LOG_SD]
+    if not doubtful or len(dealt_all := found.rolled.first) == len(m.jobs) and all(way is m.ways[n][0] for n, way, _ in dealt_all):
+        return None
+    least_s = max(LEAST_REVIEW_S, 5.0 * max(m.restart_s))
+    return problem.now_s + max(least_s, REVIEW_SHARE * min(doubtful))

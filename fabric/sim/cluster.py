@@ -94,7 +94,9 @@ def _pairs(text: str, code: str, noun: str, example: str, value_of: Callable[[st
                 raise ValueError
             found[name] = value_of(value.strip())
         except ValueError:
-            raise ConfigError(f"{part.strip()!r} in --{noun} is not flavor=number, each flavor once", code=code, hint=f"like {example}") from None
+            raise ConfigError(
+                f"{part.strip()!r} in --{noun} is not flavor=number, each flavor once", code=code, hint=f"like {example}"
+            ) from None
     return found
 
 

@@ -15,19 +15,19 @@ from pathlib import Path
 from fabric.errors import FabricError, UnknownNameError
 from fabric.job import Shape
 from fabric.selectors import parse_gpus
-from fabric.sim.trace import TraceJob, bad_line, number_of, read_text
+from fabric.sim.trace import TraceJob, bad_line, number_of
 
 PLAIN = ("name", "arrival_s", "gpus", "shape", "work", "queue", "user", "class", "family", "deadline_s")
 RATE, SECONDS = "_rate", "_s"
 
 
-def read_csv(path: Path, devices: list[str]) -> list[TraceJob]:
+def read_csv(path: Path, text: str, devices: list[str]) -> list[TraceJob]:
     """The jobs, in the order of the file. Raises: ConfigError `bad_trace`, UnknownNameError `unknown_column`, `unknown_device`."""
-    reader = csv.DictReader(io.StringIO(read_text(path, "trace")))
+    reader = csv.DictReader(io.StringIO(text))
     columns = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = columns
     _check_header(path, columns, devices)
-    jobs = []
+    jobs: list[TraceJob] = []
     for row in reader:
         line = reader.line_num
         if None in row or any(value is None for value in row.values()):
@@ -63,7 +63,9 @@ def _job(path: Path, line: int, number: int, row: dict[str, str], devices: list[
             rates[device] = work / number_of(path, line, device + SECONDS, text, is_open=True)
     rates = {device: rate for device, rate in rates.items() if rate > 0}
     if not rates:
-        raise bad_line(path, line, "no flavor of the cluster can run it", f"fill <flavor>_s or <flavor>_rate for one of {', '.join(devices)}")
+        raise bad_line(
+            path, line, "no flavor of the cluster can run it", f"fill <flavor>_s or <flavor>_rate for one of {', '.join(devices)}"
+        )
     arrival_s = number_of(path, line, "arrival_s", row["arrival_s"])
     deadline_s = number_of(path, line, "deadline_s", row["deadline_s"]) if row.get("deadline_s") else None
     name = row["name"] or f"{number}"

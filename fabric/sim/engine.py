@@ -1,7 +1,7 @@
 """Virtual time: drives the scheduler's own core over jobs that only pass the time.
 
-The engine stands for Ray, the runners and the clock; it decides nothing. What a job really does (its true rates and its
-true work) is known here only; the core sees its estimate. Invariant: a lease does no work in its first `restart_s` seconds.
+The engine stands for Ray, the runners, the profiler and the clock; it decides nothing. What a job really does (its true rates
+and its true work) is known here only; the core sees its estimate. Invariant: a lease does no work in its first `restart_s` seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from fabric.errors import BugError
 from fabric.job import JobEstimate, JobId, JobSpec, Option
@@ -19,6 +20,7 @@ from fabric.job_events import (
     JobEnded,
     JobEstimated,
     JobFact,
+    JobProgressed,
     JobStarted,
     JobSubmitted,
     JobVacated,
@@ -39,7 +41,8 @@ Planner = Callable[[Problem], Plan]
 
 @dataclass(slots=True)
 class SimJob:
-    """One job of a trace. `true_rates`: (shape, flavor) -> work per second at the shape's least size."""
+    """One job of a trace. `true_rates`: (shape, flavor) -> work per second at the shape's least size. `estimate`: what the core
+    is told of it when it is submitted, unless the simulation has `Beliefs`."""
 
     spec: JobSpec
     arrival_s: float
@@ -82,6 +85,33 @@ class Failure:
     node_id: str
 
 
+class Beliefs(Protocol):
+    """Stands for the profiler: what may be known of jobs whose work is not told. `report_s`: the least time between reports."""
+
+    report_s: float
+
+    def first(self, job: SimJob) -> JobEstimate | None:
+        """At its submission."""
+
+    def progressed(self, job: SimJob, done: float) -> JobEstimate | None:
+        """Once it has done so much work; None: as before."""
+
+    def ended(self, job: SimJob) -> list[JobEstimated]:
+        """What its end says of others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    job_id: JobId
+    attempt: int
+
+
+_Event = JobFact | Failure | _Report | tuple[JobId, int]
+"""The last: the attempt that is complete at that time."""
+REPORT_GROWTH = 0.1
+"""An attempt that has worked for t reports again after t x this: reports grow rarer, never much too late."""
+
+
 class Simulation:
     """`run()` drives it to the end; then `jobs` and `leases` hold what happened."""
 
@@ -94,13 +124,16 @@ class Simulation:
         *,
         restart_s: float = 0.0,
         failures: Iterable[Failure] = (),
+        checkpoint_s: float = 0.0,
+        beliefs: Beliefs | None = None,
         on_time: Callable[[float, int], None] | None = None,
     ) -> None:
         self.core = core
         self.jobs = {job.spec.job_id: job for job in jobs}
         self.nodes = {node.node_id: node for node in nodes}
         self.planner = planner
-        self.restart_s = restart_s
+        self.restart_s, self.checkpoint_s = restart_s, checkpoint_s
+        self.beliefs = beliefs
         self.leases: list[SimLease] = []
         self.num_left = len(self.jobs)
         self.num_events = 0
@@ -108,14 +141,13 @@ class Simulation:
         self._on_time = on_time
         self._running: dict[JobId, _Attempt] = {}
         self._away: set[str] = set()
-        self._heap: list[tuple[float, int, JobFact | Failure | tuple[JobId, int]]] = []
+        self._heap: list[tuple[float, int, _Event]] = []
         self._order = itertools.count()
         self._at(0.0, NodesSeen(tuple(self.nodes.values())))
         for job in self.jobs.values():
             self._at(job.arrival_s, JobSubmitted(job.spec, job.spec.user))
-        for failure in failures:
-            self._at(failure.at_s, failure)
-            self._at(failure.until_s, failure)
+        self._failures = iter(failures)
+        self._next_failure()
 
     def run(self) -> None:
         """Raises: BugError where jobs are left that nothing will ever start."""
@@ -123,7 +155,7 @@ class Simulation:
             wake_s = max(self.core.wake_s, self.now_s)
             next_s = self._heap[0][0] if self._heap else float("inf")
             at_s = min(wake_s, next_s)
-            if at_s == float("inf"):
+            if at_s == float("inf") or (wake_s == float("inf") and self._is_idle()):
                 raise BugError(f"{self.num_left} jobs wait for what never comes: {self._reasons()}", code="simulation_stuck")
             self.now_s = at_s
             facts = self._due()
@@ -139,10 +171,32 @@ class Simulation:
                 facts += self._fail(what)
             elif isinstance(what, tuple):
                 facts += self._complete(*what)
+            elif isinstance(what, _Report):
+                facts += self._report(what)
             else:
                 facts.append(what)
-                if isinstance(what, JobSubmitted) and (estimate := self.jobs[what.spec.job_id].estimate) is not None:
+                if isinstance(what, JobSubmitted) and (estimate := self._first_estimate(self.jobs[what.spec.job_id])) is not None:
                     facts.append(JobEstimated(what.spec.job_id, estimate))
+        return facts
+
+    def _is_idle(self) -> bool:
+        """Nothing runs, comes or is away but failures without end."""
+        return not self._running and not self._away and all(isinstance(what, Failure | _Report) for _, _, what in self._heap)
+
+    def _first_estimate(self, job: SimJob) -> JobEstimate | None:
+        return job.estimate if self.beliefs is None else self.beliefs.first(job)
+
+    def _report(self, report: _Report) -> list[JobFact]:
+        """A running job tells how far it is."""
+        running, job = self._running.get(report.job_id), self.jobs[report.job_id]
+        if running is None or running.attempt != report.attempt or self.beliefs is None:
+            return []
+        done = job.done + self._steps(report.job_id)
+        facts: list[JobFact] = [JobProgressed(report.job_id, report.attempt, done)]
+        if (estimate := self.beliefs.progressed(job, done)) is not None:
+            facts.append(JobEstimated(report.job_id, estimate))
+        worked_s = self.now_s - running.start_s - self.restart_s
+        self._at(self.now_s + max(self.beliefs.report_s, REPORT_GROWTH * worked_s), report)
         return facts
 
     def _handle(self, facts: list[JobFact]) -> None:
@@ -178,6 +232,8 @@ class Simulation:
         self._running[command.job_id] = _Attempt(command.attempt, option, command.grant.nodes, self.now_s, rate)
         job.num_starts += 1
         self._at(self.now_s + self.restart_s + (job.work - job.done) / rate, (command.job_id, command.attempt))
+        if self.beliefs is not None:
+            self._at(self.now_s + self.restart_s + self.beliefs.report_s, _Report(command.job_id, command.attempt))
         return [JobStarted(command.job_id, command.attempt)]
 
     def _complete(self, job_id: JobId, attempt: int) -> list[JobFact]:
@@ -186,7 +242,8 @@ class Simulation:
             return []
         self._leave(job_id, job.work - job.done)
         self._end(job, "SUCCEEDED")
-        return [JobEnded(job_id, attempt, "ok")]
+        learnt = self.beliefs.ended(job) if self.beliefs is not None else []
+        return [JobEnded(job_id, attempt, "ok"), *learnt]
 
     def _vacate(self, job_id: JobId, attempt: int) -> list[JobFact]:
         running = self._running.get(job_id)
@@ -208,13 +265,28 @@ class Simulation:
         facts: list[JobFact] = []
         if self.now_s < failure.until_s:
             self._away.add(failure.node_id)
+            self._at(failure.until_s, failure)
+            self._next_failure()
             for job_id, running in list(self._running.items()):
                 if failure.node_id in running.nodes:
-                    self._leave(job_id, 0.0)
+                    self._leave(job_id, self._checkpointed(job_id))
+                    facts.append(JobProgressed(job_id, running.attempt, self.jobs[job_id].done, checkpointed=self.jobs[job_id].done))
                     facts.append(JobEnded(job_id, running.attempt, "lost"))
         else:
             self._away.discard(failure.node_id)
         return [*facts, NodesSeen(tuple(node for name, node in self.nodes.items() if name not in self._away))]
+
+    def _next_failure(self) -> None:
+        if (failure := next(self._failures, None)) is not None:
+            self._at(failure.at_s, failure)
+
+    def _checkpointed(self, job_id: JobId) -> float:
+        """Work of the running attempt that its last checkpoint holds: one is made every `checkpoint_s`; 0: none."""
+        job, running = self.jobs[job_id], self._running[job_id]
+        if not job.spec.can_resume or self.checkpoint_s <= 0:
+            return 0.0
+        worked_s = max(0.0, self.now_s - running.start_s - self.restart_s)
+        return min(worked_s // self.checkpoint_s * self.checkpoint_s * running.rate, job.work - job.done)
 
     def _steps(self, job_id: JobId) -> float:
         """Work of the running attempt until now."""
@@ -232,7 +304,7 @@ class Simulation:
             job.end_s, job.outcome = self.now_s, outcome
             self.num_left -= 1
 
-    def _at(self, at_s: float, what: JobFact | Failure | tuple[JobId, int]) -> None:
+    def _at(self, at_s: float, what: _Event) -> None:
         heapq.heappush(self._heap, (at_s, next(self._order), what))
 
     def _reasons(self) -> str:

@@ -51,7 +51,9 @@ def _row_name(path: Path, key: str) -> tuple[str, int]:
         job_type, gpus = ast.literal_eval(key)
         return str(job_type), int(gpus)
     except (ValueError, SyntaxError, TypeError):
-        raise ConfigError(f"{path.name}: {key!r} is not ('job type', accelerators)", code="bad_throughputs", hint="as Gavel writes it") from None
+        raise ConfigError(
+            f"{path.name}: {key!r} is not ('job type', accelerators)", code="bad_throughputs", hint="as Gavel writes it"
+        ) from None
 
 
 def _rate(path: Path, device: str, key: str, row: object) -> float:

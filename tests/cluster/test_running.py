@@ -15,6 +15,7 @@ import cloudpickle
 import psutil
 import pytest
 import ray
+from ray.job_submission import JobSubmissionClient
 
 from fabric import ray_io
 from fabric.artefacts import ArtefactStore
@@ -64,7 +65,7 @@ class Bench:
         self.nodes = {node.flavor: node.node_id for node in ray_io.living_nodes()}
 
     def new_port(self) -> RayRunners:
-        return RayRunners(report, self.settings, self.catalogue)
+        return RayRunners(report, self.settings, self.catalogue, EPOCH)
 
     def launch(self, command: str = "", attempt: int = 1, job_id: str | None = None, **kwargs: Any) -> str:
         """A job of one bundle on the CPU flavor unless said otherwise."""
@@ -289,3 +290,73 @@ def test_a_call_whose_host_is_sigkilled_is_lost(bench: Bench, eventually: Callab
     os.kill(host_of(child).pid, signal.SIGKILL)
     assert bench.wait(job_id, JobEnded).outcome == "lost"
     eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+DRIVES = """
+import os, time, ray
+ray.init(log_to_driver=False)
+@ray.remote(num_cpus=0.5)
+def work(i):
+    time.sleep(0.2)
+    return i
+print("sum", sum(ray.get([work.remote(i) for i in range(4)])), os.environ["TOKEN"], os.environ["WHO"], flush=True)
+"""
+
+
+def test_a_ray_program_is_a_driver_of_ray_s_jobs_api(bench: Bench) -> None:
+    job_id = bench.launch(f"python -c '{DRIVES}'", form="ray-program", shape=Shape(cpus=2), env={"WHO": "me"}, secrets={"TOKEN": "t0k"})
+    assert bench.wait(job_id, JobStarted, timeout_s=120).nodes == (bench.nodes["cpu"],)
+    info = JobSubmissionClient(ray_io.address()).get_job_info(f"{job_id}.1")
+    assert info.metadata["name"] == "try"
+    assert "t0k" not in repr(info)
+    ended = bench.wait(job_id, JobEnded, timeout_s=120)
+    assert ended.outcome == "ok", (ended, bench.log(job_id))
+    assert "sum 6 t0k me\n" in bench.log(job_id)
+
+
+GREEDY = """
+import time, ray
+ray.init(log_to_driver=False)
+@ray.remote(num_cpus=1)
+class Holder:
+    def ping(self): return 1
+holders = [Holder.remote() for _ in range(2)]
+ray.get([h.ping.remote() for h in holders])
+print("held", flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_ray_program_that_uses_more_than_it_declared_is_stopped(bench: Bench) -> None:
+    job_id = bench.launch(f"python -c '{GREEDY}'", form="ray-program", shape=Shape(cpus=1), grace_s=2)
+    ended = bench.wait(job_id, JobEnded, timeout_s=120)
+    assert (ended.outcome, ended.message) == ("error", "OverUse: CPU 2 of 1")
+
+
+def test_a_preempted_ray_program_is_vacated_with_its_checkpoint(bench: Bench) -> None:
+    job_id = bench.launch(f"exec python -c '{RESUMES}'", form="ray-program", grace_s=10)
+    assert bench.wait(job_id, JobProgressed, timeout_s=120).total == 1000
+    bench.port.preempt(EPOCH, JobId(job_id), 1)
+    assert bench.wait(job_id, JobVacated).done > 0
+    assert bench.store.entries(f"checkpoints/{job_id}")
+
+
+TRAINS = """
+from ray import train
+from ray.train.data_parallel_trainer import DataParallelTrainer
+from fabric.train_callback import TrainProgress
+def loop():
+    for step in range(3):
+        train.report({"step": step + 1})
+config = train.RunConfig(callbacks=[TrainProgress(total=3, done="step", unit="step")], storage_path="/tmp/STORAGE")
+DataParallelTrainer(loop, scaling_config=train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}), run_config=config).fit()
+"""
+
+
+def test_a_ray_train_run_reports_its_progress(bench: Bench, tmp_path: Path) -> None:
+    script = TRAINS.replace("/tmp/STORAGE", str(tmp_path))
+    job_id = bench.launch(f"python -c '{script}'", form="ray-program", shape=Shape(cpus=2))
+    ended = bench.wait(job_id, JobEnded, timeout_s=150)
+    assert ended.outcome == "ok", (ended, bench.log(job_id)[-2000:])
+    last = [fact for fact in bench.facts(job_id) if isinstance(fact, JobProgressed)][-1]
+    assert (last.done, last.total) == (3.0, 3.0)

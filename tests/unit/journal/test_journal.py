@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import resource
-import shutil
 import sqlite3
-import subprocess
-import tempfile
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,58 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
-from fabric.errors import RuntimeFault
+from fabric.errors import FabricError, RuntimeFault
 from fabric.events import LeaseGranted, NodeCordoned, NodeUncordoned
 from fabric.journal import Journal
 from fabric.types import Lease
+from tests.unit.journal.conftest import url_of
 
 FACTS = [NodeCordoned("n1", "ann"), NodeUncordoned("n1", "bob"), NodeCordoned("n2", "ünal")]
-
-
-def url_of(directory: Path) -> str:
-    return f"sqlite:///{directory / 'journal.db'}"
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of this session's own on a Unix socket, where its binaries and a driver are installed."""
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
-    pytest.importorskip("psycopg", reason="PostgreSQL's driver psycopg is not installed")
-    # PostgreSQL refuses to run as root, and a socket's path must be short.
-    user = "nobody" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    if user is not None:
-        shutil.chown(folder, user)
-    run = functools.partial(subprocess.run, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
-    run(["initdb", "-D", "data", "-U", "fabric", "-A", "trust", "--no-sync"])
-    run(["pg_ctl", "-D", "data", "-w", "-l", "log", "-o", f"-c listen_addresses= -k {folder}", "start"])
-    yield f"postgresql+psycopg://fabric@/postgres?host={folder}"
-    run(["pg_ctl", "-D", "data", "-m", "immediate", "stop"])
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return url_of(tmp_path)
-    url: str = request.getfixturevalue("postgres")
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE IF EXISTS facts")
-        connection.exec_driver_sql("DROP TABLE IF EXISTS documents")
-    engine.dispose()
-    return url
-
-
-@pytest.fixture
-def journal(journal_url: str) -> Iterator[Journal]:
-    made = Journal(journal_url)
-    yield made
-    made.close()
 
 
 def facts_in(journal: Journal, stream: str = "pool-hot") -> list[tuple[str, dict[str, Any]]]:
@@ -267,3 +220,49 @@ def test_the_home_directory_may_be_written_as_a_tilde(tmp_path: Path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     Journal("sqlite:///~/state/journal.db").append("pool-hot", FACTS[0])
     assert (tmp_path / "state" / "journal.db").exists()
+
+
+def test_what_the_journal_keeps_is_its_owners_alone(tmp_path: Path) -> None:
+    Journal(url_of(tmp_path)).append("pool-hot", FACTS[0])
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}, "launch documents may hold secrets"
+
+
+def test_replay_goes_on_behind_a_number(journal: Journal) -> None:
+    numbers = [journal.append("pool-hot", fact) for fact in FACTS]
+    assert numbers == sorted(set(numbers))
+    assert journal.last_seq("pool-hot") == numbers[-1]
+    assert journal.last_seq("pool-cold") == 0
+    assert [body["node_id"] for _, body in journal.replay("pool-hot", after_seq=numbers[1])] == ["n2"]
+    assert list(journal.replay("pool-hot", after_seq=numbers[2])) == []
+
+
+def test_replay_reads_a_long_log_in_pieces(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabric.journal.log.READ_ROWS", 3)
+    for count in range(1, 8):
+        journal.append("pool-hot", NodeCordoned(f"n{count}", "ann"))
+        assert [body["node_id"] for _, body in facts_in(journal)] == [f"n{number}" for number in range(1, count + 1)]
+
+
+def test_entries_may_be_asked_for_by_kind(journal: Journal) -> None:
+    for fact in FACTS:
+        journal.append("pool-hot", fact)
+    assert [entry.body["by"] for entry in journal.entries("pool-hot", kinds={"NodeUncordoned"})] == ["bob"]
+
+
+def test_a_row_of_a_newer_schema_is_refused(journal: Journal) -> None:
+    journal.append("pool-hot", FACTS[0])
+    with journal._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE facts SET schema = 99")
+    with pytest.raises(FabricError) as caught:
+        facts_in(journal)
+    assert caught.value.code == "journal_newer"
+
+
+def test_one_document_may_be_read_and_forgotten_alone(journal: Journal) -> None:
+    journal.save("profiler", {"a": {"x": 1}, "b": 2})
+    journal.save("other", {"a": "theirs"})
+    assert journal.document("profiler", "a") == {"x": 1}
+    journal.forget("profiler", ["a", "none such"])
+    assert journal.document("profiler", "a") is None
+    assert journal.load("profiler") == {"b": 2}
+    assert journal.document("other", "a") == "theirs"

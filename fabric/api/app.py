@@ -1,0 +1,68 @@
+"""The API as one ASGI application: version 1, every page under `/v1`, its OpenAPI document at `/v1/openapi.json`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from fabric.api.admin_routes import admin_routes
+from fabric.api.exchange import Exchange, on_any_error, on_disconnect, on_fabric_error, refused
+from fabric.api.job_routes import job_routes
+from fabric.api.port import JobPlanePort
+from fabric.api.tokens import Tokens
+from fabric.errors import FabricError, RuntimeFault, UserError
+
+API_VERSION = "1"
+OPENAPI = "/v1/openapi.json"
+
+
+def create_app(plane: JobPlanePort, tokens: Tokens, *, now_s: Callable[[], float] = time.time) -> FastAPI:
+    """The application over a plane of this process. `now_s` is the wall clock."""
+    app = FastAPI(
+        title="tierfabric jobs",
+        version=API_VERSION,
+        description="Submit jobs to a fabric, follow them, and set its policy. Every page but /v1/health needs a token.",
+        openapi_url=OPENAPI,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            FabricError: on_fabric_error,
+            HTTPException: _on_http_error,
+            ClientDisconnect: on_disconnect,
+            OSError: _on_os_error,
+            Exception: on_any_error,
+        },
+    )
+    exchange = Exchange(plane, tokens, now_s)
+    app.include_router(job_routes(exchange))
+    app.include_router(admin_routes(exchange))
+    plain_openapi = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain_openapi()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["token"] = {"type": "http", "scheme": "bearer", "description": "a token that `fabric token create` made"}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return refused(UserError(f"{request.method} is not for {request.url.path}", code="method_not_allowed", hint=f"see {OPENAPI}"))
+    return refused(UserError(f"there is no page {request.url.path}", code="no_such_page", hint=f"see {OPENAPI}"))
+
+
+async def _on_os_error(_request: Request, error: Exception) -> Response:
+    """The disk under a body that is being read, or under whatever the plane does not map itself."""
+    hint = "make room on the machine of the API"
+    return refused(RuntimeFault(f"the machine of the API failed: {error}", code="storage_failed", hint=hint))
