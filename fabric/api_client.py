@@ -101,7 +101,7 @@ class ApiClient:
         self._patience_s = patience_s
         self._has_answered = False
 
-    def get(self, path: str, *, timeout_s: float = TIMEOUT_S, **query: Any) -> Any:
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Any:
         return _json(self.ask("GET", path, query=query, timeout_s=timeout_s))
 
     def post(self, path: str, document: Any = None, *, can_repeat: bool = True) -> Any:

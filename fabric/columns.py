@@ -17,8 +17,8 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from fabric import codec
-from fabric.codec import Coder
 from fabric.errors import RuntimeFault
+from fabric.fields import Coder, default_of, gap, layout, newer, values_getter
 
 FORMAT = 1
 CHUNK_ROWS = 10_000
@@ -71,10 +71,10 @@ def _unpack_chunk(kinds: Mapping[str, type], chunk: bytes, shared: Shared) -> Ch
     except (zlib.error, ValueError) as error:
         raise RuntimeFault(f"a snapshot cannot be read: {error}", code="journal", hint="is the file damaged?") from error
     if body["format"] > FORMAT:
-        raise codec.newer(f"a snapshot of format {body['format']}")
+        raise newer(f"a snapshot of format {body['format']}")
     name = body["kind"]
     if name not in kinds:
-        raise codec.newer(f"rows of {name!r}")
+        raise newer(f"rows of {name!r}")
     return Chunk(name, _unpack_rows(kinds[name], body, shared, name))
 
 
@@ -91,8 +91,8 @@ def _uncollected() -> Iterator[None]:
 
 
 def _pack_rows(kind: type, rows: Sequence[Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
-    slots = codec.layout(kind, leave_out)
-    values_of = codec.values_getter(tuple(slot.name for slot in slots))
+    slots = layout(kind, leave_out)
+    values_of = values_getter(tuple(slot.name for slot in slots))
     columns = zip(*map(values_of, rows), strict=True)
     packed = {slot.name: _pack_column(column, slot.coder) for slot, column in zip(slots, columns, strict=True)}
     return {"rows": len(rows), "columns": packed}
@@ -101,10 +101,10 @@ def _pack_rows(kind: type, rows: Sequence[Any], leave_out: Collection[str] = ())
 def _unpack_rows(kind: type, body: dict[str, Any], shared: Shared, path: str) -> list[Any]:
     fields = [field for field in dataclasses.fields(kind) if field.init]
     columns, num_rows = body["columns"], body["rows"]
-    absent = {field.name: codec.default_of(field) for field in fields if field.name not in columns}
+    absent = {field.name: default_of(field) for field in fields if field.name not in columns}
     if gaps := [name for name, default in absent.items() if default is None]:
-        raise codec.gap(kind, gaps)
-    coders = {slot.name: slot.coder for slot in codec.layout(kind, leave_out=absent)}
+        raise gap(kind, gaps)
+    coders = {slot.name: slot.coder for slot in layout(kind, leave_out=absent)}
     values: list[Iterable[Any]] = []
     for field in fields:
         if default := absent.get(field.name):

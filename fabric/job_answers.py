@@ -23,44 +23,16 @@ from fabric.fitted import elided, fitted
 from fabric.job_form import WHY, ago, brief, clock, format_job
 from fabric.show import duration, percent_band, usd
 
-PLAN_KEYS = frozenset(["job", "ways", "chosen", "reason", "detail", "now_s"])
-WAY_KEYS = frozenset(
-    [
-        "flavor",
-        "tier",
-        "twin",
-        "num_bundles",
-        "units",
-        "wait_s",
-        "run_s",
-        "run_log_sd",
-        "finish_s",
-        "cost_usd",
-        "verdict",
-        "reason",
-        "detail",
-    ]
-)
-EXPLANATION_KEYS = frozenset(
-    [
-        "job",
-        "ahead",
-        "num_ahead",
-        "expected_start_s",
-        "expected_start_low_s",
-        "expected_start_high_s",
-        "ways",
-        "counterfactuals",
-        "events",
-        "now_s",
-    ]
-)
-AHEAD_KEYS = frozenset(["id", "name", "user", "queue", "asks", "state", "remaining_s"])
-COUNTERFACTUAL_KEYS = frozenset(["change", "start_s", "finish_delta_s", "cost_delta_usd"])
-EVENT_KEYS = frozenset(["wall_s", "kind", "by", "text"])
-USAGE_ROW_KEYS = frozenset(
-    ["name", "pending", "running", "ended", "units", "unit_hours", "cost_usd", "share_frac", "weight", "budget_usd", "budget_left_usd"]
-)
+PLAN_KEYS = frozenset({"job", "ways", "chosen", "reason", "detail", "now_s"})
+_FIGURES = {"wait_s", "run_s", "run_log_sd", "finish_s", "cost_usd"}
+WAY_KEYS = frozenset({"flavor", "tier", "twin", "num_bundles", "units", "verdict", "reason", "detail"} | _FIGURES)
+_EXPECTED = {"expected_start_s", "expected_start_low_s", "expected_start_high_s"}
+EXPLANATION_KEYS = frozenset({"job", "ahead", "num_ahead", "ways", "counterfactuals", "events", "now_s"} | _EXPECTED)
+AHEAD_KEYS = frozenset({"id", "name", "user", "queue", "asks", "state", "remaining_s"})
+COUNTERFACTUAL_KEYS = frozenset({"change", "start_s", "finish_delta_s", "cost_delta_usd"})
+EVENT_KEYS = frozenset({"wall_s", "kind", "by", "text"})
+_HELD = {"pending", "running", "ended", "units", "unit_hours", "cost_usd"}
+USAGE_ROW_KEYS = frozenset({"name", "share_frac", "weight", "budget_usd", "budget_left_usd"} | _HELD)
 SHOWN_AHEAD = 5
 SOON_S = 1.0
 MINUS = "−"

@@ -147,6 +147,8 @@ def format_job(job: Mapping[str, Any], now_s: float) -> str:
     if job["flavor"]:
         twin = " (twin)" if job["twin"] else ""
         lines.append(f"attempt {job['attempt']} on {_place(job)}{twin}, ran {duration(ran)}, cost {usd(job['cost_usd'])}")
+    elif ran is not None:
+        lines.append(f"ran {duration(ran)}, cost {usd(job['cost_usd'])}")
     if progress := _progress(job):
         lines.append(f"progress {progress}{_left(job)}")
     if job["state"] == "PENDING" and job["expected_start_s"] is not None:
@@ -155,9 +157,11 @@ def format_job(job: Mapping[str, Any], now_s: float) -> str:
 
 
 def ago(then_s: float | None, now_s: float) -> str:
-    """`5 m 3 s ago`, or how far it is: `in 2 h 4 m`."""
+    """`5 m 3 s ago`, or how far it is: `in 2 h 4 m`; `now` within a second."""
     if then_s is None:
         return "-"
+    if abs(now_s - then_s) < 1.0:
+        return "now"
     return f"{duration(now_s - then_s)} ago" if then_s <= now_s else f"in {duration(then_s - now_s)}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from fabric.job import JobEstimate, JobId, JobSpec, Shape
 from fabric.job_events import JobEstimated, JobFact, JobSubmitted, Launch, NodesSeen
 from fabric.policy import Policy
+from fabric.scheduler.backlog import reason
 from fabric.scheduler.core import Core, Decision
 from fabric.types import Flavor, Node
 
@@ -61,8 +62,7 @@ class Desk:
 
     def why(self, name: str) -> str:
         """The reason code of a waiting job, as a listing shows it."""
-        job = self.core.jobs[JobId(name)]
-        return job.why or (job.group.why if job.group is not None else "")  # type: ignore[attr-defined]
+        return reason(self.core.jobs[JobId(name)])[0]
 
     def started(self) -> list[str]:
         """The jobs launched so far, in order."""

@@ -12,6 +12,7 @@ import cProfile
 import json
 import pstats
 import random
+import sys
 import time
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ from fabric.scheduler.core import Core, Decision
 from fabric.scheduler.optimise import solve
 from fabric.show import table
 from fabric.sim.figures import quantile
+from fabric.states import JobState
 from fabric.types import Node
 from pools.flavors import load_catalogue
 
@@ -109,10 +111,15 @@ def nodes() -> tuple[Node, ...]:
     )
 
 
-def measure(policy: Policy, queues: tuple[str, ...], num_queued: int, num_events: int, seed: int) -> dict[str, float]:
-    driver, load = Driver(Core(load_catalogue(), policy)), Load(seed, queues)
+def num_pending(core: Core) -> int:
+    return sum(record.state is JobState.PENDING for record in core.jobs.values())
+
+
+def measure(policy: Policy, queues: tuple[str, ...], num_queued: int, num_events: int, seed: int, is_planning: bool) -> dict[str, float]:
+    driver, load = Driver(Core(load_catalogue(), policy, is_planning=is_planning)), Load(seed, queues)
     driver.tell(NodesSeen(nodes()))
-    while driver.core.backlog.num_waiting < num_queued:
+    print("filling", file=sys.stderr)
+    while num_pending(driver.core) < num_queued:
         # In a hundred at a time: filling is not what is measured.
         driver.now_s += 10.0
         driver.tell(*(fact for _ in range(100) for fact in load.job(driver.now_s)))
@@ -131,7 +138,7 @@ def measure(policy: Policy, queues: tuple[str, ...], num_queued: int, num_events
         "lp_s": max(driver.lp_s, default=0.0),
         "solves": len(driver.lp_s),
         "running": len(driver.running),
-        "queued": driver.core.backlog.num_waiting,
+        "queued": num_pending(driver.core),
     }
 
 
@@ -140,13 +147,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--events", type=int, default=300, help="jobs that end, and as many that come")
     parser.add_argument("--queued", type=int, default=10_000)
+    parser.add_argument("--no-plan", action="store_true", help="without the optimiser: first in order, first served")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     args = parser.parse_args()
     profile = cProfile.Profile() if args.profile else None
     if profile:
         profile.enable()
-    figures = measure(Policy(), ("default",), args.queued, args.events, 0)
-    figures |= {f"{name}_queues": value for name, value in measure(TWO_CLASSES, QUEUES, args.queued, args.events, 0).items()}
+    figures = measure(Policy(), ("default",), args.queued, args.events, 0, not args.no_plan)
+    figures |= {f"{name}_queues": value for name, value in measure(TWO_CLASSES, QUEUES, args.queued, args.events, 0, not args.no_plan).items()}
     if profile:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(35)

@@ -168,7 +168,7 @@ def _may_see_row(who: Principal, by: str, name: str) -> bool:
 
 
 def _listed(exchange: Exchange, who: Principal, query: ListQuery) -> Response:
-    user = query.user
+    user = who.user if query.mine else query.user
     if "read" not in who.scopes:
         if user not in (None, who.user):
             who.must("read")

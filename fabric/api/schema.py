@@ -49,11 +49,11 @@ class SubmitRequest(_Request):
     cpus: float = Field(default=1.0, gt=0, le=100_000, description="of one process")
     memory: str | int | None = Field(default=None, description="of one process")
     deadline: str | float | None = Field(default=None, description="from now (6h), or a moment with its time zone (ISO 8601)")
-    budget_usd: float | None = Field(default=None, ge=0)
+    budget_usd: float | None = Field(default=None, ge=0, description="dollars, 0 or more")
     after: list[str] = Field(default=[], max_length=1_000, description="jobs, or `#0`: the first of the same submission")
     array: int | None = Field(default=None, ge=1, le=MAX_EXPANDED, description="so many jobs, told apart by FABRIC_ARRAY_INDEX")
     timeout: str | float | None = Field(default=None, description="of one attempt")
-    max_retries: int = Field(default=0, ge=0, le=100)
+    max_retries: int = Field(default=0, ge=0, le=100, description="after a failure of its own; lost nodes count apart")
     tags: dict[str, str] = Field(default={}, max_length=64)
     env: dict[str, str] = Field(default={}, max_length=1_000, repr=False)
     secrets: dict[str, str] = Field(default={}, max_length=100, repr=False, description="variables that are shown nowhere")
@@ -72,6 +72,7 @@ class ListQuery(_Request):
     queue: str | None = None
     user: str | None = None
     state: str | None = Field(default=None, description="PENDING,RUNNING")
+    mine: bool = Field(default=False, description="only those of the token's user")
     array: str | None = Field(default=None, description="the id of an array")
     limit: int = Field(default=1000, ge=1, le=10_000)
 

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fabric.job import Option
 from fabric.scheduler.cost_prices import missed_usd, usable, usd_per_s
 from fabric.scheduler.lp import Floats, LinearProgram, solve
 from fabric.scheduler.problem import PlanJob
 
 _LATE_WEIGHT = 100.0
 _MANY_COLUMNS = 20_000
+_MAX_COLUMNS = 150_000
+"""Beyond (about 300 jobs with deadlines) the program takes minutes: capacity is left out and each job is bounded alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ def cost_bound(jobs: Sequence[PlanJob], capacity: Mapping[str, float], usd_per_h
 
     When the deadlines cannot all be met the program is made soft: lateness is weighed a hundred times the cost of running
     everything on the dearest flavor, so first the least of it, then the cheapest. Jobs that fit nowhere are left out.
-    Source: the time-indexed relaxation; 20,000 to 50,000 columns and seconds for 100 to 150 jobs.
+    Source: the time-indexed relaxation; 20,000 to 50,000 columns and seconds for 100 to 150 jobs. Above 150,000 columns the bound
+    is weaker: capacity is left out of it.
     """
     prices = usd_per_s(usd_per_h, capacity)
     jobs = [job for job in jobs if usable(job, capacity)]
@@ -49,6 +53,8 @@ def cost_bound(jobs: Sequence[PlanJob], capacity: Mapping[str, float], usd_per_h
             timed.append(job)
     if not timed:
         return CostBound(usd, 0.0)
+    if _num_columns(timed) > _MAX_COLUMNS:
+        return CostBound(usd + sum(_alone_usd(job, usable(job, capacity), prices) for job in timed), 0.0)
     late_usd = np.array([missed_usd(job.work, usable(job, capacity), prices) for job in timed])
     program, num_time = _program(timed, capacity, prices, late_usd)
     found = solve(program, method="crossover" if num_time > _MANY_COLUMNS else "simplex")
@@ -56,6 +62,28 @@ def cost_bound(jobs: Sequence[PlanJob], capacity: Mapping[str, float], usd_per_h
     late = found.x[num_time:]
     usd += float(program.cost[:num_time] @ found.x[:num_time]) + float(late @ late_usd)
     return CostBound(usd, float(late.sum()) if late.sum() > 1e-7 else 0.0)
+
+
+def _num_columns(jobs: Sequence[PlanJob]) -> int:
+    edges = np.unique([at_s for job in jobs for at_s in (job.submitted_s, job.deadline_s or 0.0)])
+    spans = np.searchsorted(edges, [job.deadline_s or 0.0 for job in jobs]) - np.searchsorted(edges, [job.submitted_s for job in jobs])
+    return int(np.maximum(spans, 0) @ np.array([len(job.options) for job in jobs]))
+
+
+def _alone_usd(job: PlanJob, options: Sequence[Option], prices: Mapping[str, float]) -> float:
+    """The cheapest mix of two options that does the work by the deadline with the pool to itself; where none can, the missed charge."""
+    window_s = (job.deadline_s or 0.0) - job.submitted_s
+    best = missed_usd(job.work, options, prices)
+    for slow in options:
+        for fast in options:
+            slow_s = job.work / slow.rate
+            if slow_s > window_s:
+                if fast.rate * window_s < job.work or fast.rate <= slow.rate:
+                    continue
+                slow_s = (fast.rate * window_s - job.work) / (fast.rate - slow.rate)
+            fast_s = max(0.0, job.work - slow.rate * slow_s) / fast.rate
+            best = min(best, prices[slow.flavor] * slow.units * slow_s + prices[fast.flavor] * fast.units * fast_s)
+    return best
 
 
 def _program(

@@ -86,7 +86,7 @@ class Committer:
             written = iter(self._journal.write_ready([batch for ticket in group for batch in ticket.batches]))
         except BaseException as error:  # every caller is told; the thread must live on for the next ones
             for ticket in group:
-                ticket.answer.set_result([])
+                ticket.answer.set_exception(error)
             return
         for ticket in group:
             ticket.answer.set_result([next(written) for _ in ticket.batches])

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from fabric import codec
 from fabric.errors import BugError
+from fabric.fields import newer
 from fabric.journal import snapshots
 from fabric.journal.batch import Batch, Ready, Written, document_rows, ready
 from fabric.journal.tables import SCHEMA_VERSION, documents, facts, faults, keys, open_engine, writing
@@ -154,7 +155,7 @@ class Journal:
 
 def _entry(row: Any) -> Entry:
     if row.schema > SCHEMA_VERSION:
-        raise codec.newer(f"a fact {row.kind!r} of schema {row.schema}")
+        raise newer(f"a fact {row.kind!r} of schema {row.schema}")
     return Entry(row.seq, row.wall_s, row.kind, codec.loads(row.body))
 
 

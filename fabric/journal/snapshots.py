@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection, Engine
 
-from fabric import codec
+from fabric.fields import newer
 from fabric.journal.tables import SCHEMA_VERSION, snapshots, writing
 
 
@@ -48,7 +48,7 @@ def load(engine: Engine, stream: str) -> tuple[int, Iterator[bytes]] | None:
         if found is None:
             return None
         if found.schema > SCHEMA_VERSION:
-            raise codec.newer(f"a snapshot of schema {found.schema}")
+            raise newer(f"a snapshot of schema {found.schema}")
         of_it = (snapshots.c.stream == stream, snapshots.c.number == found.number, snapshots.c.is_last == 0)
         bodies = connection.execute(select(snapshots.c.body).where(*of_it).order_by(snapshots.c.part)).scalars().all()
     return int(found.seq), iter(bodies)

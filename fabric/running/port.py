@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from fabric import ray_io
@@ -20,18 +19,16 @@ from fabric.job import Grant, JobId, JobSpec, LaunchSpec, Outcome
 from fabric.job_events import JobEnded, JobVacated, LeaseRefused
 from fabric.ports import Report
 from fabric.running import placement, ray_program
-from fabric.running.host import Host, HostSettings
-from fabric.running.launching import Attempt, Surroundings, orders
-from fabric.running.order import Order, attempt_name, lease_name, parse_attempt, parse_lease, runner_name
+from fabric.running.host import HostSettings
+from fabric.running.hosts import Hosts
+from fabric.running.launching import Attempt
+from fabric.running.order import attempt_name, lease_name, parse_attempt, parse_lease
 from fabric.running.outbox import Outbox
 from fabric.types import Flavor
 
 NUM_LAUNCHERS = 16
-HOST_THREADS, WARM_THREADS = 8, 128
-NUM_SPARES = 2
 STOP_TIMEOUT_S = 10.0
 TAKEOVER_MARGIN_S = 5.0
-_WARM_PREFIX = "warm/"
 _log = logging.getLogger(__name__)
 
 Key = tuple[JobId, int]
@@ -50,7 +47,7 @@ class _Live:
 
 
 class RayRunners:
-    """`report` reaches the scheduler from any node (it is pickled into hosts); `local_report` does so from this process.
+    """`settings.report` reaches the scheduler from any node (it is pickled into hosts); `local_report` does so from here.
     `epoch` is the scheduler's own: a later one in this cluster ends its say (RejectedError, `stale_epoch`).
     `is_new_cluster`: no scheduler was in this Ray cluster before. Attempts that began in another one cannot be seen from
     here; each ends itself within `takeover_s` of losing its head, and no later attempt of it may start before.
@@ -58,7 +55,6 @@ class RayRunners:
 
     def __init__(
         self,
-        report: Report,
         settings: HostSettings,
         catalogue: Mapping[str, Flavor],
         epoch: int,
@@ -66,12 +62,11 @@ class RayRunners:
         local_report: Report | None = None,
         avoid: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        self._settings = dataclasses.replace(settings, report=report)
+        self._lease_s = settings.lease_s
         self._catalogue = catalogue
-        self._avoid = avoid
-        self._around = Surroundings(ray_io.address(), settings.store_url, settings.scratch)
+        self._hosts = Hosts(settings, avoid)
         self.is_new_cluster = placement.claim_epoch(epoch)
-        self._outbox = Outbox(local_report or report, epoch)
+        self._outbox = Outbox(local_report or settings.report, epoch)
         self._lock = threading.Lock()
         self._live: dict[Key, _Live] = {}
         self._launchers = ThreadPoolExecutor(NUM_LAUNCHERS, thread_name_prefix="launch")
@@ -99,7 +94,7 @@ class RayRunners:
     def living(self) -> Sequence[Key]:
         """What is alive now, taken over by this port: their facts are seen to from now on. Leases and drivers that nobody
         leads are ended first, with all that may still run in them."""
-        leaders = self._leaders()
+        leaders = self._hosts.leaders()
         for name, leader in leaders.items():
             key = parse_attempt(name)
             if key is not None and (live := self._adopted(key, leader)) is not None:
@@ -108,8 +103,11 @@ class RayRunners:
             alive = list(self._live)
         known = {attempt_name(*key) for key in alive}
         for name in placement.leases():
-            if (key := parse_lease(name)) is not None and attempt_name(*key) not in known:
-                self._sweep(key)
+            key = parse_lease(name)
+            with self._lock:  # one may have been launched meanwhile
+                is_unled = key is not None and key not in self._live and attempt_name(*key) not in known
+            if key is not None and is_unled:
+                self._hosts.sweep(*key)
         for name in ray_program.stop_unled(known):
             _log.warning("stopped a driver that nobody led attempt=%s", name)
         return alive
@@ -126,14 +124,14 @@ class RayRunners:
 
     @property
     def takeover_s(self) -> float:
-        return self._settings.lease_s + TAKEOVER_MARGIN_S
+        return self._lease_s + TAKEOVER_MARGIN_S
 
     def warm_up(self) -> None:
         """Make sure that every living CPU node has a host with children ready; returns at once."""
         for node in ray_io.living_nodes():
             flavor = self._catalogue.get(node.flavor)
             if flavor is not None and flavor.is_cpu:
-                self._warm_host(node.node_id)
+                self._hosts.warm(node.node_id)
 
     def num_live(self) -> int:
         with self._lock:
@@ -160,9 +158,10 @@ class RayRunners:
         spec, flavor = attempt.spec, self._catalogue[attempt.grant.option.flavor]
         key = (spec.job_id, attempt.attempt)
         placement.claim_epoch(attempt.epoch)
-        self._clear_the_way(key)
-        hosts, told = self._hosts(attempt, flavor, live)
+        self._hosts.clear_the_way(*key)
+        nodes, hosts, told = self._hosts.place(attempt, flavor)
         with self._lock:
+            live.nodes, live.is_driver = nodes, spec.form == "ray-program"
             is_wanted = not live.is_preempted and live.killed_as is None
             if is_wanted:
                 live.leader = hosts[0]
@@ -172,49 +171,6 @@ class RayRunners:
             return
         lead = hosts[0].lead.options(name=f"{spec.name} {attempt_name(*key)}")
         self._watch(key, live, lead.remote(told[0], list(zip(hosts[1:], told[1:], strict=True))))
-
-    def _hosts(self, attempt: Attempt, flavor: Flavor, live: _Live) -> tuple[list[Any], list[Order]]:
-        """Reserve, and the host of each rank with its order. Raises: Refused."""
-        if attempt.spec.form == "ray-program":
-            live.nodes, live.is_driver = attempt.grant.nodes[:1], True
-            return [self._warm_host(node) for node in live.nodes], orders(attempt, flavor, live.nodes, self._around)
-        key = (attempt.spec.job_id, attempt.attempt)
-        bundle = attempt.bundle(flavor)
-        group, nodes = placement.reserve(
-            lease_name(*key), bundle, attempt.num_bundles, flavor.name, spread=attempt.is_spread, avoid=self._avoid()
-        )
-        live.nodes = nodes
-        told = orders(attempt, flavor, nodes, self._around)
-        if attempt.spec.form == "callable" and not attempt.how.runtime_env:
-            if attempt.needs_accelerator:
-                told = [dataclasses.replace(o, env={**o.env, **placement.visible_devices(group, o.rank, bundle)}) for o in told]
-            return [self._warm_host(node) for node in nodes], told
-        options: dict[str, Any] = {"runtime_env": dict(attempt.how.runtime_env)} if attempt.how.runtime_env else {}
-        options["max_concurrency"] = HOST_THREADS
-        names = [runner_name(attempt.spec.name, *key, rank) for rank in range(len(nodes))]
-        start = partial(placement.start_in_bundle, Host)
-        return [start(name, group, rank, bundle, self._settings, **options) for rank, name in enumerate(names)], told
-
-    def _clear_the_way(self, key: Key) -> None:
-        """No trace of this attempt or the one before may be alive beside it."""
-        for number in range(max(1, key[1] - 1), key[1] + 1):
-            if placement.lease_exists(lease_name(key[0], number)):
-                self._sweep((key[0], number))
-
-    def _sweep(self, key: Key, nodes: Sequence[str] | None = None) -> None:
-        """End whatever may run of an attempt on those nodes (None: anywhere), and give its lease back."""
-        where = None if nodes is None else {_WARM_PREFIX + node for node in nodes}
-        for name in placement.actor_names():
-            if name.startswith(_WARM_PREFIX) and (where is None or name in where):
-                try:
-                    ray_io.ask(ray_io.actor(name).end.remote(*key))
-                except FabricError as error:
-                    _log.info("sweep host=%s failed: %s", name, error.message)
-        placement.release(lease_name(*key))
-
-    def _warm_host(self, node_id: str) -> Any:
-        settings = dataclasses.replace(self._settings, num_spares=NUM_SPARES)
-        return placement.start_on_node(Host, f"{_WARM_PREFIX}{node_id}", node_id, settings, max_concurrency=WARM_THREADS)
 
     # ---- watching
 
@@ -243,10 +199,10 @@ class RayRunners:
             self._forget(key)
             return
         try:
-            self._sweep(key, live.nodes or None)
+            self._hosts.sweep(*key, live.nodes or None)
             if live.is_driver:
                 ray_program.stop(attempt_name(*key))
-            placement.wait_until_dead(live.nodes, self._settings.lease_s)
+            placement.wait_until_dead(live.nodes, self._lease_s)
         except Exception as failed:  # Ray's head is away: this scheduler's next incarnation looks again
             _log.warning("sweep attempt=%s failed: %s", attempt_name(*key), ray_io.describe_exception(failed))
         self._close(key, JobEnded(*key, live.killed_as or _outcome_of(error), f"its runner is gone: {_first_line(error)}"))
@@ -280,20 +236,6 @@ class RayRunners:
             _log.warning("stop attempt=%s failed: %s", attempt_name(*key), error.message)
             if outcome is not None:  # one that does not answer, or never came up, goes with its lease
                 placement.release(lease_name(*key))
-
-    # ---- finding
-
-    def _leaders(self) -> dict[str, Any]:
-        """Attempt name -> the handle of the host that leads it."""
-        found: dict[str, Any] = {}
-        for name in placement.actor_names():
-            try:
-                if name.startswith(_WARM_PREFIX) or (name.startswith("job/") and name.endswith("/0")):
-                    host = ray_io.actor(name)
-                    found.update(dict.fromkeys(ray_io.ask(host.led.remote()), host))
-            except FabricError as error:
-                _log.info("host=%s does not answer: %s", name, error.message)
-        return found
 
     def _see_epoch(self, epoch: int) -> None:
         if epoch < self._outbox.epoch:

@@ -15,8 +15,7 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from fabric.errors import RuntimeFault
 from fabric.running import checkpoints
 from fabric.running.log_ship import LogShipper, last_lines
 from fabric.running.order import Ending, Order, log_key, parse_attempt
+from fabric.running.over_use import over_use, total_of
 from fabric.running.progress_file import Progress, ProgressFile
 from fabric.running.rank import OOM_LINE
 from fabric.running.stores import RunStore
@@ -38,7 +38,6 @@ START_TIMEOUT_S = 900.0
 KEPT_BY_RAY = ("RAY_ADDRESS", "FABRIC_ADDRESS", "CUDA_VISIBLE_DEVICES")
 _OWN_PYTHON = {"pip", "uv", "conda", "py_executable", "container", "image_uri"}
 """Of a runtime_env: with one of them `python` is another than this host's."""
-_TOLERANCE = 1e-6
 _LIMIT = 10_000
 _log = logging.getLogger(__name__)
 
@@ -178,24 +177,6 @@ def usage(ray_job_id: str) -> dict[str, float]:
         [bundle.get("unit_resources", {}) for group in groups for bundle in (group.bundles or [])],
         [one.required_resources or {} for one in (*actors, *tasks) if not one.placement_group_id],
     )
-
-
-def total_of(bundles: Iterable[Mapping[str, float]], others: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    total: Counter[str] = Counter()
-    for one in (*bundles, *others):
-        for name, amount in one.items():
-            total[name] += amount  # type: ignore[assignment]
-    return dict(total)
-
-
-def over_use(declared: Mapping[str, float], used: Mapping[str, float]) -> str:
-    """What is used above what was declared, in words; empty where nothing is. Memory counts where it was declared."""
-    over = [
-        f"{name} {amount:g} of {declared.get(name, 0.0):g}"
-        for name, amount in sorted(used.items())
-        if amount > declared.get(name, 0.0) + _TOLERANCE and (name != "memory" or "memory" in declared) and not name.startswith("node:")
-    ]
-    return ", ".join(over)
 
 
 def stop_unled(led: Iterable[str]) -> list[str]:

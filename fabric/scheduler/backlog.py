@@ -37,6 +37,13 @@ class Leaf:
     open: set[Key] = field(default_factory=set)
 
 
+def reason(job: JobRecord) -> tuple[str, str]:
+    """Why a job waits, as (code, detail): its own reason, else that of the group it stands in."""
+    if not job.why and isinstance(job.group, Group):
+        return job.group.why, job.group.detail
+    return job.why, job.detail
+
+
 class Backlog:
     """`jobs`: all records of the core. `ready`: leaves with a group that is not known to be blocked."""
 

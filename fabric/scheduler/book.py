@@ -338,7 +338,7 @@ class Book:
 
     def push(self, job: JobRecord) -> None:
         """Queue it under what it asks for: jobs that ask for the same stand or fall together."""
-        spec = job.spec
+        spec, job.why, job.detail = job.spec, "", ""
         queue = self.standing.queue(spec.queue)
         is_limited = queue.max_units_per_user is not None or queue.max_jobs_per_user is not None
         options = tuple(sorted((way.shape, way.flavor, way.num_bundles) for way in job.ways))

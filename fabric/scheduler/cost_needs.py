@@ -19,18 +19,24 @@ NEARLY_DONE_S = 120.0
 """A running job this close to its end is left alone: stopping it saves nothing."""
 MARGIN_S = 300.0
 MARGIN_FRAC = 0.01
+MARGIN_RESTARTS = 5.0
 PATIENCE = 10.0
 """A job without a deadline may wait for its cheapest flavor until this many times its fastest run after it was submitted."""
 LEAST_WAIT_S = 3600.0
-HELD_DISCOUNT = 0.98
-"""What is held counts as 2 % cheaper where moving costs anything, so that near ties do not move a job."""
+KEEP_S = 5.0
+"""Even a free move counts as this much time of what is held: a plan that gains nothing changes nothing."""
+LATE_FACTOR = 3.0
+"""Leaving a job undone when it is due counts as this many of its dearest runs."""
+FAR_S = 1e10
 
 
 @dataclass(slots=True)
 class Need:
     """`options[i]` takes `seconds[i]` (restart and lost work included) and costs `usd[i]` if all the rest is done with it.
     `held` indexes the option it runs with, -1: none. `due_s`: when it should be done. `is_due`: a deadline that can still be met.
-    `late_usd`: what leaving all of it undone at `due_s` costs the plan. `is_costly`: stopping or moving it loses something."""
+    `late_usd`: what leaving all of it undone at `due_s` costs the plan.
+    `keep_usd`: what stopping it now would lose.
+    `pressure`: 1, growing for a job without a deadline, or past it, with the time that it has waited: nothing starves."""
 
     job: PlanJob
     options: tuple[Option, ...]
@@ -40,7 +46,8 @@ class Need:
     due_s: float
     is_due: bool
     late_usd: float
-    is_costly: bool
+    keep_usd: float
+    pressure: float
 
     @property
     def fastest_s(self) -> float:
@@ -48,8 +55,8 @@ class Need:
 
     @property
     def urgency(self) -> float:
-        """Share of the time until `due_s` that its fastest way takes: 1 and more must run at once."""
-        return self.fastest_s / max(self.due_s, 1e-3)
+        """Share of the time until `due_s` that its fastest way takes, times `pressure`: 1 and more must run at once."""
+        return self.pressure * self.fastest_s / max(self.due_s, 1e-3)
 
 
 @dataclass(slots=True)
@@ -102,16 +109,18 @@ def _need(job: PlanJob, now_s: float, capacity: Mapping[str, float], price: Mapp
         most = max(job.deadline_s - now_s, 0.0) * max(option.rate for option in options) * 0.95
         planned = max(work, min(work * math.exp(job.log_sd), most))
     lost = job.lost_work if held >= 0 else 0.0
-    is_costly = held >= 0 and (job.restart_s > 0 or lost > 0)
     seconds, usd = [], []
     for number, option in enumerate(options):
         start_s = job.warmup_left_s if number == held else job.restart_s + lost / option.rate
-        run_s = start_s + planned / option.rate
+        run_s = min(start_s + planned / option.rate, FAR_S)
         seconds.append(run_s)
-        usd.append(price[option.flavor] * option.units * run_s * (HELD_DISCOUNT if number == held and is_costly else 1.0))
+        usd.append(price[option.flavor] * option.units * run_s)
+    keep_s = KEEP_S + job.restart_s + lost / options[held].rate
+    keep_usd = price[options[held].flavor] * options[held].units * min(keep_s, FAR_S) if held >= 0 else 0.0
     due_s, is_due = _due(job, now_s, min(seconds))
-    late_usd = missed_usd(work, options, price) * _impatience(job, now_s, min(seconds))
-    return Need(job, options, tuple(seconds), tuple(usd), held, due_s, is_due, max(late_usd, 1e-6), is_costly)
+    pressure = _pressure(job, now_s, min(seconds))
+    late_usd = min(LATE_FACTOR * job.weight * pressure * missed_usd(work, options, price), FAR_S)
+    return Need(job, options, tuple(seconds), tuple(usd), held, min(due_s, FAR_S), is_due, max(late_usd, 1e-6), keep_usd, pressure)
 
 
 def _ways(job: PlanJob, capacity: Mapping[str, float]) -> tuple[tuple[Option, ...], int]:
@@ -146,14 +155,13 @@ def _due(job: PlanJob, now_s: float, fastest_s: float) -> tuple[float, bool]:
     if job.deadline_s is not None:
         left_s = job.deadline_s - now_s
         if fastest_s <= left_s + 1e-6:
-            early_s = left_s - max(MARGIN_S, MARGIN_FRAC * left_s)
+            early_s = left_s - max(MARGIN_S, MARGIN_FRAC * left_s, MARGIN_RESTARTS * job.restart_s)
             return max(min(fastest_s, left_s), early_s), True
         return max(LEAST_WAIT_S, 2 * fastest_s), False
     patience_s = max(LEAST_WAIT_S, PATIENCE * fastest_s) / max(job.weight, 1e-3)
     return max(job.submitted_s + patience_s - now_s, LEAST_WAIT_S, 2 * fastest_s), False
 
 
-def _impatience(job: PlanJob, now_s: float, fastest_s: float) -> float:
-    """Grows with the time that a job without a deadline, or past it, has waited beyond reason: nothing starves."""
+def _pressure(job: PlanJob, now_s: float, fastest_s: float) -> float:
     since_s = job.submitted_s if job.deadline_s is None else job.deadline_s
-    return job.weight * (3.0 + max(0.0, now_s - since_s) / (LEAST_WAIT_S + PATIENCE * fastest_s))
+    return 1.0 + max(0.0, now_s - since_s) / (LEAST_WAIT_S + PATIENCE * fastest_s)

@@ -116,8 +116,11 @@ def _solve(
     num_time, num_needs = len(need_of), len(needs)
     middle = (edges[:-1] + edges[1:]) / 2
     later = 1 + EARLY_PER_S * middle + LATER_FRAC * (1 - np.exp(-middle / LATER_S))
-    dearest = max((need.late_usd for need in needs), default=0.0)
+    dearest = max((need.late_usd for need in needs if need.is_due), default=0.0)
     late_usd = np.array([MISS_WEIGHT * (need.late_usd + dearest) if need.is_due else need.late_usd for need in needs])
+    run_usd = usd_per_s * lengths[slot_of] * later[slot_of]
+    held, keep_usd = np.array([need.held for need in needs]), np.array([need.keep_usd for need in needs])
+    run_usd -= np.where((slot_of == 0) & (option_of == held[need_of]), keep_usd[need_of], 0.0)
     once, once_row = np.unique(need_of * num_slots + slot_of, return_inverse=True)
     once_most = np.zeros(len(once))
     np.maximum.at(once_most, once_row, most)
@@ -125,7 +128,7 @@ def _solve(
     cols = np.arange(num_time)
     found = solve(
         LinearProgram(
-            cost=np.concatenate([usd_per_s * lengths[slot_of] * later[slot_of], late_usd]),
+            cost=np.concatenate([run_usd, late_usd]),
             col_lower=np.zeros(num_time + num_needs),
             col_upper=np.concatenate([most, np.ones(num_needs)]),
             rows=np.concatenate([need_of, np.arange(num_needs), num_needs + once_row, first_room + slot_of * len(flavors) + flavor_of]),

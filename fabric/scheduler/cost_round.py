@@ -21,8 +21,9 @@ Places = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 LEAST_SHARE = 1e-4
 WHOLE = 1e-3
+SOONEST_S = 60.0
+"""No plan asks to be made again sooner."""
 KEEP_WEIGHT = 0.5
-KEEP_COSTLY_WEIGHT = 3.0
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class Rounded:
 
 
 def serve(fluid: Fluid, room: Mapping[str, float], least_s: float) -> Rounded:
-    """Choose for the first slot; `least_s`: not to be asked again sooner."""
+    """Choose for the first slot; `least_s`: how long a job that runs keeps its turn at least, unless another must run."""
     now = np.flatnonzero((fluid.slot_of == 0) & (fluid.share > LEAST_SHARE))
     first_s = float(fluid.edges[1])
     if not len(now):
@@ -45,7 +46,7 @@ def serve(fluid: Fluid, room: Mapping[str, float], least_s: float) -> Rounded:
     units = np.array([option.units for option in options])
     flavor_of = np.array([flavors[option.flavor] for option in options], dtype=np.int32)
     total = np.bincount(need_of, weights=share, minlength=len(fluid.needs)).astype(np.float64)
-    keep = np.array([_keep_weight(fluid.needs[need], int(option)) for need, option in zip(need_of, fluid.option_of[now], strict=True)])
+    keep = KEEP_WEIGHT * (fluid.option_of[now] == np.array([need.held for need in fluid.needs])[need_of])
     weight = units * (100.0 * (total[need_of] > 1 - WHOLE) + 10 * total[need_of] ** 2 + share + keep)
     chosen = _match(need_of, flavor_of, units, weight, np.array([room[flavor] for flavor in flavors]))
     run = {}
@@ -55,16 +56,10 @@ def serve(fluid: Fluid, room: Mapping[str, float], least_s: float) -> Rounded:
         run[need.job.job_id] = held if option == need.held and held is not None else options[place]
     load = np.bincount(flavor_of, weights=units * share, minlength=len(flavors))
     is_full = load > np.array([room[flavor] for flavor in flavors]) - WHOLE
-    right_s = _right_s(fluid, now, chosen, total, is_full[flavor_of])
+    right_s = _right_s(fluid, now, chosen, total, is_full[flavor_of], least_s)
     if right_s >= first_s - 1e-6:
         return Rounded(run, _unchanged_s(fluid))
-    return Rounded(run, max(least_s, right_s))
-
-
-def _keep_weight(need: Need, option: int) -> float:
-    if option != need.held:
-        return 0.0
-    return KEEP_COSTLY_WEIGHT if need.is_costly else KEEP_WEIGHT
+    return Rounded(run, right_s)
 
 
 def _match(need_of: Ints, flavor_of: Ints, units: Floats, weight: Floats, room: Floats) -> Mask:
@@ -95,7 +90,7 @@ def _match(need_of: Ints, flavor_of: Ints, units: Floats, weight: Floats, room: 
     return chosen
 
 
-def _right_s(fluid: Fluid, now: Places, chosen: Mask, total: Floats, is_full: Mask) -> float:
+def _right_s(fluid: Fluid, now: Places, chosen: Mask, total: Floats, is_full: Mask, least_s: float) -> float:
     """How long the choice serves the shares: until a waiting job must run, or a running one has had its share of a full flavor."""
     first_s = float(fluid.edges[1])
     need_of, share = fluid.need_of[now], fluid.share[now]
@@ -106,8 +101,9 @@ def _right_s(fluid: Fluid, now: Places, chosen: Mask, total: Floats, is_full: Ma
     ends = share * first_s >= seconds * 0.9999
     has_more = (total[need_of] > share + WHOLE) | is_full
     is_cut = chosen & (share < 1 - WHOLE) & ~ends & has_more
-    limits = np.concatenate([first_s * (1 - total[waits]), first_s * share[is_cut], [first_s]])
-    return float(limits.min())
+    must_run_s = float((first_s * (1 - total[waits])).min(initial=first_s))
+    had_share_s = float((first_s * share[is_cut]).min(initial=first_s))
+    return min(max(must_run_s, SOONEST_S), max(had_share_s, least_s))
 
 
 def _unchanged_s(fluid: Fluid) -> float:

@@ -16,6 +16,7 @@ from fabric.scheduler.problem import PlanJob, Problem
 # A move that gains less than this is noise in the rates, so even a free restart counts as this long.
 LEAST_RESTART_S = 1.0
 LEAST_LOG_SD = 0.05
+STREAM_POWER = 0.85
 EPS = 1e-9
 
 
@@ -25,7 +26,7 @@ class Way(NamedTuple):
     flavor: int
     units: float
     rate: float
-    index: int
+    nth: int
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class Model:
     lost: list[float]
     pinned: list[int]
     tail: float = 0.0
+    power: float = 1.0
 
     def seconds(self, n: int, way: Way) -> float:
         """Time until job n has finished if it has this way from now on, restart and lost work included."""
@@ -59,9 +61,11 @@ def model(problem: Problem) -> Model:
     """Rows for the jobs that can run; a job without a way that fits the capacity has none."""
     flavors = sorted(problem.capacity)
     number = {flavor: n for n, flavor in enumerate(flavors)}
-    out = Model([], flavors, [float(problem.capacity[f]) for f in flavors], [], [], [], [], [], [], [], [], [])
+    out = Model([], flavors, [problem.capacity[f] + EPS for f in flavors], [], [], [], [], [], [], [], [], [])
     for job in problem.jobs:
         _add(out, job, number)
+    if len({job.submitted_s for job in problem.jobs}) > 1:
+        out.power = STREAM_POWER
     return out
 
 
@@ -92,8 +96,8 @@ def _add(out: Model, job: PlanJob, number: dict[str, int]) -> None:
     ways = [Way(number[o.flavor], o.units, rate, n) for n, (o, rate) in enumerate(options)]
     if held_at is not None and not job.is_movable:
         ways, held_at = [ways[held_at]], 0
-        options = [options[ways[0].index]]
-        ways = [ways[0]._replace(index=0)]
+        options = [options[ways[0].nth]]
+        ways = [ways[0]._replace(nth=0)]
         out.pinned.append(len(out.jobs))
     out.jobs.append(job)
     out.ways.append(ways)
@@ -126,4 +130,4 @@ def _options(job: PlanJob, number: dict[str, int], capacity: list[float]) -> tup
 
 def _fits(option: Option, number: dict[str, int], capacity: list[float]) -> bool:
     at = number.get(option.flavor)
-    return at is not None and option.units <= capacity[at] + EPS and option.rate > 0 and math.isfinite(option.rate)
+    return at is not None and option.units <= capacity[at] and option.rate > 0 and math.isfinite(option.rate)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from fabric.scheduler.jct_model import EPS, Model, Way
+from fabric.scheduler.jct_model import Model, Way
 
+ROOM = 1e-6
 Dealt = list[tuple[int, Way, float]]
 
 
 @dataclass(slots=True)
 class Rolled:
-    """`cost`: weighted sum of the completion times (s from now), and the last one times `tail`; infinite where it was cut
-    short. `first`: who holds what now."""
+    """`cost`: weighted sum of the completion times (s from now, to the model's power), and the last one times `tail`;
+    infinite where it was cut short. `first`: who holds what now."""
 
     cost: float = 0.0
     first: Dealt = field(default_factory=list)
@@ -25,94 +26,100 @@ class Rolled:
 
 
 class _Future:
-    """The state of one future. `stamp[n]` is the deal in which job n last held something; `owed` what its first move loses."""
+    """The state of one future. `ends` are the jobs that run and when (s from now) each ends if left alone; `left[n]` is the
+    work of job n when it last started; `owed[n]` what its first move loses."""
 
-    __slots__ = ("deals", "holds", "left", "m", "order", "owed", "prefs", "setup", "stamp")
+    __slots__ = ("ends", "holds", "left", "m", "now_s", "order", "owed", "prefs")
 
     def __init__(self, m: Model, order: list[int], prefs: list[list[Way]]) -> None:
-        self.m, self.prefs, self.order = m, prefs, list(order)
-        self.left, self.setup, self.owed = list(m.work), list(m.warmup_s), list(m.lost)
-        self.holds = list(m.held)
-        self.stamp, self.deals = [0] * len(m.work), 0
+        self.m, self.prefs, self.order, self.now_s = m, prefs, list(order), 0.0
+        self.left, self.owed, self.holds = list(m.work), list(m.lost), list(m.held)
+        self.ends = {n: m.warmup_s[n] + m.work[n] / way.rate for n, way in enumerate(m.held) if way is not None}
 
-    def deal(self) -> tuple[Dealt, float]:
-        """Who holds what until the next completion, each with the seconds to its own; and the least of these."""
-        prefs, holds, left, setup, stamp, deals = self.prefs, self.holds, self.left, self.setup, self.stamp, self.deals
+    def deal(self) -> None:
+        """Deals the capacity out anew. Only what changes costs more than a look."""
+        prefs, holds, ends = self.prefs, self.holds, self.ends
         free = list(self.m.capacity)
-        room, soonest = sum(free) - EPS, math.inf
-        dealt: Dealt = []
+        room, unseen = sum(free), len(ends)
         for n in self.order:
             for way in prefs[n]:
-                if free[way[0]] + EPS >= way[1]:
+                if free[way[0]] >= way[1]:
                     break
             else:
+                if holds[n] is not None:
+                    self._stop(n)
+                    unseen -= 1
                 continue
-            if way is not holds[n] or stamp[n] != deals:
-                way = self._start(n, way, free)
-            stamp[n] = deals + 1
+            had = holds[n]
+            if had is not None:
+                unseen -= 1
+            if way is not had:
+                way = self._start(n, way, had, free)
             free[way[0]] -= way[1]
             room -= way[1]
-            seconds = setup[n] + left[n] / way[2]
-            dealt.append((n, way, seconds))
-            if seconds < soonest:
-                soonest = seconds
-            if room <= 0:
+            if room <= ROOM and not unseen:
                 break
-        self.deals = deals + 1
-        return dealt, soonest
 
-    def _start(self, n: int, way: Way, free: list[float]) -> Way:
+    def _start(self, n: int, way: Way, had: Way | None, free: list[float]) -> Way:
         """Starts or moves job n, unless what it has ends sooner and is still free."""
-        had, restart_s, owed = self.holds[n], self.m.restart_s[n], self.owed[n]
-        if had is not None and self.stamp[n] == self.deals and free[had[0]] + EPS >= had[1]:
-            stay_s, move_s = self.setup[n] + self.left[n] / had[2], restart_s + (self.left[n] + owed) / way[2]
-            if stay_s <= move_s:
+        left, restart_s = self.left[n], self.m.restart_s[n]
+        if had is not None:
+            left = self._left(n, had)
+            if free[had[0]] >= had[1] and self.ends[n] <= self.now_s + restart_s + (left + self.owed[n]) / way[2]:
                 return had
-        self.left[n] += owed
+        left += self.owed[n]
         self.owed[n] = 0.0
-        self.setup[n] = restart_s
-        self.holds[n] = way
+        self.left[n], self.holds[n] = left, way
+        self.ends[n] = self.now_s + restart_s + left / way[2]
         return way
 
-    def advance(self, dealt: Dealt, until: float) -> list[tuple[int, float]]:
-        """Lets `until` seconds pass; returns who completed in them, and when."""
-        left, setup = self.left, self.setup
-        ended: list[tuple[int, float]] = []
-        for n, way, seconds in dealt:
-            if seconds <= until:
-                ended.append((n, seconds))
-                self.order.remove(n)
-            elif setup[n] <= until:
-                left[n] = (seconds - until) * way[2]
-                setup[n] = 0.0
-            else:
-                setup[n] -= until
-        return ended
+    def _stop(self, n: int) -> None:
+        had = self.holds[n]
+        assert had is not None
+        self.left[n], self.holds[n] = self._left(n, had), None
+        del self.ends[n]
+
+    def _left(self, n: int, had: Way) -> float:
+        return min(self.left[n], (self.ends[n] - self.now_s) * had[2])
+
+    def step(self) -> list[int]:
+        """Goes to the next completion and returns who completes."""
+        ends = self.ends
+        now_s = self.now_s = min(ends.values())
+        done = [n for n, end in ends.items() if end <= now_s]
+        for n in done:
+            del ends[n]
+            self.order.remove(n)
+        return done
+
+    def dealt(self) -> Dealt:
+        return [(n, way, self.ends[n] - self.now_s) for n in self.order if (way := self.holds[n]) is not None]
 
 
 def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = math.inf) -> Rolled:
     """The future of `order`, each job with the ways `prefs[n]`, best first. Given up as soon as its cost passes `stop_at`."""
-    future = _Future(m, order, prefs)
-    out, now_s, cost = Rolled(), 0.0, 0.0
-    waiting = m.tail + sum(m.weight[n] for n in order)
-    while future.order:
-        dealt, soonest = future.deal()
-        if not dealt:
-            break
-        if not out.first:
-            out.first = dealt
-        for n, seconds in future.advance(dealt, soonest):
-            out.finish_s[n] = now_s + seconds
-            cost += m.weight[n] * (now_s + seconds)
-            waiting -= m.weight[n]
-        now_s += soonest
-        if cost + waiting * now_s > stop_at:
+    future, out, cost = _Future(m, order, prefs), Rolled(), 0.0
+    weight, finish_s, power = m.weight, out.finish_s, m.power
+    waiting = sum(weight[n] for n in order)
+    future.deal()
+    out.first = future.dealt()
+    while future.ends:
+        done = future.step()
+        counted = future.now_s**power
+        for n in done:
+            finish_s[n] = future.now_s
+            cost += weight[n] * counted
+            waiting -= weight[n]
+        if cost + waiting * counted + m.tail * future.now_s > stop_at:
             out.cost = math.inf
             return out
-    out.cost = cost + m.tail * now_s
+        future.deal()
+    out.cost = cost + m.tail * future.now_s
     return out
 
 
 def first_deal(m: Model, order: list[int], prefs: list[list[Way]]) -> Dealt:
     """Who holds what now under this list: the first step of its future alone."""
-    return _Future(m, order, prefs).deal()[0]
+    future = _Future(m, order, prefs)
+    future.deal()
+    return future.dealt()

@@ -18,9 +18,9 @@ LEVELS = (0.1, 0.5, 1.5)
 LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
 SHARE_SWAP, SHARE_SHIFT = 0.1, 0.7
-# A future of J jobs, R of them running at a time, costs about J x R of these (0.2 us each).
-BUDGET = 1_500_000
-MOST_TRIES, LEAST_TRIES = 2_000, 30
+# A future of J jobs, R of them running at a time, costs about J x R of these (0.15 us each).
+BUDGET = 2_500_000
+LEAST_TRIES, MOST_TRIES = 40, 1_500
 SAMPLE = 120
 EPS_S = 1e-9
 HOISTS = (1, 2, 4, 8, 16, 32)
@@ -52,7 +52,7 @@ def indexed(m: Model, prices: list[float], leans: list[float]) -> tuple[list[int
     keys: list[float] = []
     for n, ways in enumerate(m.ways):
         seconds = [m.seconds(n, way) for way in ways]
-        ranked = sorted(ways, key=lambda way: (seconds[way.index] * (m.weight[n] + leans[way.flavor] * way.units), way.index))
+        ranked = sorted(ways, key=lambda way: (seconds[way.nth] * (m.weight[n] + leans[way.flavor] * way.units), way.nth))
         prefs.append(ranked)
         keys.append(min(_key(m, n, way, prices[way.flavor]) for way in ways))
     pinned = set(m.pinned)
@@ -84,11 +84,11 @@ def search(m: Model, budget: int, seed: int = 0) -> Found:
     best, _, spent = _priced(m)
     best, spent = _hoisted(m, best, spent)
     rng = random.Random(seed)
-    while spent < budget:
+    while spent < budget and len(m.pinned) < len(m.work):
         order, prefs = _changed(m, best, rng)
         rolled = roll(m, order, prefs, best.rolled.cost)
         spent += 1
-        if rolled.cost <= best.rolled.cost:
+        if rolled.cost < best.rolled.cost:
             best = Found(order, prefs, rolled)
     return best
 
@@ -125,11 +125,12 @@ def _hoisted(m: Model, best: Found, spent: int) -> tuple[Found, int]:
     if not m.tail:
         return best, spent
     base = best
-    longest = sorted(base.order, key=lambda n: -min(m.seconds(n, way) for way in m.ways[n]))
+    low = len(m.pinned)
+    longest = sorted(base.order[low:], key=lambda n: -min(m.seconds(n, way) for way in m.ways[n]))
     for num in HOISTS:
         if num < len(longest):
             hoisted = set(longest[:num])
-            order = longest[:num] + [n for n in base.order if n not in hoisted]
+            order = base.order[:low] + longest[:num] + [n for n in base.order[low:] if n not in hoisted]
             rolled, spent = roll(m, order, base.prefs), spent + 1
             if rolled.cost < best.rolled.cost:
                 best = Found(order, base.prefs, rolled)
@@ -161,18 +162,19 @@ def _sampled(m: Model) -> Model:
 
 
 def _changed(m: Model, found: Found, rng: random.Random) -> tuple[list[int], list[list[Way]]]:
-    """One change: a job shifted in the list, two jobs swapped, or another choice and order of one job's ways."""
-    order, prefs, num = list(found.order), found.prefs, len(found.order)
+    """One change: a job shifted in the list, two jobs swapped, or another choice and order of one job's ways. Jobs that may
+    not move stay in front."""
+    order, prefs, low, num = list(found.order), found.prefs, len(m.pinned), len(found.order)
     kind = rng.random()
     if kind < SHARE_SHIFT:
-        at = rng.randrange(num)
+        at = rng.randrange(low, num)
         to = at + int(rng.gauss(0, max(2.0, num / 4)))
-        order.insert(max(0, min(num - 1, to)), order.pop(at))
+        order.insert(max(low, min(num - 1, to)), order.pop(at))
     elif kind < SHARE_SHIFT + SHARE_SWAP:
-        a, b = rng.randrange(num), rng.randrange(num)
+        a, b = rng.randrange(low, num), rng.randrange(low, num)
         order[a], order[b] = order[b], order[a]
     else:
-        n = rng.randrange(num)
+        n = order[rng.randrange(low, num)]
         prefs = list(prefs)
         prefs[n] = rng.sample(m.ways[n], rng.randint(1, len(m.ways[n])))
     return order, prefs

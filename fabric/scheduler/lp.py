@@ -6,7 +6,7 @@ Quiet, single-threaded and deterministic: the same program gives the same answer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import highspy
@@ -101,6 +101,30 @@ def solve(
     x = np.asarray(found.col_value, dtype=np.float64)
     duals = np.asarray(found.row_dual, dtype=np.float64) if found.dual_valid else np.zeros(len(lp.row_lower))
     return Solution(x, float(info.objective_function_value), duals)
+
+
+class Resolver:
+    """A linear program whose column bounds change between solves; each solve starts from the last basis (dual simplex)."""
+
+    def __init__(self, lp: LinearProgram) -> None:
+        """Whole columns are taken as continuous. Raises: BugError when the program is malformed."""
+        _check(lp)
+        self._highs = _solver(None, "simplex", None, None, 0.0)
+        self._num_cols, self._num_rows = len(lp.cost), len(lp.row_lower)
+        _pass_model(self._highs, replace(lp, integer=None))
+
+    def bound(self, col: int, lower: float, upper: float) -> None:
+        """From now on `lower <= x[col] <= upper`."""
+        self._highs.changeColBounds(col, lower, upper)
+
+    def solve(self) -> Solution | None:
+        """The best basic solution, or None where there is none."""
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        found = self._highs.getSolution()
+        x, duals = np.asarray(found.col_value, dtype=np.float64), np.asarray(found.row_dual, dtype=np.float64)
+        return Solution(x, float(self._highs.getInfo().objective_function_value), duals)
 
 
 _CUT_SHORT = (

@@ -15,13 +15,12 @@ from fabric.job import JobId, Option
 from fabric.scheduler.cost_greedy import pick
 from fabric.scheduler.cost_needs import Need, Situation, assess
 from fabric.scheduler.cost_program import FIRST_SLOT_S, Fluid, plan_fluid
-from fabric.scheduler.cost_round import LEAST_SHARE, serve
+from fabric.scheduler.cost_round import LEAST_SHARE, SOONEST_S, serve
 from fabric.scheduler.problem import Plan, Problem
 
 MAX_LP_JOBS = 400
-LEAST_REVIEW_S = 60.0
-RESTARTS_PER_REVIEW = 20.0
-"""Where restarts take time, plans last at least this many of them: sharing an accelerator in turns costs at most 5 %."""
+RESTARTS_PER_TURN = 40.0
+"""Where restarts take time, a turn on a shared accelerator lasts this many of them: at most 2.5 % is lost."""
 
 
 def plan_cost(problem: Problem) -> Plan:
@@ -35,7 +34,7 @@ def plan_cost(problem: Problem) -> Plan:
     if not found.needs:
         return plan
     restart_s = max(need.job.restart_s for need in found.needs)
-    least_s = max(LEAST_REVIEW_S, RESTARTS_PER_REVIEW * restart_s)
+    least_s = max(SOONEST_S, RESTARTS_PER_TURN * restart_s)
     fluid = None
     if len(found.needs) <= MAX_LP_JOBS:
         busy = [(option.flavor, option.units, found.fixed_s[job_id]) for job_id, option in found.fixed.items()]

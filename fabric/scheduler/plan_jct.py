@@ -12,7 +12,7 @@ from fabric.scheduler.problem import Plan, Problem
 
 # A doubtful job that has used up this part of what was expected of it is worth another look.
 REVIEW_SHARE = 0.25
-LEAST_REVIEW_S = 60.0
+LEAST_REVIEW_S, LEAST_REVIEW_RESTARTS = 60.0, 5.0
 DOUBTFUL_LOG_SD = 0.3
 
 
@@ -27,17 +27,17 @@ def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
     dealt = {n: way for n, way, _ in found.rolled.first}
     return Plan(
         problem.now_s,
-        {m.jobs[n].job_id: m.options[n][way.index] for n, way in dealt.items()},
-        [(m.jobs[n].job_id, tuple(m.options[n][way.index] for way in found.prefs[n])) for n in found.order if n not in dealt],
+        {m.jobs[n].job_id: m.options[n][way.nth] for n, way in dealt.items()},
+        [(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order if n not in dealt],
         _review_s(problem, m, found),
         {m.jobs[n].job_id: problem.now_s + seconds for n, seconds in found.rolled.finish_s.items()},
     )
 
 
 def _review_s(problem: Problem, m: Model, found: Found) -> float | None:
-    """When to look again although nothing happens: a job that may be much longer than expected has run for a while."""
+    """When to look again although nothing happens: others wait for one that may prove much longer than expected."""
     doubtful = [seconds for n, _, seconds in found.rolled.first if m.jobs[n].log_sd >= DOUBTFUL_LOG_SD]
-    if not doubtful or len(dealt_all := found.rolled.first) == len(m.jobs) and all(way is m.ways[n][0] for n, way, _ in dealt_all):
+    if not doubtful or len(found.rolled.first) == len(m.jobs):
         return None
-    least_s = max(LEAST_REVIEW_S, 5.0 * max(m.restart_s))
+    least_s = max(LEAST_REVIEW_S, LEAST_REVIEW_RESTARTS * max(m.restart_s))
     return problem.now_s + max(least_s, REVIEW_SHARE * min(doubtful))

@@ -7,10 +7,12 @@ limit; what a queue keeps back by its lending limit is never borrowed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fabric.policy import QueuePolicy
+from fabric.selectors import answers
 from fabric.types import Flavor
 
 EPSILON = 1e-6
@@ -74,7 +76,7 @@ class Quotas:
         found = self._answers.get((queue, flavor))
         if found is None:
             known = self._catalogue[flavor]
-            found = tuple(s for s in self.cohorts[queue].selectors if known.answers_to(s))
+            found = tuple(s for s in self.cohorts[queue].selectors if answers(known, s))
             self._answers[(queue, flavor)] = found
         return found
 
@@ -88,8 +90,8 @@ class Quotas:
             limit = account.policy.borrowing_limit
             if not account.policy.cohort and held > nominal + EPSILON:
                 return f"nominalQuota {selector} {nominal:g}"
-            if limit is not None and held > nominal + limit.get(selector, 0.0) + EPSILON:
-                return f"nominalQuota {selector} {nominal:g} + borrowingLimit {limit.get(selector, 0.0):g}"
+            if limit is not None and held > nominal + limit.get(selector, math.inf) + EPSILON:
+                return f"nominalQuota {selector} {nominal:g} + borrowingLimit {limit.get(selector, math.inf):g}"
             kept = account.kept_back(selector)
             grows = max(held, kept) - max(account.held[selector], kept)
             if cohort.occupied[selector] + grows > cohort.nominal[selector] + EPSILON:

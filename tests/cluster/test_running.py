@@ -65,7 +65,7 @@ class Bench:
         self.nodes = {node.flavor: node.node_id for node in ray_io.living_nodes()}
 
     def new_port(self) -> RayRunners:
-        return RayRunners(report, self.settings, self.catalogue, EPOCH)
+        return RayRunners(self.settings, self.catalogue, EPOCH)
 
     def launch(self, command: str = "", attempt: int = 1, job_id: str | None = None, **kwargs: Any) -> str:
         """A job of one bundle on the CPU flavor unless said otherwise."""
@@ -343,7 +343,7 @@ def test_a_preempted_ray_program_is_vacated_with_its_checkpoint(bench: Bench) ->
 
 TRAINS = """
 from ray import train
-from ray.train.data_parallel_trainer import DataParallelTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from fabric.train_callback import TrainProgress
 def loop():
     for step in range(3):

@@ -56,11 +56,23 @@ def test_rows_come_back_as_they_were_and_in_order(count: int) -> None:
 
 
 FIELDS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
-SPECS = st.builds(JobSpec, tags=FIELDS, submitted_s=st.floats(allow_nan=False), deadline_s=st.none() | st.floats(allow_nan=False))
+NUMBER = st.floats(allow_nan=False)
+MAYBE = st.none() | NUMBER
+SHAPES = st.lists(st.builds(Shape, cpus=NUMBER), max_size=2).map(tuple)
+SPECS = st.builds(
+    JobSpec,
+    shapes=SHAPES,
+    submitted_s=NUMBER,
+    deadline_s=MAYBE,
+    budget_usd=MAYBE,
+    timeout_s=MAYBE,
+    array_id=st.none() | st.text(),
+    tags=FIELDS,
+)
 
 
 @settings(max_examples=40)
-@given(st.lists(st.builds(Row, spec=SPECS, done=st.floats(allow_nan=False), free=FIELDS), max_size=7))
+@given(st.lists(st.builds(Row, spec=SPECS, done=NUMBER, free=FIELDS), max_size=7))
 def test_any_rows_come_back_as_they_were(rows: list[Row]) -> None:
     assert again(rows, Row, chunk_rows=3) == rows
 

@@ -167,6 +167,15 @@ def test_the_bound_says_how_much_must_be_late() -> None:
     assert bound.usd == pytest.approx(0.74)
 
 
+def test_the_bound_of_very_many_jobs_leaves_capacity_out_and_stays_below_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [job(f"j{number}", 1 + number % 3, deadline_h=1.1 * (1 + number % 3) + number / 5) for number in range(12)]
+    exact = cost_bound(jobs, {"fast": 5, "slow": 2}, PRICES)
+    monkeypatch.setattr("fabric.bounds.cost._MAX_COLUMNS", 0)
+    weak = cost_bound(jobs, {"fast": 5, "slow": 2}, PRICES)
+    assert 0.5 * exact.usd < weak.usd < exact.usd
+    assert cost_bound(jobs, {"fast": 12, "slow": 12}, PRICES).usd == pytest.approx(weak.usd)
+
+
 OPTIONS = st.builds(
     lambda flavor, units, rate: Option(0, flavor, units, float(units), rate),
     st.sampled_from(["fast", "slow", "absent"]),

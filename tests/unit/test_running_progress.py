@@ -12,7 +12,7 @@ import pytest
 from fabric import progress_report
 from fabric.job import JobId, LaunchSpec
 from fabric.progress_report import progress
-from fabric.running import checkpoints
+from fabric.running import checkpoints, scratch
 from fabric.running.log_ship import LogShipper
 from fabric.running.order import Order, attempt_name, lease_name, parse_attempt, parse_lease
 from fabric.running.progress_file import Progress, ProgressFile
@@ -140,6 +140,15 @@ def test_the_fabric_s_variables_stand_above_the_user_s_and_ray_s_own_are_left_ou
     assert "RAY_JOB_ID" not in env
     assert env["RAY_AUTH_MODE"] == "token"
     assert env["PATH"].endswith(os.pathsep + "/bin")
+
+
+def test_what_killed_runners_left_is_cleared_unless_its_lease_stands(tmp_path: Path) -> None:
+    for name in ("a.1", "b.1", "c.1/driver", "cache"):
+        (tmp_path / name).mkdir(parents=True)
+    now_s = time.time()
+    assert scratch.sweep(tmp_path, lambda name: False, now_s) == []
+    assert scratch.sweep(tmp_path, lambda name: name == "lease-b.1", now_s + 7200) == ["a.1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.1", "c.1", "cache"]
 
 
 def test_names_of_attempts_and_leases_are_read_back() -> None:

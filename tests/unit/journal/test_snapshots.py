@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import event
 
 from fabric.errors import BugError, FabricError, RuntimeFault
 from fabric.events import NodeCordoned
@@ -75,6 +76,22 @@ def test_a_snapshot_that_is_replaced_while_it_is_read_is_read_to_its_end(journal
     assert next(found[1]) == b"a"
     journal.save_snapshot("jobs", 6, [b"c"])
     assert list(found[1]) == [b"b"]
+
+
+def test_a_snapshot_that_is_replaced_between_two_reads_is_still_read_whole(journal: Journal, journal_url: str) -> None:
+    journal.save_snapshot("jobs", 5, [b"a", b"b"])
+    other = Journal(journal_url)
+    replaced: list[int] = []
+
+    def replace(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "FROM snapshots" in statement and not replaced:
+            replaced.append(6)
+            other.save_snapshot("jobs", 6, [b"c"])
+
+    event.listen(journal._engine, "after_cursor_execute", replace)
+    assert read(journal) == (5, [b"a", b"b"])
+    assert read(journal) == (6, [b"c"])
+    other.close()
 
 
 def test_a_snapshot_of_a_newer_release_is_refused(journal: Journal) -> None:

@@ -1,0 +1,66 @@
+"""What each rank of a granted attempt is told, and when a Ray job uses more than it declared. Pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from fabric.job import Form, Grant, JobId, JobSpec, LaunchSpec, Option, Shape
+from fabric.running.launching import Attempt, Surroundings, orders
+from fabric.running.over_use import over_use, total_of
+from fabric.types import Flavor
+
+GPU = Flavor("a100", "hot", "gpu", "nvidia", "GPU")
+CPU = Flavor("cpu", "cold", "cpu", "x86", "CPU")
+AROUND = Surroundings("10.0.0.1:6379", "file:///store", "/scratch")
+
+
+def attempt(shape: Shape, nodes: tuple[str, ...], form: Form = "program", **how: object) -> Attempt:
+    spec = JobSpec(JobId("j"), "try", "ann", "research", "normal", form, (Shape(), shape), "try", 0.0, timeout_s=60.0)
+    return Attempt(3, spec, LaunchSpec(form, **how), 2, Grant(Option(1, "a100", len(nodes), 1.0, 1.0), nodes))  # type: ignore[arg-type]
+
+
+def test_ranks_are_numbered_over_all_and_on_their_node() -> None:
+    told = orders(attempt(Shape("a100", 4, num_bundles=3, memory_bytes=7), ("n1", "n2", "n1")), GPU, ("n1", "n2", "n1"), AROUND)
+    assert [(o.rank, o.local_rank, o.world_size) for o in told] == [(0, 0, 3), (1, 0, 3), (2, 1, 3)]
+    assert {(o.epoch, o.attempt_name, o.memory_bytes, o.timeout_s) for o in told} == {(3, "j.2", 7, 60.0)}
+    assert told[0].declared == {"CPU": 3.0, "GPU": 12.0, "memory": 21.0}
+    assert told[0].visible["user"] == "ann"
+
+
+def test_the_granted_shape_counts_and_a_lone_bundle_is_not_spread() -> None:
+    one = attempt(Shape("a100", 2, spread=True), ("n1",))
+    assert one.bundle(GPU) == {"CPU": 1.0, "GPU": 2.0}
+    assert not one.is_spread
+    assert attempt(Shape("a100", 2, num_bundles=2, spread=True), ("n1", "n2")).is_spread
+
+
+def test_a_bundle_is_never_nothing() -> None:
+    assert attempt(Shape(cpus=0), ("n1",)).bundle(CPU) == {"CPU": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("shape", "env", "shown"),
+    [(Shape(), {}, ""), (Shape("a100", 1), {}, None), (Shape(), {"CUDA_VISIBLE_DEVICES": "0"}, None)],
+)
+def test_a_job_that_asked_for_no_accelerator_sees_none(shape: Shape, env: dict[str, str], shown: str | None) -> None:
+    (order,) = orders(attempt(shape, ("n1",), env=env), GPU, ("n1",), AROUND)
+    assert order.env.get("CUDA_VISIBLE_DEVICES") == shown
+
+
+@pytest.mark.parametrize(
+    ("declared", "used", "words"),
+    [
+        ({"CPU": 2.0}, {"CPU": 2.0}, ""),
+        ({"CPU": 2.0}, {"CPU": 3.0}, "CPU 3 of 2"),
+        ({"CPU": 2.0}, {"GPU": 1.0}, "GPU 1 of 0"),
+        ({"CPU": 2.0}, {"CPU": 1.0, "memory": 5e9}, ""),
+        ({"CPU": 2.0, "memory": 1e9}, {"CPU": 1.0, "memory": 5e9}, "memory 5e+09 of 1e+09"),
+        ({"CPU": 1.0}, {"node:10.0.0.1": 0.001}, ""),
+    ],
+)
+def test_over_use_is_what_was_not_declared(declared: dict[str, float], used: dict[str, float], words: str) -> None:
+    assert over_use(declared, used) == words
+
+
+def test_usage_adds_up_bundles_and_what_runs_beside_them() -> None:
+    assert total_of([{"CPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}], [{"CPU": 0.5}]) == {"CPU": 2.5, "GPU": 1.0}
