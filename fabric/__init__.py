@@ -12,7 +12,9 @@ from fabric.auth import settle
 
 if TYPE_CHECKING:
     from fabric.errors import FabricError, NoFitError, OutOfMemory, UnavailableError
+    from fabric.jobs import Job, plan, submit, submit_many
     from fabric.launch import connect, disconnect
+    from fabric.progress_report import progress
     from fabric.recall import explain
     from fabric.tasks import Task, task
 
@@ -22,6 +24,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "FabricError": "fabric.errors",
+    "Job": "fabric.jobs",
     "NoFitError": "fabric.errors",
     "OutOfMemory": "fabric.errors",
     "Task": "fabric.tasks",
@@ -29,11 +32,18 @@ _HOMES = {
     "connect": "fabric.launch",
     "disconnect": "fabric.launch",
     "explain": "fabric.recall",
+    "plan": "fabric.jobs",
+    "progress": "fabric.progress_report",
+    "submit": "fabric.jobs",
+    "submit_many": "fabric.jobs",
     "task": "fabric.tasks",
 }
 
+_WITHOUT_RAY = frozenset({"fabric.errors", "fabric.jobs", "fabric.progress_report"})
+
 __all__ = [
     "FabricError",
+    "Job",
     "NoFitError",
     "OutOfMemory",
     "Task",
@@ -41,6 +51,10 @@ __all__ = [
     "connect",
     "disconnect",
     "explain",
+    "plan",
+    "progress",
+    "submit",
+    "submit_many",
     "task",
 ]
 
@@ -48,7 +62,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'fabric' has no attribute {name!r}")
-    if _HOMES[name] != "fabric.errors":
+    if _HOMES[name] not in _WITHOUT_RAY:
         settle()
     return getattr(import_module(_HOMES[name]), name)
 

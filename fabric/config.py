@@ -45,7 +45,7 @@ class TierConfig(_Strict):
     """One tier; the order in the file is its rank, best first. `task_share`: the part of it that jobs leave to tasks."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
-    task_share: float = Field(default=1.0, gt=0, le=1)
+    task_share: float = Field(default=0.0, ge=0, le=1)
 
 
 class TwinPool(_Strict):
@@ -105,6 +105,7 @@ class FabricConfig(_Strict):
     queue: str = "default"
     state_dir: Path = Path("~/.tierfabric")
     journal_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in state_dir")
+    storage_url: str | None = Field(default=None, description="fsspec URL for logs, checkpoints and artefacts; default: storage in state_dir")
 
     @field_validator("tiers")
     @classmethod
@@ -143,6 +144,10 @@ class FabricConfig(_Strict):
     @property
     def state_path(self) -> Path:
         return self.state_dir.expanduser()
+
+    @property
+    def storage(self) -> str:
+        return self.storage_url or f"file://{self.state_path / 'storage'}"
 
     @property
     def database_url(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 WIDTH, LEAST, MOST = 100, 60, 160
 GAP = "  "
+LEAST_CELL = 6
 
 
 def elided(text: str, most: int) -> str:
@@ -22,10 +23,12 @@ def fitted(
     without takes what the others leave."""
     width = width or min(MOST, max(LEAST, shutil.get_terminal_size((WIDTH, 24)).columns))
     widths = [min(most.get(name, width), max([len(name), *(len(row[i]) for row in rows)])) for i, name in enumerate(columns)]
-    over = sum(widths) + len(GAP) * (len(columns) - 1) - width
-    if over > 0:
-        widest = max(range(len(columns)), key=lambda i: (columns[i] not in most, widths[i]))
-        widths[widest] = max(8, widths[widest] - over)
+    while (over := sum(widths) + len(GAP) * (len(columns) - 1) - width) > 0:
+        # The one that takes what is left gives way first, then the widest.
+        widest = max(range(len(columns)), key=lambda i: (widths[i] > LEAST_CELL, columns[i] not in most, widths[i]))
+        if widths[widest] <= LEAST_CELL:
+            break
+        widths[widest] = max(LEAST_CELL, widths[widest] - (over if columns[widest] not in most else 1))
 
     def line(cells: Sequence[str]) -> str:
         shown = [elided(cell, widths[i]) for i, cell in enumerate(cells)]

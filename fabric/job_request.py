@@ -198,15 +198,19 @@ def _directory(options: Mapping[str, Any], command: str | None) -> Path | None:
 def names_a_file(command: str) -> bool:
     """Whether a word of the command is a file of the present directory."""
     try:
-        words = shlex.split(command)
-    except ValueError:
+        words = shlex.split(command) if _QUOTES.intersection(command) else command.split()
+    except ValueError:  # an open quote: the shell will say so
         return False
     return any(_is_file_here(word) for word in words)
 
 
 def _is_file_here(word: str) -> bool:
-    path = Path(word)
+    if word.startswith(("-", "/")) or ".." in word.split("/"):
+        return False
     try:
-        return not path.is_absolute() and ".." not in path.parts and path.is_file()
+        return Path(word).is_file()
     except (OSError, ValueError):  # a word too long for a name
         return False
+
+
+_QUOTES = frozenset("'\"\\")

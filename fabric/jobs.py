@@ -30,7 +30,8 @@ from fabric.states import JobState
 
 BATCH = 500
 WAIT_S = 25.0
-LARGE_BYTES = 20 * 2**20
+SHOWN_BYTES, LARGE_BYTES = 2**20, 20 * 2**20
+"""Of a working directory: from here on its size is told, and the biggest files in it."""
 SMALL_PAYLOAD_BYTES = 256 * 1024
 
 
@@ -298,11 +299,12 @@ class Jobs:
     def _tell_of(self, packed: Packed, directory: Path) -> None:
         if packed.left_out:
             self._tell(f"working directory {directory}: left out {', '.join(packed.left_out[:5])} (links that lead out, sockets)")
-        if packed.content_bytes < LARGE_BYTES:
+        if packed.content_bytes < SHOWN_BYTES:
             return
+        is_large = packed.content_bytes >= LARGE_BYTES
         size = f"{packed.content_bytes / 2**20:,.1f} MiB in {packed.num_files:,} files ({packed.size_bytes / 2**20:,.1f} MiB packed)"
-        self._tell(f"working directory {directory}: {size}; the biggest, which .gitignore can leave out:")
-        for path, size_bytes in packed.largest:
+        self._tell(f"working directory {directory}: {size}{'; the biggest, which .gitignore can leave out:' if is_large else ''}")
+        for path, size_bytes in packed.largest if is_large else ():
             self._tell(f"  {size_bytes / 2**20:>9,.1f} MiB  {path}")
 
     def _made(self, request: JobRequest, body: Mapping[str, Any], ids: Sequence[str]) -> Job | JobArray:

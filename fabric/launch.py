@@ -110,6 +110,7 @@ def down(config: FabricConfig) -> bool:
 def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     """Make sure that the fabric's actors exist; returns at once, they start in the background."""
     # The actors' modules bring the database in: a second that no caller's first task should wait for.
+    from fabric.plane.shell import SchedulerShell
     from pools.shell import PoolShell
     from profiler.shell import ProfilerShell
 
@@ -119,6 +120,8 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
         ray.remote(PoolShell).options(**options).remote(tier, config, dict(catalogue), start_node_agent)
     options = {**_actor_options("profiler"), "resources": _HEAD}
     ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
+    options = {**_actor_options("scheduler"), "resources": _HEAD}
+    ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue))
 
 
 def start_node_agent(host: str, node_id: str, tier: str) -> None:

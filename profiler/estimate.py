@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
 
-BASE_LOG_S = math.log(0.05)
+BASE_S = 0.05
 BASE_LOG_VAR = 1.5**2
 RATIO_LOG_VAR = 0.8**2
 NOISE_LOG_VAR = 0.3**2
@@ -80,8 +80,10 @@ class TaskProfile:
 class Estimator:
     """All task profiles of a fabric. `dirty` names those that changed since the caller last cleared it."""
 
-    def __init__(self, catalogue: Mapping[str, Flavor]) -> None:
+    def __init__(self, catalogue: Mapping[str, Flavor], *, base_s: float = BASE_S) -> None:
+        """`base_s`: the median time on the reference CPU of what has never run."""
         self.catalogue = catalogue
+        self.base_log_s = math.log(base_s)
         self.profiles: dict[str, TaskProfile] = {}
         self.dirty: set[str] = set()
 
@@ -118,7 +120,7 @@ class Estimator:
 
     def predictor(self, task: str, bucket: int) -> Predictor:
         """Estimates of a task for calls of this size bucket."""
-        return Predictor(self.profiles.get(task) or TaskProfile(task), self.catalogue, bucket)
+        return Predictor(self.profiles.get(task) or TaskProfile(task), self.catalogue, bucket, self.base_log_s)
 
     def estimate(self, task: str, bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
         """One estimate; `predictor` is the cheaper way to several."""
@@ -135,11 +137,11 @@ class Predictor:
 
     __slots__ = ("_base", "_base_var", "_distance", "_domain", "_near", "_own")
 
-    def __init__(self, profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int) -> None:
+    def __init__(self, profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, base_log_s: float = math.log(BASE_S)) -> None:
         self._domain: Domain = profile.fingerprint.domain
         self._near = min(profile.buckets(), key=lambda b: (abs(b - bucket), b), default=bucket)
         self._distance = bucket - self._near
-        self._base, self._base_var = _base(profile, catalogue, self._near)
+        self._base, self._base_var = _base(profile, catalogue, self._near, base_log_s)
         # A flavor's own runs at another size say more about it than the others' runs at this one and the priors between them.
         self._own: dict[tuple[str, str], tuple[int, Measured]] = {}
         for row, variant, flavor in sorted(profile.measured, key=lambda key: -abs(key[0] - self._near)):
@@ -187,10 +189,10 @@ def _hardware_ratio(flavor: Flavor, domain: Domain) -> float:
     return math.sqrt((peak / REFERENCE_FLOPS) * (bandwidth / REFERENCE_BANDWIDTH))
 
 
-def _base(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int) -> tuple[float, float]:
+def _base(profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, base_log_s: float) -> tuple[float, float]:
     """Mean and variance of the task's log time on the reference CPU, from the prior and every flavor measured."""
     weight = 1.0 / BASE_LOG_VAR
-    mean = weight * BASE_LOG_S
+    mean = weight * base_log_s
     for (row_bucket, variant_name, flavor_name), seen in profile.measured.items():
         flavor, variant = catalogue.get(flavor_name), profile.variants.get(variant_name)
         if row_bucket != bucket or flavor is None or variant is None:

@@ -6,6 +6,7 @@ ours becomes `{code, message, hint, context}` with its status, any other becomes
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 import threading
@@ -58,12 +59,19 @@ class Exchange:
         if kind.lower() != "bearer" or not token:
             hint = "send the header Authorization: Bearer and a token; `fabric token create` makes one"
             raise UserError("a token is needed", code="unauthorized", hint=hint)
-        return self.tokens.principal(token.strip())
+        who = self.tokens.principal(token.strip())
+        if self.tokens.is_use_due(who.token_id):
+            # Written aside: a slow disk must not hold up the request, and not the loop that serves all others.
+            asyncio.get_running_loop().run_in_executor(None, self.tokens.note_use, who.token_id)
+        return who
 
     def seen(self, who: Principal, name_or_id: str) -> JobView:
         """A job that `who` may see: an own one, or with the scope `read` one of its queues. Raises: UnknownNameError (`unknown_job`)."""
-        view = self.plane.job(name_or_id)
-        if not can_see(who, view):
+        try:
+            view = self.plane.job(name_or_id)
+        except UnknownNameError:
+            raise unknown_job(name_or_id) from None
+        if not can_see(who, view):  # as if it were not there
             raise unknown_job(name_or_id)
         return view
 

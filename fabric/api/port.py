@@ -115,7 +115,8 @@ class JobPlanePort(Protocol):
     def has(self, digest: str) -> bool: ...
 
     def logs(self, name_or_id: str, rank: int, offset: int) -> LogPart:
-        """Output of one rank from byte `offset` on, of the last attempt or, while that has written nothing, the one before."""
+        """Output of one rank from byte `offset` on, about a megabyte at most; all attempts one after the other, so that who follows
+        it needs not know of them."""
         ...
 
     def result(self, name_or_id: str) -> bytes | None:

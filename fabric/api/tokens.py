@@ -136,7 +136,6 @@ class Tokens:
             raise _unauthorized("this token was revoked")
         if record.expires_s is not None and now_s >= record.expires_s:
             raise _unauthorized("this token has expired")
-        self._note_use(record.id, now_s)
         granted = frozenset().union(*(IMPLIED[scope] for scope in record.scopes))
         return Principal(record.user, granted, frozenset(record.queues), record.id)
 
@@ -161,15 +160,17 @@ class Tokens:
         self._documents.save(STREAM, {record.id: asdict(record)})
         self._records[record.id] = record
 
-    def _note_use(self, token_id: str, now_s: float) -> None:
-        """Keep the time of use, at most every few minutes: it is for people, and the disk is slow."""
-        if now_s - self._noted_s.get(token_id, 0.0) < NOTE_USE_EVERY_S:
-            return
+    def is_use_due(self, token_id: str) -> bool:
+        """Whether its use should be noted: it was not for some minutes. In memory, at once."""
+        return self._now_s() - self._noted_s.get(token_id, 0.0) >= NOTE_USE_EVERY_S
+
+    def note_use(self, token_id: str) -> None:
+        """Keep when it was used last, for people to see. A disk that is full locks nobody out."""
         with self._lock:
-            self._noted_s[token_id] = now_s
-            # A disk that is full must not lock people out.
-            with contextlib.suppress(FabricError):
-                self._keep(replace(self._records[token_id], last_used_s=now_s))
+            if self.is_use_due(token_id):
+                self._noted_s[token_id] = self._now_s()
+                with contextlib.suppress(FabricError):
+                    self._keep(replace(self._records[token_id], last_used_s=self._noted_s[token_id]))
 
 
 # -- the token file of a laptop --------------------------------------------------------------------------------------------

@@ -89,34 +89,9 @@ def pairs(option: str, words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-_SAME = ("queue", "gpus", "cpus", "memory", "priority", "deadline", "timeout", "name", "family", "working_dir", "checkpoint_dir", "grace", "form")
+_SAME = (
+    "queue", "gpus", "cpus", "memory", "priority", "deadline", "timeout", "name", "family",
+    "working_dir", "checkpoint_dir", "grace", "form",
+)  # fmt: skip
 _AS_THEY_ARE = {**dict(zip(_SAME, _SAME, strict=True)), "budget": "budget_usd", "retries": "max_retries"}
-_LISTS.items() if given[name]}
-    options |= {to: pairs(name, given[name]) for name, to in (("env", "env"), ("tag", "tags")) if given[name]}
-    if given["is_auto"]:
-        options["resources"] = "auto"
-    if given["no_preempt"]:
-        options["preemptible"] = False
-    if given["no_working_dir"]:
-        options["working_dir"] = None
-    if key is not None:
-        options["idempotency_key"] = key
-    return make_request(command[0] if len(command) == 1 else list(command), (), None, array, options)
-
-
-def pairs(option: str, words: Sequence[str]) -> dict[str, str]:
-    """`K=V` words as a mapping. Raises: UserError (`bad_env`, `bad_tag`)."""
-    found = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name or not equals:
-            raise UserError(f"--{option} {word!r} is not K=V", code=f"bad_{option}", hint=f"--{option} NAME=value")
-        found[name] = value
-    return found
-
-
-_AS_THEY_ARE = {
-    **{name: name for name in ("queue", "gpus", "cpus", "memory", "priority", "deadline", "timeout", "name", "family", "working_dir")},
-    **{"checkpoint_dir": "checkpoint_dir", "grace": "grace", "form": "form", "budget": "budget_usd", "retries": "max_retries"},
-}
 _LISTS = {"any_of": "any_of", "after": "after", "secret": "secrets"}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @job_options
 @click.pass_obj
 def submit(
-    settings: Settings, command: tuple[str, ...], array: int | None, key: str | None, follow: bool, output: str, **given: Any
+    settings: Settings, /, command: tuple[str, ...], array: int | None, key: str | None, follow: bool, output: str, **given: Any
 ) -> int:
     """Submit a job. It is on the fabric's disk when this returns.
 

@@ -50,7 +50,8 @@ class Rank(Protocol):
 
 class Gang:
     """`put` takes the facts. `mark_kept(ranks, done)` makes the mirrored checkpoint the one that is restored next.
-    `woken` may be set by anyone to make it look at once. `before_lost` blocks until a lost rank cannot be alive."""
+    `woken` may be set by anyone to make it look at once. `before_lost` blocks until a lost rank cannot be alive: by then
+    `is_given_up` has told it so."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Gang:
         self._progress: Progress | None = None
         self._reported: Progress | None = None
         self._reported_s = 0.0
+        self.is_given_up = False
 
     def preempt(self) -> None:
         self._is_preempted = True
@@ -155,7 +157,8 @@ class Gang:
             return None
         fact = self._verdict(endings)
         self._close()
-        if isinstance(fact, JobEnded) and fact.outcome == "lost":
+        if any(ending.outcome == "lost" for ending in endings):
+            self.is_given_up = True
             self._before_lost()
         return self._put(fact)
 

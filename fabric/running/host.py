@@ -8,12 +8,15 @@ facts are kept until the scheduler has taken them; an epoch that is over is refu
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fabric import ray_io
 from fabric.errors import RejectedError
 from fabric.job import Outcome
 from fabric.ports import Report
@@ -52,11 +55,12 @@ class Host:
         self._node_id, self._ip = placement.this_node()
         self._ranks = LocalRanks(self._store, WarmPool(settings.num_spares), self._node_id)
         self._outbox = Outbox(settings.report, 0, lambda job_id, attempt: self._end(attempt_name(job_id, attempt)))
-        self._watch = LeaseWatch(placement.lease_exists, self._end, settings.lease_s)
+        self._watch = LeaseWatch(self._is_held, self._end, settings.lease_s)
         self._lock = threading.Lock()
         self._gangs: dict[str, Gang] = {}
         self._over: dict[str, threading.Event] = {}
         self._early: dict[str, Outcome | None] = {}
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
         if settings.num_spares:  # a warm host: one per node, which looks after the node's scratch
             sweeper = threading.Thread(target=scratch.sweep, args=(Path(settings.scratch), placement.lease_exists), daemon=True)
             sweeper.start()
@@ -96,6 +100,12 @@ class Host:
         """The names of the attempts that are led here."""
         with self._lock:
             return [name for name, over in self._over.items() if not over.is_set()]
+
+    def leads(self, name: str) -> bool:
+        """Whether that attempt's other ranks should go on."""
+        with self._lock:
+            gang, over = self._gangs.get(name), self._over.get(name)
+        return over is not None and not over.is_set() and (gang is None or not gang.is_given_up)
 
     def preempt(self, epoch: int, job_id: str, attempt: int) -> bool:
         """Whether the attempt is led here, or will be."""
@@ -174,12 +184,23 @@ class Host:
             self._early.pop(name, None)
         placement.release(LEASE_PREFIX + name)
 
+    def _is_held(self, name: str, leader: str) -> bool:
+        is_held = placement.lease_exists(LEASE_PREFIX + name)
+        return is_held and (not leader or bool(ray_io.ask(ray_io.actor(leader).leads.remote(name))))
+
     def _end(self, name: str) -> None:
         with self._lock:
             gang = self._gangs.get(name)
         if gang is not None:
             gang.abandon()
         self._ranks.end(name)
+
+
+def _end_with_parent(pid: int) -> None:
+    """A worker outlives its raylet for minutes, unseen by Ray: it ends here within a second, and what it guards with it."""
+    while os.getppid() == pid:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _with_env(order: Order, more: dict[str, str]) -> Order:

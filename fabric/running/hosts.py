@@ -55,13 +55,13 @@ class Hosts:
         if attempt.spec.form == "callable" and not attempt.how.runtime_env:
             if attempt.needs_accelerator:
                 told = [dataclasses.replace(o, env={**o.env, **placement.visible_devices(group, o.rank, bundle)}) for o in told]
-            return Placed(nodes, [self.warm(node) for node in nodes], told)
+            return Placed(nodes, [self.warm(node) for node in nodes], _led_by(_WARM_PREFIX + nodes[0], told))
         options: dict[str, Any] = {"max_concurrency": HOST_THREADS}
         if attempt.how.runtime_env:
             options["runtime_env"] = dict(attempt.how.runtime_env)
         names = [runner_name(attempt.spec.name, attempt.spec.job_id, attempt.attempt, rank) for rank in range(len(nodes))]
         hosts = [placement.start_in_bundle(Host, name, group, rank, bundle, self._settings, **options) for rank, name in enumerate(names)]
-        return Placed(nodes, hosts, told)
+        return Placed(nodes, hosts, _led_by(names[0], told))
 
     def warm(self, node_id: str) -> Any:
         """The warm host of a node; it starts in the background where there is none."""
@@ -101,3 +101,7 @@ class Hosts:
             except FabricError as error:
                 _log.warning("host=%s does not answer: %s", name, error.message)
         return found
+
+
+def _led_by(leader: str, told: Sequence[Order]) -> list[Order]:
+    return [dataclasses.replace(order, leader=leader) if order.rank else order for order in told]

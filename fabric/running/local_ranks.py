@@ -37,7 +37,7 @@ class LocalRanks:
             local = DriverRank(order, self._store, self._node_id, woken)
         else:
             local = LocalRank(order, self._store, self._warm.run, self._node_id, woken)
-            watch.add(order.attempt_name)  # a driver holds no lease of Ray's: it ends with Ray's own job
+            watch.add(order.attempt_name, order.leader)  # a driver holds no lease of Ray's: it ends with Ray's own job
         self._ranks[order.attempt_name, order.rank] = local
         return local.begin()
 

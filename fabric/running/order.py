@@ -28,7 +28,8 @@ class Order:
 
     `memory_bytes` 0: no limit of its own. `env` is what the fabric adds (addresses, visible devices, …); the user's own
     is in `how`. `declared` is what the whole attempt asked for, by Ray's names; `visible` what its
-    dashboard shows. `scratch` is a directory of the host, `store_url` the artefact store.
+    dashboard shows. `leader` names the actor that leads the attempt; empty for rank 0, whose own host does. `scratch` is a
+    directory of the host, `store_url` the artefact store.
     """
 
     epoch: int
@@ -45,6 +46,7 @@ class Order:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     declared: Mapping[str, float] = field(default_factory=dict)
     visible: Mapping[str, str] = field(default_factory=dict)
+    leader: str = ""
     scratch: str = ""
     store_url: str = ""
 

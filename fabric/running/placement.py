@@ -27,7 +27,8 @@ RESERVE_TIMEOUT_S = 10.0
 DEVICES_TIMEOUT_S = 60.0
 _EPOCH_KEY = b"fabric-job-epoch"
 _GONE = ("REMOVED",)
-_AFTER_RAYLET_S = 3.0
+_AFTER_RAYLET_S = 7.0
+"""Longer than a host takes to learn that its lease is gone or its leader has given up (`lease_watch.RENEW_S`), and to end."""
 
 
 class Refused(Exception):
@@ -187,7 +188,7 @@ def wait_until_dead(node_ids: Collection[str], lease_s: float) -> None:
     """Return when nothing can run any more on those of the nodes that Ray has given up.
 
     A node that Ray does not hear may be cut off, and its processes alive, for as long as their lease. Where its machine
-    answers that no raylet listens any more, they are ending now: workers do not outlive their raylet.
+    answers that no raylet listens any more, it is not cut off, and what lives on it learns in a moment that it must end.
     """
     dead = [row for row in ray.nodes() if row["NodeID"] in node_ids and not row["Alive"]]
     if not dead:

@@ -25,7 +25,9 @@ from fabric.running.progress_file import Progress, ProgressFile
 from fabric.running.stores import RunStore
 
 WATCH_S = 0.25
-_OF_RAYS_WORKER = re.compile(r"^(RAY_JOB_ID|RAY_RAYLET_PID|RAY_JOB_CONFIG_JSON_ENV_VAR|RAY_CLIENT_MODE|RAY_WORKER_.*|RAY_NODE_ID)$")
+_OF_RAYS_WORKER = re.compile(
+    r"^(RAY_JOB_ID|RAY_RAYLET_PID|RAY_JOB_CONFIG_JSON_ENV_VAR|RAY_CLIENT_MODE|RAY_WORKER_.*|RAY_NODE_ID|RAY_ENABLE_AUTO_CONNECT)$"
+)
 OOM_LINE = re.compile(rf"^(?:[\w.]+\.)?(?:{'|'.join(OOM_NAMES)})\b")
 
 

@@ -111,6 +111,7 @@ class DriverRank:
         secrets = self._home / "env"
         secrets.touch(mode=0o600)
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in how.secrets.items()]
+        lines.append("export RAY_ENABLE_AUTO_CONNECT=1\n")  # `import fabric` would turn it off, and a driver may rely on it
         if not _OWN_PYTHON & asked.keys():
             lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n')
         secrets.write_text("".join(lines), encoding="utf-8")

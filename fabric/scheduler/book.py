@@ -7,7 +7,7 @@ course (a dependent is closed when its job failed) is decided here too, as a fac
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fabric.errors import BugError
@@ -74,6 +74,21 @@ class Book:
     def policy(self) -> Policy:
         return self.standing.policy
 
+    def load(self, records: Iterable[JobRecord]) -> None:
+        """Take the jobs of a snapshot into an empty book, as they were."""
+        for job in records:
+            self.jobs[job.spec.job_id] = job
+        for job in self.jobs.values():
+            if job.is_holding and job.grant is not None:
+                self.holding[job.spec.job_id] = job
+                self.standing.hold(job, job.grant.option, 1, self.now_s)
+                self._set_limits(job, job.grant.option)
+            elif job.state is JobState.PENDING:
+                for other_id in job.spec.after:
+                    if not self.jobs[other_id].state.is_final:
+                        self._dependents.setdefault(other_id, []).append(job.spec.job_id)
+                self.enqueue(job)
+
     def apply(self, fact: JobFact) -> None:
         """One fact changes the state. Raises: BugError for an illegal move or an unknown fact."""
         handler = _HANDLERS.get(type(fact))
@@ -138,11 +153,15 @@ class Book:
             self.machines.give(job.grant.nodes, self.demand(job, option))
             self.machines.take(fact.nodes, self.demand(job, option))
             job.grant = Grant(option, fact.nodes)
+        self._set_limits(job, option)
+
+    def _set_limits(self, job: JobRecord, option: Option) -> None:
+        """The timers of a running attempt: its time limit and the moment when its budget is spent."""
         if job.spec.timeout_s is not None:
-            self.wake(self.now_s + job.spec.timeout_s, job)
+            self.wake(job.started_s + job.spec.timeout_s, job)
         usd_per_s = self.standing.usd_per_s(option)
         if job.spec.budget_usd is not None and usd_per_s > 0:
-            self.wake(self.now_s + max(0.0, job.spec.budget_usd - job.spent_usd) / usd_per_s, job)
+            self.wake(job.dispatched_s + max(0.0, job.spec.budget_usd - job.spent_usd) / usd_per_s, job)
 
     def _refused(self, fact: LeaseRefused) -> None:
         job = self._current(fact.job_id, fact.attempt)

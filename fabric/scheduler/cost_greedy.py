@@ -12,6 +12,8 @@ from fabric.scheduler.cost_needs import Need
 
 MUST_RUN = 0.5
 """From this urgency on a job no longer waits for a cheaper flavor."""
+NOT_DUE_WEIGHT = 0.6
+"""A job without a deadline, or late already, comes behind those that can still be in time, until its pressure has grown."""
 SLACK_FRAC = 0.9
 DEARER_FRAC = 1.1
 """A job with slack takes an option up to this factor dearer than its cheapest; beyond, it waits."""
@@ -22,7 +24,7 @@ def pick(needs: Sequence[Need], room: Mapping[str, float]) -> dict[JobId, Option
     left = dict(room)
     run: dict[JobId, Option] = {}
     smallest = min((option.units for need in needs for option in need.options), default=0.0)
-    for need in sorted(needs, key=lambda need: (-need.urgency, need.job.submitted_s, need.job.job_id)):
+    for need in sorted(needs, key=lambda need: (-_rank(need), need.job.submitted_s, need.job.job_id)):
         if all(units < smallest for units in left.values()):
             break
         choice = _choice(need, left)
@@ -33,6 +35,10 @@ def pick(needs: Sequence[Need], room: Mapping[str, float]) -> dict[JobId, Option
         held = need.job.held
         run[need.job.job_id] = held if choice == need.held and held is not None else option
     return run
+
+
+def _rank(need: Need) -> float:
+    return need.urgency if need.is_due else NOT_DUE_WEIGHT * need.urgency
 
 
 def _choice(need: Need, left: Mapping[str, float]) -> int | None:

@@ -25,8 +25,11 @@ PATIENCE = 10.0
 LEAST_WAIT_S = 3600.0
 KEEP_S = 5.0
 """Even a free move counts as this much time of what is held: a plan that gains nothing changes nothing."""
+SOONEST_FACTOR = 1.05
 LATE_FACTOR = 3.0
 """Leaving a job undone when it is due counts as this many of its dearest runs."""
+LEAST_RUN_S = 10.0
+"""Shorter runs are planned as this long: a share of a slot must not vanish."""
 FAR_S = 1e10
 
 
@@ -112,14 +115,14 @@ def _need(job: PlanJob, now_s: float, capacity: Mapping[str, float], price: Mapp
     seconds, usd = [], []
     for number, option in enumerate(options):
         start_s = job.warmup_left_s if number == held else job.restart_s + lost / option.rate
-        run_s = min(start_s + planned / option.rate, FAR_S)
+        run_s = min(max(start_s + planned / option.rate, LEAST_RUN_S), FAR_S)
         seconds.append(run_s)
         usd.append(price[option.flavor] * option.units * run_s)
     keep_s = KEEP_S + job.restart_s + lost / options[held].rate
     keep_usd = price[options[held].flavor] * options[held].units * min(keep_s, FAR_S) if held >= 0 else 0.0
-    due_s, is_due = _due(job, now_s, min(seconds))
+    due_s, is_due = _due(job, now_s, min(seconds), seconds[held] if held >= 0 else 0.0)
     pressure = _pressure(job, now_s, min(seconds))
-    late_usd = min(LATE_FACTOR * job.weight * pressure * missed_usd(work, options, price), FAR_S)
+    late_usd = min(LATE_FACTOR * job.weight * pressure * max(*usd, missed_usd(planned, options, price)), FAR_S)
     return Need(job, options, tuple(seconds), tuple(usd), held, min(due_s, FAR_S), is_due, max(late_usd, 1e-6), keep_usd, pressure)
 
 
@@ -150,16 +153,20 @@ def _beats(one: Option, other: Option) -> bool:
     return (one.rate, -one.units, -one.shape, -one.num_bundles) > (other.rate, -other.units, -other.shape, -other.num_bundles)
 
 
-def _due(job: PlanJob, now_s: float, fastest_s: float) -> tuple[float, bool]:
-    """When it should be done, and whether that is a deadline that can be met."""
-    if job.deadline_s is not None:
-        left_s = job.deadline_s - now_s
-        if fastest_s <= left_s + 1e-6:
-            early_s = left_s - max(MARGIN_S, MARGIN_FRAC * left_s, MARGIN_RESTARTS * job.restart_s)
-            return max(min(fastest_s, left_s), early_s), True
-        return max(LEAST_WAIT_S, 2 * fastest_s), False
-    patience_s = max(LEAST_WAIT_S, PATIENCE * fastest_s) / max(job.weight, 1e-3)
-    return max(job.submitted_s + patience_s - now_s, LEAST_WAIT_S, 2 * fastest_s), False
+def _due(job: PlanJob, now_s: float, fastest_s: float, held_s: float) -> tuple[float, bool]:
+    """When it should be done, and whether that is a deadline that can be met. `held_s`: if it goes on as it runs (0: it does not run).
+
+    Once patience is over it is due as soon as it can be; a due time that moves on would let it wait for ever.
+    """
+    soonest_s = fastest_s * SOONEST_FACTOR
+    if job.deadline_s is None:
+        patience_s = max(LEAST_WAIT_S, PATIENCE * fastest_s) / max(job.weight, 1e-3)
+        return max(job.submitted_s + patience_s - now_s, soonest_s, held_s * SOONEST_FACTOR), False
+    left_s = job.deadline_s - now_s
+    if fastest_s > left_s + 1e-6:
+        return soonest_s, False
+    early_s = left_s - max(MARGIN_S, MARGIN_FRAC * left_s, MARGIN_RESTARTS * job.restart_s)
+    return max(min(fastest_s, left_s), early_s), True
 
 
 def _pressure(job: PlanJob, now_s: float, fastest_s: float) -> float:

@@ -6,14 +6,13 @@ the largest share; the plan asks to be made again as soon as a job that waits ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from fabric.job import JobId, Option
-from fabric.scheduler.cost_needs import Need
 from fabric.scheduler.cost_program import Fluid
 from fabric.scheduler.lp import Floats, Ints, LinearProgram, solve
 
@@ -63,8 +62,8 @@ def serve(fluid: Fluid, room: Mapping[str, float], least_s: float) -> Rounded:
 
 
 def _match(need_of: Ints, flavor_of: Ints, units: Floats, weight: Floats, room: Floats) -> Mask:
-    """One option per need within the room, heaviest in sum. With one unit each the program's corners are whole; what is not
-    whole (gangs) is filled up in order of weight."""
+    """One option per need within the room, heaviest in sum. With one unit each the program's corners are whole; with gangs
+    they need not be: then the better of two greedy packings."""
     count, needs = len(need_of), int(need_of.max()) + 1
     found = solve(
         LinearProgram(
@@ -81,8 +80,15 @@ def _match(need_of: Ints, flavor_of: Ints, units: Floats, weight: Floats, room: 
         max_iterations=100 * count + 1000,
     )
     wanted = np.zeros(count) if found is None else found.x
-    left, taken, chosen = room.copy(), set(), np.zeros(count, dtype=bool)
-    for place in sorted(range(count), key=lambda one: (wanted[one] < 1 - 1e-6, -weight[one], one)):
+    whole_first = sorted(range(count), key=lambda place: (wanted[place] < 1 - 1e-6, -weight[place], place))
+    heaviest_first = sorted(range(count), key=lambda place: (-weight[place], place))
+    packed = [_pack(order, need_of, flavor_of, units, room) for order in (whole_first, heaviest_first)]
+    return max(packed, key=lambda chosen: float(weight[chosen].sum()))
+
+
+def _pack(order: Sequence[int], need_of: Ints, flavor_of: Ints, units: Floats, room: Floats) -> Mask:
+    left, taken, chosen = room.copy(), set(), np.zeros(len(order), dtype=bool)
+    for place in order:
         if need_of[place] not in taken and units[place] <= left[flavor_of[place]] + 1e-9:
             left[flavor_of[place]] -= units[place]
             taken.add(need_of[place])

@@ -15,6 +15,8 @@ from fabric.scheduler.problem import PlanJob, Problem
 
 # A move that gains less than this is noise in the rates, so even a free restart counts as this long.
 LEAST_RESTART_S = 1.0
+# The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs.
+RELUCTANCE = 2.0
 LEAST_LOG_SD = 0.05
 STREAM_POWER = 0.85
 EPS = 1e-9
@@ -104,10 +106,12 @@ def _add(out: Model, job: PlanJob, number: dict[str, int]) -> None:
     out.options.append([o for o, _ in options])
     out.work.append(max(job.work, 0.0) * doubt(job.log_sd))
     out.weight.append(max(job.weight, EPS))
-    out.restart_s.append(max(job.restart_s, LEAST_RESTART_S))
+    restart_s = max(job.restart_s, LEAST_RESTART_S)
+    out.restart_s.append(restart_s)
     out.held.append(None if held_at is None else ways[held_at])
     out.warmup_s.append(job.warmup_left_s if held_at is not None else 0.0)
-    out.lost.append(max(job.lost_work, 0.0))
+    kept = 0.0 if held_at is None else RELUCTANCE * restart_s * ways[held_at].rate
+    out.lost.append(max(job.lost_work, 0.0) + kept)
 
 
 def _options(job: PlanJob, number: dict[str, int], capacity: list[float]) -> tuple[list[tuple[Option, float]], int | None]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from fabric.scheduler.jct_model import Model, Way
 
 ROOM = 1e-6
+LATE_POWER = 8.0
 Dealt = list[tuple[int, Way, float]]
 
 
 @dataclass(slots=True)
 class Rolled:
-    """`cost`: weighted sum of the completion times (s from now, to the model's power), and the last one times `tail`;
-    infinite where it was cut short. `first`: who holds what now."""
+    """`cost`: weighted sum of the completion times (s from now, to the model's power), and the last ones (a high norm, for the
+    very last alone gives a search no slope) times `tail`; infinite where it was cut short. `first`: who holds what now."""
 
     cost: float = 0.0
     first: Dealt = field(default_factory=list)
@@ -98,7 +99,7 @@ class _Future:
 
 def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = math.inf) -> Rolled:
     """The future of `order`, each job with the ways `prefs[n]`, best first. Given up as soon as its cost passes `stop_at`."""
-    future, out, cost = _Future(m, order, prefs), Rolled(), 0.0
+    future, out, cost, late = _Future(m, order, prefs), Rolled(), 0.0, 0.0
     weight, finish_s, power = m.weight, out.finish_s, m.power
     waiting = sum(weight[n] for n in order)
     future.deal()
@@ -106,15 +107,16 @@ def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = ma
     while future.ends:
         done = future.step()
         counted = future.now_s**power
+        late += len(done) * future.now_s**LATE_POWER
         for n in done:
             finish_s[n] = future.now_s
             cost += weight[n] * counted
             waiting -= weight[n]
-        if cost + waiting * counted + m.tail * future.now_s > stop_at:
+        if cost + (waiting + m.tail) * counted > stop_at:
             out.cost = math.inf
             return out
         future.deal()
-    out.cost = cost + m.tail * future.now_s
+    out.cost = cost + m.tail * late ** (power / LATE_POWER)
     return out
 
 

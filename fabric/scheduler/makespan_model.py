@@ -21,19 +21,21 @@ Indices = npt.NDArray[np.int64]
 
 LOAD_WEIGHT = 0.05
 """A second of mean load, in seconds of the end: where one long job sets the end, the rest should be done early all the same."""
-LENGTH_WEIGHT = 0.0
-"""Among plans with one end, run first what is long and wide: short and narrow work fills holes better at the end."""
+RUN_WEIGHT = 1e-4
+"""Reward, in seconds of the end per second of the whole cluster in use: room is filled even where that gains nothing."""
 MAX_BLOCKS = 3
 """A gang that fits at most so often beside others gets rows of its own against each long job that would stand in its way."""
 
 
 @dataclass(slots=True)
 class Ways:
-    """All ways of all jobs as arrays of one length; `job` and `flavor` are positions. `full_s`: seconds of running that the rest
-    of the work needs, with work lost by a move where the way is not held. `warm_s`: seconds before work would begin, now.
-    `charge_s`: what a later start costs. `must`: cannot be given up.
+    """All ways of the jobs that have any, as arrays of one length sorted by job; `job` and `flavor` are positions.
+
+    `full_s`: seconds of running that the rest of the work needs, with work lost by a move where the way is not held. `warm_s`:
+    seconds before work would begin, now. `charge_s`: what a later start costs. `must`: cannot be given up.
     """
 
+    jobs: list[PlanJob]
     options: list[Option]
     job: Indices
     flavor: Indices
@@ -45,16 +47,17 @@ class Ways:
     must: npt.NDArray[np.bool_]
     flavors: tuple[str, ...]
     capacity: Floats
-    num_jobs: int
 
 
 def ways_of(problem: Problem) -> Ways:
     """Arrays of every way that fits the cluster; a held way stands for itself even where it is no longer offered."""
     flavors = tuple(sorted(name for name, units in problem.capacity.items() if units > 0))
     place = {name: n for n, name in enumerate(flavors)}
+    jobs: list[PlanJob] = []
     options: list[Option] = []
-    figures: list[tuple[int, int, float, float, float, float, bool, bool]] = []
-    for n, job in enumerate(problem.jobs):
+    figures: list[tuple[float, ...]] = []
+    for job in problem.jobs:
+        before = len(options)
         for option, is_held in _offers(job):
             where = place.get(option.flavor)
             if where is None or option.rate <= 0 or option.units > problem.capacity[option.flavor] + 1e-9:
@@ -64,18 +67,23 @@ def ways_of(problem: Problem) -> Ways:
             warm_s = job.warmup_left_s if is_held else job.restart_s
             must = is_held and not job.is_movable
             options.append(job.held if is_held and job.held is not None else option)
-            figures.append((n, where, option.units, full_s, warm_s, job.restart_s + lost_s, is_held, must))
-    columns = list(zip(*figures, strict=True)) if figures else [()] * 8
+            figures.append((len(jobs), where, option.units, full_s, warm_s, job.restart_s + lost_s, is_held, must))
+        if len(options) > before:
+            jobs.append(job)
+    table = np.array(figures, dtype=np.float64).reshape(len(figures), 8)
     return Ways(
+        jobs,
         options,
-        np.array(columns[0], dtype=np.int64),
-        np.array(columns[1], dtype=np.int64),
-        *(np.array(column, dtype=np.float64) for column in columns[2:6]),
-        np.array(columns[6], dtype=np.bool_),
-        np.array(columns[7], dtype=np.bool_),
-        flavors,
-        np.array([problem.capacity[name] for name in flavors], dtype=np.float64),
-        len(problem.jobs),
+        table[:, 0].astype(np.int64),
+        table[:, 1].astype(np.int64),
+        units=table[:, 2],
+        full_s=table[:, 3],
+        warm_s=table[:, 4],
+        charge_s=table[:, 5],
+        is_held=table[:, 6] > 0,
+        must=table[:, 7] > 0,
+        flavors=flavors,
+        capacity=np.array([problem.capacity[name] for name in flavors], dtype=np.float64),
     )
 
 
@@ -118,23 +126,24 @@ class Rows:
         )
 
 
+def need_s(ways: Ways) -> Floats:
+    """Seconds that each way asks of its flavor, start or rest of the warm-up included."""
+    return ways.full_s + np.where(ways.is_held, ways.warm_s, ways.charge_s)
+
+
 def step_program(ways: Ways, step_s: float, can_run: npt.NDArray[np.bool_], end_s: float) -> LinearProgram:
     """The model above for a step of `step_s` seconds; `can_run[k]`: way k may be held during the step; `end_s` is the scale of
     the least end. Columns: later (n), now (n), T, A. With `step_s` 0 it is the bound alone, without whole columns."""
     num, is_step = len(ways.job), step_s > 0
     ran_s = np.minimum(step_s, ways.warm_s + ways.full_s)
-    done_frac = np.maximum(0.0, ran_s - ways.warm_s) / ways.full_s
-    need_s = ways.full_s + np.where(ways.is_held, ways.warm_s if not is_step else 0.0, ways.charge_s)
-    rows = _rows(ways, need_s, done_frac, step_s - ran_s)
+    done_frac = ran_s / (ways.warm_s + ways.full_s)
+    rows = _rows(ways, need_s(ways), done_frac, step_s - ran_s)
     if is_step:
-        _add_gang_rows(rows, ways, need_s, end_s)
+        _add_gang_rows(rows, ways, need_s(ways), step_s - ran_s, end_s)
     cost = np.zeros(2 * num + 2)
     cost[2 * num], cost[2 * num + 1] = 1.0, LOAD_WEIGHT
     share = ways.units / ways.capacity.sum()
-    wide = np.sqrt(ways.units)
-    length = np.minimum(1.0, ways.full_s / max(end_s, 1e-9))
-    scale = step_s * LENGTH_WEIGHT
-    cost[num : 2 * num] = -share * (ways.charge_s * (1.0 - done_frac) + scale * (0.1 + wide * length))
+    cost[num : 2 * num] = -share * (np.where(ways.is_held, ways.charge_s, 0.0) + step_s * RUN_WEIGHT)
     upper = np.full(2 * num + 2, INFINITY)
     upper[num : 2 * num] = can_run
     lower = np.zeros(2 * num + 2)
@@ -146,12 +155,12 @@ def step_program(ways: Ways, step_s: float, can_run: npt.NDArray[np.bool_], end_
     return rows.program(cost, lower, upper, integer)
 
 
-def _rows(ways: Ways, need_s: Floats, done_frac: Floats, unused_s: Floats) -> Rows:
-    num, jobs, flavors = len(ways.job), ways.num_jobs, len(ways.flavors)
+def _rows(ways: Ways, whole_s: Floats, done_frac: Floats, unused_s: Floats) -> Rows:
+    num, jobs, flavors = len(ways.job), len(ways.jobs), len(ways.flavors)
     later, now = np.arange(num), np.arange(num, 2 * num)
     one, end, load = np.ones(num), 2 * num, 2 * num + 1
     rows = Rows()
-    rows.add(jobs, [(ways.job, later, 1.0 / need_s), (ways.job, now, done_frac)], 1.0, INFINITY)
+    rows.add(jobs, [(ways.job, later, 1.0 / whole_s), (ways.job, now, done_frac)], 1.0, INFINITY)
     rows.add(jobs, [(ways.job, later, one), (np.arange(jobs), np.full(jobs, end), -np.ones(jobs))], -INFINITY, 0.0)
     rows.add(jobs, [(ways.job, now, one)], -INFINITY, 1.0)
     for column in (end, load):
@@ -161,34 +170,32 @@ def _rows(ways: Ways, need_s: Floats, done_frac: Floats, unused_s: Floats) -> Ro
     return rows
 
 
-def _add_gang_rows(rows: Rows, ways: Ways, need_s: Floats, end_s: float) -> None:
+def _add_gang_rows(rows: Rows, ways: Ways, whole_s: Floats, unused_s: Floats, end_s: float) -> None:
     """What whole gangs ask beyond their area: blocks of u units fit `floor(N / u)` times, and less often beside another job.
 
     Source: the superadditive (Chvatal-Gomory) rounding of the capacity row; beside job j it is the same row on N - s_j.
     """
-    end = 2 * len(ways.job)
     for flavor, room in enumerate(ways.capacity):
         here = np.flatnonzero(ways.flavor == flavor)
         for block in np.unique(ways.units[here]):
-            blocks = np.floor(room / block + 1e-9)
-            if block * len(here) <= room:
-                continue
             gangs = here[ways.units[here] >= block]
+            blocks = float(np.floor(room / block + 1e-9))
             counts = np.floor(ways.units[gangs] / block + 1e-9)
+            is_area = blocks * block == room and len(gangs) == len(here) and bool(np.all(counts * block == ways.units[gangs]))
+            if block * len(here) <= room or is_area:
+                continue
+            num, end = len(ways.job), 2 * len(ways.job)
             zero = np.zeros(len(gangs), dtype=np.int64)
-            if blocks * block < room or block > 1:
-                end_part = (np.zeros(1, dtype=np.int64), np.array([end]), np.array([-blocks]))
-                rows.add(1, [(zero, gangs, counts), end_part], -INFINITY, 0.0)
+            ends_early = (zero, gangs + num, -counts * unused_s[gangs])
+            rows.add(1, [(zero, gangs, counts), ends_early, (zero[:1], np.array([end]), np.array([-blocks]))], -INFINITY, 0.0)
             if blocks > MAX_BLOCKS:
                 continue
             fewer = blocks - np.floor((room - ways.units[here]) / block + 1e-9)
-            beside = (ways.units[here] < block) & (fewer > 0) & (need_s[here] > 0.05 * end_s)
-            others, fewer = here[beside], fewer[beside]
-            size = len(others)
-            index = np.arange(size)
+            beside = (ways.units[here] < block) & (fewer > 0) & (whole_s[here] > 0.05 * end_s)
+            others, index = here[beside], np.arange(beside.sum())
             parts = [
-                (np.repeat(index, len(gangs)), np.tile(gangs, size), np.tile(counts, size)),
-                (index, others, fewer),
-                (index, np.full(size, end), np.full(size, -blocks)),
+                (np.repeat(index, len(gangs)), np.tile(gangs, len(index)), np.tile(counts, len(index))),
+                (index, others, fewer[beside]),
+                (index, np.full(len(index), end), np.full(len(index), -blocks)),
             ]
-            rows.add(size, parts, -INFINITY, 0.0)
+            rows.add(len(index), parts, -INFINITY, 0.0)

@@ -18,7 +18,8 @@ from fabric.scheduler.cost_program import FIRST_SLOT_S, Fluid, plan_fluid
 from fabric.scheduler.cost_round import LEAST_SHARE, SOONEST_S, serve
 from fabric.scheduler.problem import Plan, Problem
 
-MAX_LP_JOBS = 400
+MAX_LP_OPTIONS = 1200
+"""Ways of all jobs together up to which the linear program is solved (400 jobs on three flavors: 0.1 s)."""
 RESTARTS_PER_TURN = 40.0
 """Where restarts take time, a turn on a shared accelerator lasts this many of them: at most 2.5 % is lost."""
 
@@ -26,7 +27,7 @@ RESTARTS_PER_TURN = 40.0
 def plan_cost(problem: Problem) -> Plan:
     """Plan for `problem`; never over capacity. Jobs that fit nowhere appear neither in `run` nor in `order`.
 
-    Up to 400 jobs by linear program, more by one greedy pass. `review_s` is set while anything waits or shares.
+    Up to 400 jobs on three flavors by linear program, more by one greedy pass. `review_s` is set while anything waits or shares.
     """
     found = assess(problem)
     plan = Plan(problem.now_s, dict(found.fixed))
@@ -36,7 +37,7 @@ def plan_cost(problem: Problem) -> Plan:
     restart_s = max(need.job.restart_s for need in found.needs)
     least_s = max(SOONEST_S, RESTARTS_PER_TURN * restart_s)
     fluid = None
-    if len(found.needs) <= MAX_LP_JOBS:
+    if sum(len(need.options) for need in found.needs) <= MAX_LP_OPTIONS:
         busy = [(option.flavor, option.units, found.fixed_s[job_id]) for job_id, option in found.fixed.items()]
         fluid = plan_fluid(found.needs, found.free, busy, max(FIRST_SLOT_S, least_s))
     if fluid is None:
@@ -52,12 +53,24 @@ def _shared(plan: Plan, found: Situation, fluid: Fluid, least_s: float) -> None:
     plan.review_s = plan.now_s + rounded.review_s
     ways = _ways(fluid)
     waiting = [(first, -need.urgency, number) for number, (need, (first, _, _)) in enumerate(zip(fluid.needs, ways, strict=True))]
+    left = dict(found.free)
+    for option in rounded.run.values():
+        left[option.flavor] -= option.units
     for _, _, number in sorted(waiting):
         need, (_, last_s, options) = fluid.needs[number], ways[number]
-        if need.job.job_id not in plan.run:
+        if need.job.job_id not in plan.run and last_s > 0 and options[0].units <= left[options[0].flavor] + 1e-9:
+            plan.run[need.job.job_id] = _as_held(need, options[0])  # room that rounding has left over
+            left[options[0].flavor] -= options[0].units
+        elif need.job.job_id not in plan.run:
             plan.order.append((need.job.job_id, options))
         if last_s > 0:
             plan.finish_s[need.job.job_id] = plan.now_s + last_s
+
+
+def _as_held(need: Need, option: Option) -> Option:
+    """The option as it was granted, if it is the one that is held: naming it keeps the lease."""
+    held = need.job.held
+    return held if held is not None and held[:4] == option[:4] else option
 
 
 def _ways(fluid: Fluid) -> list[tuple[int, float, tuple[Option, ...]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fabric.job import JobId, Option
-from fabric.scheduler.problem import PlanJob
+from fabric.scheduler.problem import PlanJob, Problem
 from fabric.scheduler.ways import speed_up
 from fabric.show import duration, table, usd
 from fabric.sim.scenario import Outcome, Scenario
@@ -58,23 +58,22 @@ def bounds_of(scenario: Scenario) -> dict[str, float | None]:
 
     `cost_usd` meets all deadlines that can be met; `misses` counts the jobs that would miss theirs on an empty cluster.
     """
-    try:
-        from fabric.bounds.cost import cost_bound
-        from fabric.bounds.jct import jct_bound
-        from fabric.bounds.makespan import makespan_bound
-    except ImportError:
-        return {}
+    from fabric.bounds.cost import cost_bound
+    from fabric.bounds.jct import mean_jct_bound
+    from fabric.bounds.makespan import makespan_bound
 
     jobs, cluster = [_plan_job(job, scenario.policy.restart_s) for job in scenario.jobs], scenario.cluster
     capacity = {flavor: float(count) for flavor, count in cluster.capacity.items()}
-    makespan_s = makespan_bound(jobs, capacity)
-    prices = cluster.prices
+    problem = Problem(min(job.submitted_s for job in jobs), "jct", jobs, capacity)
+    jct_s, makespan_s, prices = mean_jct_bound(problem), makespan_bound(jobs, capacity), cluster.prices
+    span_s = None if makespan_s is None else makespan_s - problem.now_s
+    demand = sum(_most_unit_s(job) for job in scenario.jobs) / sum(capacity.values())
     return {
-        "jct_h": jct_bound(jobs, capacity) / 3600,
-        "makespan_s": makespan_s,
+        "jct_h": None if jct_s is None else jct_s / 3600,
+        "makespan_s": span_s,
         "cost_usd": cost_bound(jobs, capacity, prices).usd if prices else None,
         "misses": sum(_must_miss(job, scenario.policy.restart_s) for job in scenario.jobs),
-        "utilisation": min(1.0, sum(_most_unit_s(job) for job in scenario.jobs) / (sum(capacity.values()) * makespan_s)),
+        "utilisation": min(1.0, demand / span_s) if span_s else None,
     }
 
 

@@ -25,9 +25,11 @@ from fabric.running.host import HostSettings
 from fabric.running.order import log_key, result_key
 from fabric.running.placement import leases
 from fabric.running.port import RayRunners
+from fabric.running.reports import ActorReport
 from fabric.stored_log import StoredLog
 
 EPOCH = 1
+ON_HEAD = {"node:__internal_head__": 0.001}
 
 
 class Collector:
@@ -49,18 +51,14 @@ class Collector:
         self._is_deaf = is_deaf
 
 
-def report(epoch: int, facts: Sequence[JobFact]) -> None:
-    ray_io.ask(ray_io.actor("collector").report.remote(epoch, facts))
-
-
 class Bench:
     """A port, a store, and the facts of each job."""
 
     def __init__(self, client: Any, folder: Path) -> None:
         self.catalogue = client.catalogue
         self.store = ArtefactStore(f"file://{folder}/store")
-        self.collector = ray.remote(Collector).options(name="collector", namespace="fabric", num_cpus=0).remote()
-        self.settings = HostSettings(report, self.store.url, str(folder / "scratch"))
+        self.collector = ray.remote(Collector).options(name="collector", namespace="fabric", num_cpus=0, resources=ON_HEAD).remote()
+        self.settings = HostSettings(ActorReport("collector"), self.store.url, str(folder / "scratch"))
         self.port = self.new_port()
         self.nodes = {node.flavor: node.node_id for node in ray_io.living_nodes()}
 

@@ -102,7 +102,10 @@ def test_a_list_is_taken_whole_and_its_jobs_may_follow_each_other(world: World) 
 
 
 def test_an_array_is_so_many_jobs_that_know_their_number(world: World) -> None:
-    status, answer = post(world, [{"command": "echo $FABRIC_ARRAY_INDEX of $FABRIC_ARRAY_SIZE", "array": 3, "name": "sweep"}, {"command": "true", "after": ["#0"]}])
+    status, answer = post(
+        world,
+        [{"command": "echo $FABRIC_ARRAY_INDEX of $FABRIC_ARRAY_SIZE", "array": 3, "name": "sweep"}, {"command": "true", "after": ["#0"]}],
+    )
     assert status == 201
     members, (last,) = answer["ids"]
     assert ended(world, last)["after"] == members
@@ -158,7 +161,10 @@ def test_a_job_and_a_listing_have_the_documented_form(still: World) -> None:
 
 def test_a_listing_can_be_narrowed(still: World) -> None:
     mine, bobs = submit(still), submit(still, "bob")
-    ids = {query: {job["id"] for job in get(still, f"/v1/jobs?{query}", "bob")["jobs"]} for query in ("", "mine=true", "user=ann", "queue=nope")}
+    ids = {
+        query: {job["id"] for job in get(still, f"/v1/jobs?{query}", "bob")["jobs"]}
+        for query in ("", "mine=true", "user=ann", "queue=nope")
+    }
     assert {mine, bobs} <= ids[""] and mine not in ids["mine=true"] and bobs not in ids["user=ann"] and ids["queue=nope"] == set()
     assert all(job["state"] == "PENDING" for job in get(still, "/v1/jobs?state=pending,failed")["jobs"])
     assert len(get(still, "/v1/jobs?limit=2")["jobs"]) == 2
@@ -247,7 +253,7 @@ def test_a_token_bound_to_queues_stays_in_them(still: World) -> None:
 
 def test_secrets_reach_the_job_and_nothing_else(world: World) -> None:
     hidden = base64.b64encode(b"do not tell").decode()
-    job_id = submit(world, command="test -n \"$KEY\" && echo ${#KEY}", secrets={"KEY": hidden}, env={"SHOWN": "x"})
+    job_id = submit(world, command='test -n "$KEY" && echo ${#KEY}', secrets={"KEY": hidden}, env={"SHOWN": "x"})
     assert ended(world, job_id)["state"] == "SUCCEEDED"
     pages = ["", "/explain", "/logs", "/story", "/wait"]
     told = b"".join(world.ask("ann", "GET", f"/v1/jobs/{job_id}{page}").body for page in pages) + world.ask("ann", "GET", "/v1/jobs").body

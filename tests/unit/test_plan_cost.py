@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fabric.bounds.cost import cost_bound
 from fabric.job import JobId, Option
-from fabric.scheduler.plan_cost import MAX_LP_JOBS, plan_cost
+from fabric.scheduler.plan_cost import MAX_LP_OPTIONS, plan_cost
 from fabric.scheduler.problem import Plan, PlanJob, Problem
 
 H = 3600.0
@@ -118,6 +118,17 @@ def test_a_late_job_is_still_done() -> None:
     assert flavors(plan_cost(problem(job("late", 3, deadline_h=1), now_s=5 * H)))
 
 
+def test_a_job_of_a_blink_is_run_and_not_lost_in_rounding() -> None:
+    assert flavors(plan_cost(problem(job("blink", 1e-8), job("long", 500, held=FAST, deadline_h=501))))["blink"] == "slow"
+
+
+def test_a_gang_without_a_deadline_gets_its_turn_once_its_patience_is_over() -> None:
+    gang = Option(0, "fast", 4, 4.0, 4.0)
+    small = [job(f"s{number}", 30, options=(FAST,), held=FAST if number < 4 else None, submitted_s=190 * H) for number in range(8)]
+    plan = plan_cost(problem(job("gang", 4, options=(gang,), submitted_s=100 * H), *small, fast=4, now_s=200 * H))
+    assert plan.run == {"gang": gang}
+
+
 def test_what_fits_nowhere_is_left_out() -> None:
     plan = plan_cost(problem(job("a", 1, options=(Option(0, "fast", 9, 9.0, 9.0),)), job("b", 1, options=())))
     assert plan.run == {}
@@ -134,7 +145,7 @@ def test_everything_that_waits_is_in_the_order() -> None:
 
 
 def test_thousands_of_jobs_are_planned_in_one_pass_within_capacity() -> None:
-    jobs = [job(f"j{number}", 1 + number % 7, deadline_h=3 + number % 50) for number in range(MAX_LP_JOBS + 100)]
+    jobs = [job(f"j{number}", 1 + number % 7, deadline_h=3 + number % 50) for number in range(MAX_LP_OPTIONS)]
     plan = plan_cost(problem(*jobs, fast=50, slow=50))
     assert_feasible(problem(*jobs, fast=50, slow=50), plan)
     assert len(plan.run) > 50

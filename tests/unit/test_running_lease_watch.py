@@ -18,11 +18,11 @@ class Head:
         self.hangs = threading.Event()
         self.hangs.set()
 
-    def is_held(self, name: str) -> bool:
+    def is_held(self, name: str, leader: str) -> bool:
         self.hangs.wait(30)
         if self.is_away:
             raise ConnectionError("away")
-        return name in self.leases
+        return f"lease-{name}" in self.leases
 
 
 def watched(head: Head, lease_s: float) -> list[str]:

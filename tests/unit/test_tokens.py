@@ -10,6 +10,7 @@ import pytest
 
 from fabric.api.tokens import SCOPES, STREAM, Principal, Tokens, ensure_token_file, read_token_file
 from fabric.errors import ConfigError, RejectedError, RuntimeFault, UnknownNameError, UserError
+from fabric.journal import Journal
 from tests.memory_plane import Documents
 
 
@@ -45,13 +46,23 @@ def test_the_secret_is_kept_nowhere_and_shown_in_no_listing(documents: Documents
     assert record.sha256 not in json.dumps(record.as_json())
 
 
-def test_tokens_are_still_good_after_a_restart(documents: Documents) -> None:
-    token, _ = Tokens(documents).mint("ann", ["submit"], queues=["research"])
-    again = Tokens(documents).principal(token)
-    assert (again.user, again.queues) == ("ann", {"research"})
+def test_tokens_are_still_good_after_a_restart_with_the_journal_behind_them(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    journal = Journal(url)
+    token, _ = Tokens(journal).mint("ann", ["submit"], queues=["research"])
+    gone, record = Tokens(journal).mint("bob", ["submit"])
+    Tokens(journal).revoke(record.id)
+    journal.close()
+    again = Tokens(Journal(url))
+    assert (again.principal(token).user, again.principal(token).queues) == ("ann", {"research"})
+    with pytest.raises(UserError, match="revoked"):
+        again.principal(gone)
+    assert token.split("_", 2)[2].encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", [lambda t: t[:-1], lambda t: t[:-1] + ("A" if t[-1] != "A" else "B"), lambda t: "x" + t, lambda _: "", lambda _: "tf__"])
+@pytest.mark.parametrize(
+    "damage", [lambda t: t[:-1], lambda t: t[:-1] + ("A" if t[-1] != "A" else "B"), lambda t: "x" + t, lambda _: "", lambda _: "tf__"]
+)
 def test_what_is_not_a_token_opens_nothing(documents: Documents, damage: object) -> None:
     tokens = Tokens(documents)
     token, _ = tokens.mint("ann", ["admin"])
@@ -79,6 +90,7 @@ def test_a_use_that_is_noted_late_does_not_bring_a_revoked_token_back(documents:
     token, record = tokens.mint("ann", ["admin"])
     tokens.revoke(record.id)
     now_s[0] += 10_000
+    tokens.note_use(record.id)
     with pytest.raises(UserError):
         tokens.principal(token)
     assert documents.kept[STREAM][record.id]["revoked_s"] == 1000.0
@@ -98,25 +110,27 @@ def test_a_token_expires(documents: Documents) -> None:
 def test_the_last_use_is_kept_but_not_written_for_every_request(documents: Documents) -> None:
     now_s = [1000.0]
     tokens = Tokens(documents, lambda: now_s[0])
-    token, _ = tokens.mint("ann", ["submit"])
+    _, record = tokens.mint("ann", ["submit"])
     before = documents.num_saves
     for second in range(290):
         now_s[0] = 1000.0 + second
-        tokens.principal(token)
+        assert tokens.is_use_due(record.id) is (second == 0)
+        tokens.note_use(record.id)
     assert documents.num_saves == before + 1
     now_s[0] = 2000.0
-    tokens.principal(token)
+    tokens.note_use(record.id)
     assert Tokens(documents).listed()[0].last_used_s == 2000.0
 
 
 def test_a_full_disk_locks_nobody_out(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = Tokens(documents)
-    token, _ = tokens.mint("ann", ["submit"])
+    token, record = tokens.mint("ann", ["submit"])
 
     def full(*_: object) -> None:
         raise RuntimeFault("disk full", code="journal")
 
     monkeypatch.setattr(documents, "save", full)
+    tokens.note_use(record.id)
     assert tokens.principal(token).user == "ann"
     with pytest.raises(RuntimeFault):
         tokens.mint("bob", ["submit"])

@@ -1,0 +1,47 @@
+"""What jobs tell of themselves, turned into predictions: a job's own pace, and its family's history. Pure but for what it keeps."""
+
+from __future__ import annotations
+
+from fabric.job import JobEstimate, JobId
+from fabric.job_events import JobEnded, JobProgressed
+from fabric.plane.views import Aside
+from fabric.scheduler.core import Core
+from fabric.states import JobState
+from profiler.families import Families
+
+LEAST_S = 2.0
+"""A pace is believed once it has been watched for so long."""
+NEWS_FRAC = 0.1
+"""A prediction is renewed when the pace differs by so much, or the total has changed."""
+
+
+class Progress:
+    def __init__(self, families: Families) -> None:
+        self._families = families
+        self._first: dict[tuple[JobId, int], tuple[float, float]] = {}
+
+    def estimate(self, core: Core, fact: JobProgressed) -> JobEstimate | None:
+        """A new estimate for the job that told it; None where nothing new follows."""
+        job = core.jobs.get(fact.job_id)
+        if job is None or job.grant is None or job.estimate is None or job.state is not JobState.RUNNING or not fact.total:
+            return None
+        now_s, key = core.book.now_s, (fact.job_id, fact.attempt)
+        first_s, first_done = self._first.setdefault(key, (now_s, fact.done))
+        if now_s - first_s < LEAST_S or fact.done <= first_done:
+            return None
+        rate, option = (fact.done - first_done) / (now_s - first_s), job.grant.option
+        here = job.estimate.rates.get((option.shape, option.flavor), 0.0)
+        is_known = job.estimate.work == fact.total and abs(rate - here) <= NEWS_FRAC * here
+        if is_known:
+            return None
+        return self._families.from_progress(job.spec, job.estimate, option.shape, option.flavor, rate, fact.total)
+
+    def learn(self, core: Core, fact: JobEnded, aside: Aside) -> None:
+        """A job has succeeded in one go: its run time belongs to its family's history."""
+        self._first.pop((fact.job_id, fact.attempt), None)
+        job = core.jobs.get(fact.job_id)
+        if job is None or job.attempt != fact.attempt or fact.outcome != "ok" or aside.option is None or aside.started_s is None:
+            return
+        if fact.attempt == 1:
+            run_s = max(core.book.now_s - aside.started_s, 1e-3)
+            self._families.learn(job.spec, aside.option.shape, aside.option.flavor, aside.option.num_bundles, run_s)

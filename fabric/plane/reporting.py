@@ -1,0 +1,90 @@
+"""How runners on any node reach the scheduler, and how the scheduler sees the nodes: over Ray, by actor name."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from fabric import ray_io
+from fabric.config import FabricConfig
+from fabric.errors import FabricError
+from fabric.job_events import JobFact, NodesSeen
+from fabric.scheduler.core import Core
+from fabric.types import Node
+
+ACTOR = "scheduler"
+WATCH_S = 1.0
+REPORT_TIMEOUT_S = 20.0
+_log = logging.getLogger(__name__)
+
+
+def report(epoch: int, facts: Sequence[JobFact]) -> None:
+    """See `fabric.ports.Report`. Raises: FabricError where the scheduler is away or refuses."""
+    ray_io.ask(ray_io.actor(ACTOR).report.remote(epoch, list(facts)), REPORT_TIMEOUT_S)
+
+
+class NodeWatch:
+    """Tells the core every second what nodes there are and what others than jobs use of them.
+
+    A tier's `task_share` counts as used by others. Ray shows what jobs hold as used, a little late on both ends: what was
+    granted in the last moments is never counted twice.
+    """
+
+    def __init__(self, config: FabricConfig, core: Core, lock: threading.RLock, tell: Callable[[NodesSeen], None]) -> None:
+        self._tiers = config.tiers
+        self._core = core
+        self._lock = lock
+        self._tell = tell
+        self._last: tuple[Node, ...] = ()
+        self.closed = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._loop, name="nodes", daemon=True).start()
+
+    def look(self) -> tuple[Node, ...]:
+        """All nodes as the pools see them, their use by others, health included. Raises: FabricError."""
+        nodes: list[Node] = []
+        for tier in self._tiers:
+            snapshot = ray_io.ask(ray_io.actor(f"pool-{tier.name}").snapshot.remote())
+            nodes += [dataclasses.replace(node, usage=None, used=_shared(node, tier.task_share)) for node in snapshot.nodes]
+        return tuple(nodes)
+
+    def tell(self) -> None:
+        nodes = self.look()
+        with self._lock:
+            held = _held_by_node(self._core)
+        seen = tuple(dataclasses.replace(node, used=_by_others(node, held.get(node.node_id, {}))) for node in nodes)
+        if seen != self._last:
+            self._last = seen
+            self._tell(NodesSeen(seen))
+
+    def _loop(self) -> None:
+        while not self.closed.wait(WATCH_S):
+            try:
+                self.tell()
+            except FabricError as error:  # the last view stays; the next round looks again
+                _log.warning("nodes not seen: %s", error.message)
+
+
+def _shared(node: Node, share: float) -> Mapping[str, float]:
+    kept = {name: amount * share for name, amount in node.total.items()} if share else {}
+    return {name: max(node.used.get(name, 0.0), kept.get(name, 0.0)) for name in node.total}
+
+
+def _held_by_node(core: Core) -> dict[str, dict[str, float]]:
+    held: dict[str, dict[str, float]] = {}
+    for job in core.book.holding.values():
+        if job.grant is None:
+            continue
+        demand = core.book.demand(job, job.grant.option)
+        for node_id in job.grant.nodes:
+            mine = held.setdefault(node_id, {})
+            for name, amount in demand.items():
+                mine[name] = mine.get(name, 0.0) + amount
+    return held
+
+
+def _by_others(node: Node, held: Mapping[str, float]) -> Mapping[str, float]:
+    return {name: round(max(0.0, used - held.get(name, 0.0)), 3) for name, used in node.used.items()}

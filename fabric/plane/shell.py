@@ -1,0 +1,92 @@
+"""The scheduler actor: one per fabric, named `scheduler`, beside its journal on the head. Brings the job plane up and keeps it.
+
+Started anew, it restores itself from the journal, compares with what is alive, and goes on under a new epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+
+from fabric.api.address import ADDRESS_FILE, TOKEN_FILE
+from fabric.api.app import create_app
+from fabric.api.serve import ApiServer
+from fabric.api.tokens import Tokens, ensure_token_file
+from fabric.artefacts import ArtefactStore
+from fabric.config import FabricConfig
+from fabric.errors import FabricError
+from fabric.job_events import JobFact
+from fabric.journal import Journal
+from fabric.plane.driver import WallClock
+from fabric.plane.plane import JobPlane
+from fabric.plane.reporting import ACTOR, NodeWatch, report
+from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
+from fabric.running.host import HostSettings
+from fabric.running.port import RayRunners
+from fabric.scheduler.core import Core
+from fabric.types import Flavor
+
+SNAPSHOT_S = 60.0
+SNAPSHOT_FACTS = 5_000
+NODES_WAIT_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+class SchedulerShell:
+    """Undecorated actor class."""
+
+    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
+        self._journal = Journal(config.database_url)
+        epoch = next_epoch(self._journal)
+        restored = restore(self._journal, Core(catalogue))
+        store = ArtefactStore(config.storage)
+        clock = WallClock(restored.last_s)
+        self._plane = JobPlane(restored.core, self._journal, store, clock, epoch, asides=restored.asides)
+        restore_families(self._journal, self._plane.families)
+        settings = HostSettings(report, config.storage, str(config.state_path / "scratch"), num_spares=1)
+        self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell)
+        self._runners = RayRunners(settings, catalogue, epoch, local_report=self._plane.report)
+        living = self._runners.living()
+        self._plane.start(self._runners)
+        self._see_nodes()
+        reconcile(self._plane, living, takeover_s=self._runners.takeover_s if self._runners.is_new_cluster else 0.0)
+        self._watch.start()
+        threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()
+        tokens = Tokens(self._journal)
+        ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
+        app = create_app(self._plane, tokens, now_s=clock.now_s)
+        self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
+        self.url = self._api.start()
+
+    def ping(self) -> str:
+        return ACTOR
+
+    def address(self) -> str:
+        return self.url
+
+    def report(self, epoch: int, facts: Sequence[JobFact]) -> None:
+        self._plane.report(epoch, facts)
+
+    def _see_nodes(self) -> None:
+        """The first look: nothing can be decided before it."""
+        pause = threading.Event()
+        while True:
+            try:
+                self._watch.tell()
+                return
+            except FabricError as error:  # the pools start beside this actor
+                _log.info("waiting for the pools: %s", error.message)
+                pause.wait(NODES_WAIT_S)
+
+    def _snapshot_loop(self) -> None:
+        pause, last_seq = threading.Event(), 0
+        while not pause.wait(SNAPSHOT_S):
+            try:
+                self._runners.warm_up()
+                seq = self._journal.last_seq("jobs")
+                if seq - last_seq >= SNAPSHOT_FACTS:
+                    save_snapshot(self._journal, self._plane)
+                    last_seq = seq
+            except FabricError as error:
+                _log.warning("snapshot failed: %s", error.message)

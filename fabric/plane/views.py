@@ -1,0 +1,101 @@
+"""How a job looks from outside: the core's record, and what is kept beside it, as a `JobView`. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fabric.job import JobId, Option
+from fabric.job_form import JobView
+from fabric.scheduler.backlog import reason
+from fabric.scheduler.core import Core
+from fabric.scheduler.record import JobRecord
+from fabric.states import JobState
+
+
+@dataclass(slots=True)
+class Aside:
+    """What a listing shows of a job beside the core's record; kept as long as the job is listed."""
+
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    option: Option | None = None
+    nodes: tuple[str, ...] = ()
+    started_s: float | None = None
+    exit_code: int | None = None
+    total: float | None = None
+    unit: str = ""
+
+
+def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now_s: float, position: int | None = None) -> JobView:
+    """`twins`: flavors whose nodes are twins. Times are wall-clock seconds, as the core's are in a running fabric."""
+    spec, book = job.spec, core.book
+    option = job.grant.option if job.grant is not None else aside.option
+    why, detail = reason(job)
+    flavor = book.catalogue.get(option.flavor) if option is not None else None
+    restart_s = book.policy.restart_s
+    is_running = job.state is JobState.RUNNING and job.grant is not None
+    left_s = job.remaining_s(now_s, restart_s) if is_running else None
+    spent = job.spent_usd
+    if job.is_holding and job.grant is not None:
+        spent += book.standing.usd_per_s(job.grant.option) * max(0.0, now_s - job.dispatched_s)
+    has_price = option is not None and option.flavor in book.standing.prices
+    return JobView(
+        id=spec.job_id,
+        name=spec.name,
+        user=spec.user,
+        queue=spec.queue,
+        priority=job.cls.name if job.cls is not None else spec.priority,
+        form=spec.form,
+        state=job.state,
+        submitted_s=spec.submitted_s,
+        why=why,
+        detail=detail,
+        asks=str(aside.summary.get("asks", "")),
+        command=str(aside.summary.get("command", "")),
+        attempt=job.attempt,
+        flavor=option.flavor if option is not None else "",
+        tier=flavor.tier if flavor is not None else "",
+        is_twin=option is not None and option.flavor in twins,
+        num_bundles=option.num_bundles if option is not None else 0,
+        units=option.units if option is not None else 0.0,
+        nodes=job.grant.nodes if job.grant is not None else aside.nodes,
+        started_s=aside.started_s,
+        ended_s=job.ended_s if job.state.is_final else None,
+        deadline_s=spec.deadline_s,
+        budget_usd=spec.budget_usd,
+        done=job.done_at(now_s, restart_s) if aside.total is not None else None,
+        total=aside.total,
+        unit=aside.unit,
+        remaining_s=left_s if left_s != float("inf") else None,
+        remaining_log_sd=job.estimate.log_sd if job.estimate is not None and is_running else None,
+        cost_usd=spent if has_price else None,
+        position=position,
+        exit_code=aside.exit_code,
+        after=spec.after,
+        array_id=spec.array_id,
+        family=spec.family,
+        tags=spec.tags,
+    )
+
+
+def in_order(core: Core) -> list[JobRecord]:
+    """What waits, in the order in which it would start if all had room."""
+    book, standing = core.book, core.book.standing
+
+    def key(job: JobRecord) -> tuple[Any, ...]:
+        cls = job.cls or standing.lowest
+        shares = standing.shares(job.spec.queue, cls.name, book.now_s)
+        is_queued = job.group is not None
+        return (not is_queued, -cls.value, *shares, job.rank, job.spec.submitted_s, job.spec.job_id)
+
+    return sorted((job for job in core.jobs.values() if job.state is JobState.PENDING), key=key)
+
+
+def find(core: Core, text: str) -> JobRecord | None:
+    """By id, by its last eight digits or more, else the newest job of that name."""
+    job = core.jobs.get(JobId(text))
+    if job is not None:
+        return job
+    named = [each for each in core.jobs.values() if each.spec.name == text or (len(text) >= 8 and each.spec.job_id.endswith(text))]
+    return max(named, key=lambda each: (each.spec.submitted_s, each.spec.job_id), default=None)

@@ -1,0 +1,83 @@
+"""Predicts how long jobs run, from the history of their family and the progress of their own.
+
+A family is a task to the estimator: one unit of hardware, one whole job. Times on several units are brought to one by the
+same speed-up that the scheduler assumes. Invariants: estimates depend only on what was recorded; a job's own reported
+progress outweighs its family's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fabric.job import JobEstimate, JobSpec, Shape
+from fabric.selectors import flavors_of
+from fabric.types import Fingerprint, Flavor, Resources, Run, Variant
+from profiler.estimate import Estimator, TaskProfile
+
+BASE_JOB_S = 600.0
+"""Median of a job of which nothing is known, on one vCPU's worth of a GPU: ten minutes, give or take a factor of 4.5."""
+SCALING = 0.9
+ACCELERATED = Variant("accelerated", "", Resources(num_gpus=1))
+ON_CPUS = Variant("cpus", "", Resources())
+OWN_LOG_SD = 0.1
+"""The doubt of a job that has told how much it has done of how much."""
+
+
+class Families:
+    """Histories of all families; the estimator's profiles are what is kept of them."""
+
+    def __init__(self, catalogue: Mapping[str, Flavor]) -> None:
+        self.catalogue = catalogue
+        self.estimator = Estimator(catalogue, base_s=BASE_JOB_S)
+
+    def estimate(self, spec: JobSpec) -> JobEstimate:
+        """The prediction for a job before it has said anything itself: work 1 is the whole job."""
+        rates: dict[tuple[int, str], float] = {}
+        doubts = []
+        for number, shape in enumerate(spec.shapes):
+            variant = _variant(shape)
+            self._describe(spec.family, variant)
+            predictor = self.estimator.predictor(spec.family, 0)
+            for name in flavors_of(shape.selector, self.catalogue):
+                predicted = predictor.estimate(self.catalogue[name], variant)
+                rates[number, name] = _units(shape) ** SCALING / max(predicted.run_s, 1e-3)
+                doubts.append(predicted.log_sd)
+        return JobEstimate(1.0, rates, min(doubts, default=1.0))
+
+    def learn(self, spec: JobSpec, shape_number: int, flavor: str, num_bundles: int, run_s: float) -> None:
+        """A job has succeeded; `run_s` is what the whole of it takes this way."""
+        shape = spec.shapes[shape_number]
+        variant = _variant(shape)
+        self._describe(spec.family, variant)
+        one_unit_s = run_s * (_units(shape) * num_bundles / shape.num_bundles) ** SCALING
+        run = Run(spec.job_id, spec.family, 0, variant.name, flavor, "", one_unit_s, 0.0, 0, "ok", spec.user, spec.queue)
+        self.estimator.record(run)
+
+    def from_progress(self, spec: JobSpec, last: JobEstimate, shape_number: int, flavor: str, rate: float, total: float) -> JobEstimate:
+        """The estimate of a job that works at `rate` units per second here and has `total` to do: other ways keep their
+        predicted ratio to this one."""
+        here = last.rates.get((shape_number, flavor), 0.0)
+        if here <= 0 or rate <= 0:
+            return last
+        return JobEstimate(total, {way: rate * each / here for way, each in last.rates.items()}, OWN_LOG_SD)
+
+    def changed(self) -> list[TaskProfile]:
+        """The histories that changed since the last call."""
+        names, self.estimator.dirty = self.estimator.dirty, set()
+        return [self.estimator.profiles[name] for name in sorted(names)]
+
+    def restore(self, profiles: Iterable[TaskProfile]) -> None:
+        self.estimator.profiles.update({profile.task: profile for profile in profiles})
+
+    def _describe(self, family: str, variant: Variant) -> None:
+        known = self.estimator.profile(family).variants
+        if variant.name not in known:
+            self.estimator.describe(family, Fingerprint("nlp", "training"), [*known.values(), variant])
+
+
+def _variant(shape: Shape) -> Variant:
+    return ACCELERATED if shape.accelerators else ON_CPUS
+
+
+def _units(shape: Shape) -> float:
+    return max(1.0, (shape.accelerators or shape.cpus) * shape.num_bundles)

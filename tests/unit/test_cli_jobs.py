@@ -1,0 +1,301 @@
+"""The commands of jobs: what they print, in both forms, and the codes that they end with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from fabric.cli.main import Root
+from fabric.errors import UnavailableError
+from fabric.job_ids import short_id
+from tests.api_world import UNTIL_S, World, a_world
+
+TABLE = {
+    name: (f"fabric.cli.{name}:{name}", "")
+    for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "policy", "token")
+}  # fmt: skip
+HEAVY = ("ray", "pydantic", "rich", "sqlalchemy", "yaml", "fastapi", "uvicorn", "fsspec", "cloudpickle")
+
+
+@click.group(cls=Root, name="fabric", table=TABLE)
+def cli() -> None:
+    """All that is tested here."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("cli")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def ann(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FABRIC_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["ann"])
+    monkeypatch.setattr("fabric.api_client.transport_to", lambda *_: world.transport)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def run(*args: str, **options: Any) -> Result:
+    return CliRunner().invoke(cli, list(args), **options)
+
+
+def submitted(*args: str) -> str:
+    result = run("submit", "-o", "json", *args)
+    assert result.exit_code == 0, result.output
+    (job_id,) = json.loads(result.stdout)["ids"]
+    return str(job_id)
+
+
+def told(result: Result) -> str:
+    """The first line of an error."""
+    return str(result.stderr.splitlines()[0])
+
+
+def fits(text: str) -> bool:
+    return max(map(len, text.splitlines())) <= 100
+
+
+# -- submit, logs, cancel --------------------------------------------------------------------------------------------------
+
+
+def test_submit_tells_the_id_and_what_to_do_with_it() -> None:
+    result = run("submit", "--name", "hello", "--", "echo", "hello")
+    job_id = result.stdout.splitlines()[0].removeprefix("submitted ")
+    assert result.exit_code == 0 and len(job_id) == 36 and f"`fabric logs -f {short_id(job_id)}`" in result.stdout
+    followed = run("logs", "-f", short_id(job_id))
+    assert (followed.exit_code, followed.stdout) == (0, "hello\n")
+    assert run("logs", "hello").stdout == "hello\n"
+
+
+def test_follow_shows_the_output_and_ends_with_the_job(world: World) -> None:
+    good = run("submit", "--follow", "--", "echo", "a b")
+    assert (good.exit_code, good.stdout.splitlines()[-1], good.stderr) == (0, "a b", "")
+    bad = run("submit", "-f", "echo before; exit 4")
+    assert bad.exit_code == 1 and "before" in bad.stdout
+    assert told(bad).startswith("error[job_failed]: echo failed (Error") and "hint: `fabric logs " in bad.stderr
+
+
+def test_the_words_of_a_command_stay_as_they_are(world: World) -> None:
+    for args, output in ((["--", "printf", "%s|", "a b", "$HOME", "--flag"], "a b|$HOME|--flag|"), (["echo $((1+2)) && echo x"], "3\nx\n")):
+        assert run("submit", "-f", *args).stdout.endswith(output)
+
+
+def test_every_option_reaches_the_job(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "hidden")
+    (tmp_path / "t.py").write_text("1")
+    job_id = submitted(
+        "-q", "default", "--gpus", "big:1", "--any-of", "small:1", "--cpus", "2", "--memory", "1GB", "--deadline", "6h", "--budget", "40",
+        "--timeout", "2h", "--retries", "3", "--name", "full", "--family", "fam", "--tag", "a=b", "--env", "X=1=2", "--secret", "KEY",
+        "--checkpoint-dir", "ck", "--grace", "5s", "--no-preempt", "--key", "once", "--", "python", "t.py", "--name", "other",
+    )  # fmt: skip
+    from fabric.job import JobId
+
+    spec, how = world.plane.core.jobs[JobId(job_id)].spec, world.plane.how[JobId(job_id)]
+    assert [(shape.selector, shape.accelerators, shape.cpus, shape.memory_bytes) for shape in spec.shapes] == [
+        ("big", 1, 2.0, 10**9),
+        ("small", 1, 2.0, 10**9),
+    ]
+    assert (spec.name, spec.family, spec.tags, spec.max_retries, spec.timeout_s, spec.budget_usd) == (
+        "full",
+        "fam",
+        {"a": "b"},
+        3,
+        7200.0,
+        40.0,
+    )
+    assert (spec.can_resume, spec.is_preemptible) == (True, False)
+    assert (how.command, how.env, how.secrets, how.grace_s) == ("python t.py --name other", {"X": "1=2"}, {"KEY": "hidden"}, 5.0)
+    assert how.working_dir in world.plane.blobs
+    assert submitted("--key", "once", "--", "true") == job_id
+    assert world.plane.how[JobId(submitted("--no-working-dir", "--", "python", "t.py"))].working_dir == ""
+
+
+def test_an_array_is_submitted_and_shown(world: World) -> None:
+    result = run("submit", "--array", "3", "--name", "sweep", "-o", "json", "--", "true")
+    document = json.loads(result.stdout)
+    assert len(document["ids"]) == 3
+    for job_id in document["ids"]:
+        world.plane.wait(job_id, UNTIL_S)
+    shown = json.loads(run("queue", "--array", document["array_id"], "-o", "json").stdout)
+    assert {job["name"] for job in shown["jobs"]} == {"sweep[0]", "sweep[1]", "sweep[2]"}
+    assert run("submit", "--array", "2", "--follow", "--", "true").exit_code == 2
+
+
+def test_cancel_takes_many_and_tells_of_each(world: World) -> None:
+    first, second = submitted("--name", "c-one", "--", "sleep", "60"), submitted("--name", "c-two", "--", "sleep", "60")
+    ended = submitted("--name", "c-done", "--", "true")
+    world.plane.wait(ended, UNTIL_S)
+    result = run("cancel", "c-one", short_id(second), "c-done", "nobody")
+    assert result.exit_code == 2 and told(result).startswith("error[unknown_job]: ")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3 and lines[2] == f"c-done ({short_id(ended)}) had ended: SUCCEEDED"
+    assert world.plane.wait(first, UNTIL_S).state.value == world.plane.wait(second, UNTIL_S).state.value == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "code", "hint"),
+    [
+        (["submit", "-q", "nope", "--", "true"], 2, "unknown_queue", "known: default"),
+        (["submit", "--gpus", "bigg", "--", "true"], 2, "unknown_flavor", "did you mean big?"),
+        (["submit", "--gpus", "big:64", "--", "true"], 3, "no_fit", "ask for less"),
+        (["submit", "--budget", "-1", "--", "true"], 2, "bad_budget_usd", "dollars, 0 or more"),
+        (["submit", "--env", "X", "--", "true"], 2, "bad_env", "--env NAME=value"),
+        (["submit", "--secret", "NOT_SET_ANYWHERE", "--", "true"], 2, "bad_secrets", ""),
+        (["submit", "--after", "nobody", "--", "true"], 2, "unknown_job", "`fabric queue` lists jobs"),
+        (["submit"], 2, "usage", "`fabric submit --help`"),
+        (["submit", "--gpu", "1", "--", "true"], 2, "usage", "`fabric submit --help`"),
+        (["logs", "nobody"], 2, "unknown_job", "`fabric queue` lists jobs"),
+        (["policy", "show"], 0, "", ""),
+        (["policy", "rollback"], 3, "forbidden", "admin"),
+        (["policy", "apply", "missing.yaml"], 2, "policy_not_found", ""),
+        (["token", "list"], 3, "forbidden", "admin"),
+        (["usage", "--by", "queue"], 3, "forbidden", "read"),
+    ],
+)
+def test_what_goes_wrong_ends_with_its_code_and_a_hint(args: list[str], status: int, code: str, hint: str) -> None:
+    result = run(*args)
+    assert result.exit_code == status, result.output
+    if code:
+        assert told(result).startswith(f"error[{code}]: ") and hint in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_fabric_that_is_not_there_ends_with_4(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise UnavailableError("no fabric", hint="`fabric up` starts one")
+
+    monkeypatch.setattr(world.transport, "send", away)
+    for args in (
+        ["submit", "--", "true"],
+        ["queue"],
+        ["logs", "x"],
+        ["cancel", "x", "y"],
+        ["plan", "--", "true"],
+        ["usage"],
+        ["policy", "show"],
+    ):
+        result = run(*args)
+        assert (result.exit_code, result.stderr.splitlines()) == (4, ["error[unavailable]: no fabric", "hint: `fabric up` starts one"]), (
+            args
+        )
+
+
+def test_without_a_token_the_hint_says_where_one_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FABRIC_TOKEN")
+    result = run("queue")
+    assert result.exit_code == 2 and told(result).startswith("error[token_not_found]") and "FABRIC_TOKEN" in result.stderr
+    monkeypatch.setenv("FABRIC_TOKEN", "wrong")
+    assert told(run("queue")).startswith("error[unauthorized]")
+
+
+# -- queue, plan, usage ----------------------------------------------------------------------------------------------------
+
+
+def test_the_queue_fits_100_columns_and_says_why_jobs_wait(world: World) -> None:
+    base = submitted("--name", "a-very-long-name-of-a-job-that-nobody-can-read", "--", "sleep", "60")
+    waiting = submitted("--name", "behind", "--after", base, "--", "true")
+    table = run("queue").stdout
+    assert fits(table) and "Dependency" in table and "RUNNING" in table and short_id(waiting) in table and "…" in table
+    assert "user" not in run("queue", "--me").stdout.splitlines()[0]
+    document = json.loads(run("queue", "--me", "--state", "pending", "-o", "json").stdout)
+    assert waiting in [job["id"] for job in document["jobs"]] and base not in [job["id"] for job in document["jobs"]]
+    assert document["states"] == {"PENDING": len(document["jobs"])}
+    run("cancel", base)
+    world.plane.wait(waiting, UNTIL_S)
+    assert waiting not in run("queue", "-o", "json").stdout and waiting in run("queue", "--all", "-o", "json").stdout
+    assert run("queue", "-q", "nothing-there").stdout == "no jobs\n"
+
+
+def test_watching_shows_the_queue_anew_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("fabric.cli.queue.time.sleep", pause)
+    result = run("queue", "--watch", "--every", "5", "-q", "nothing-there")
+    assert (result.exit_code, result.stdout, pauses) == (130, "no jobs\n" * 3, [5.0] * 3)
+
+
+def test_a_plan_is_a_table_of_flavors_with_the_chosen_one() -> None:
+    result = run("plan", "--gpus", "any", "--", "python", "train.py")
+    assert result.exit_code == 0 and fits(result.stdout) and "chosen: big:1, starts now" in result.stdout
+    document = json.loads(run("plan", "--gpus", "any", "-o", "json", "--", "python", "train.py").stdout)
+    assert document["ways"][document["chosen"]]["flavor"] == "big"
+
+
+def test_usage_has_a_row_for_each(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted("--", "true")
+    assert run("usage").stdout.splitlines()[2].startswith("ann ")
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["bob"])
+    result = run("usage", "--by", "queue")
+    assert fits(result.stdout) and result.stdout.splitlines()[2].startswith("default ")
+    assert json.loads(run("usage", "-o", "json").stdout)["by"] == "user"
+
+
+# -- policy, token ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_applied_shown_and_rolled_back(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["root"])
+    before = len(world.plane.versions)
+    text = "apiVersion: scheduling.example.com/v1\nkind: HybridPolicy\nmetadata: {name: from-cli}\nspec: {objective: jct}\n"
+    (tmp_path / "policy.yaml").write_text(text)
+    assert run("policy", "apply", "policy.yaml").stdout == f"version {before + 1} is in force\n"
+    shown = run("policy", "show").stdout
+    assert shown.startswith(f"# version {before + 1}, applied by root ") and "objective: jct" in shown
+    assert run("policy", "apply", "-", input=text.replace("from-cli", "piped")).exit_code == 0
+    assert world.plane.policy.name == "piped"
+    assert run("policy", "rollback").exit_code == 0 and world.plane.policy.name == "from-cli"
+    assert run("policy", "rollback", "1").exit_code == 0 and world.plane.policy.name == "default"
+    history = run("policy", "history").stdout
+    assert "from-cli" in history and fits(history)
+    bad = run("policy", "apply", "-", input=text.replace("objective", "objektive"))
+    assert bad.exit_code == 2 and told(bad).startswith("error[unknown_policy_key]") and world.plane.policy.name == "default"
+    assert run("policy", "rollback", "99").exit_code == 2
+
+
+def test_tokens_are_made_listed_and_revoked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["root"])
+    made = run(
+        "token", "create", "--user", "zoe", "--scope", "submit", "--scope", "read", "-q", "default", "--expires", "30d", "--note", "ci"
+    )
+    token = made.stdout.strip()
+    assert made.exit_code == 0 and token.startswith("tf_") and "not shown again" in made.stderr
+    listed = run("token", "list").stdout
+    assert fits(listed) and "submit,read" in listed and "good for 29d23h" in listed and token not in listed
+    monkeypatch.setenv("FABRIC_TOKEN", token)
+    assert run("queue").exit_code == 0
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["root"])
+    token_id = token.split("_")[1]
+    assert run("token", "revoke", token_id).stdout == f"token {token_id} of zoe is revoked\n"
+    assert "revoked" in run("token", "list").stdout
+    monkeypatch.setenv("FABRIC_TOKEN", token)
+    assert run("queue").exit_code == 2
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*TABLE, "policy apply", "token create"])
+def test_help_imports_nothing_heavy_and_names_every_option(name: str) -> None:
+    module = f"fabric.cli.{name.split()[0]}"
+    code = (
+        f"import sys, importlib\nfrom fabric.cli.main import Root\ncli = Root(name='fabric', table={TABLE!r})\n"
+        f"try:\n    cli.main({[*name.split(), '--help']!r}, prog_name='fabric')\nfinally:\n"
+        f"    print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules], {module!r} in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "HEAVY [] True")
+    assert "--debug" in done.stdout and "--config" in done.stdout
