@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import threading
 import time
@@ -21,13 +22,14 @@ from urllib.parse import quote, urlencode, urlsplit
 from fabric.api.address import ADDRESS_FILE, TOKEN_FILE, read_address
 from fabric.api.faults import error_from
 from fabric.api.tokens import read_token_file
-from fabric.config import FabricConfig, api_from_environment
+from fabric.config import FabricConfig, api_from_environment, load_config
 from fabric.errors import ConfigError, FabricError, RejectedError, UnavailableError
 
 Body = bytes | IO[bytes] | None
 PATIENCE_S = 30.0
 TIMEOUT_S = 60.0
 PAUSE_S = (0.1, 2.0)
+_CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 
 class Reply(NamedTuple):
@@ -39,8 +41,8 @@ class Reply(NamedTuple):
 
 
 class Transport(Protocol):
-    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float) -> Reply:
-        """One try. Raises: UnavailableError; with `was_sent` where the API may have taken the request."""
+    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float, can_repeat: bool) -> Reply:
+        """One answer. Raises: UnavailableError; with `was_sent` where the API may have taken the request."""
         ...
 
 
@@ -51,25 +53,23 @@ class HttpTransport:
         self._address = address
         self._local = threading.local()
 
-    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float) -> Reply:
+    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float, can_repeat: bool) -> Reply:
         url = self._address().rstrip("/")
+        if not can_repeat:
+            # A kept connection may turn out to be closed only after the request went out on it.
+            self._close()
         connection, is_used = self._connection(url, timeout_s)
         try:
             return _exchanged(connection, method, path, body, headers)
-        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
+        except _CLOSED as error:
             self._close()
-            # The server closed a connection that nobody had used for a while; a file that was begun cannot be sent again from here.
+            # The server closed a connection that nobody had used for a while. A file that was begun is not sent again from here.
             if not is_used or not (body is None or isinstance(body, bytes)):
-                raise _unavailable(url, error, was_sent=True) from error
+                raise _unavailable(url, error) from error
         except (OSError, http.client.HTTPException) as error:
             self._close()
-            raise _unavailable(url, error, was_sent=not isinstance(error, ConnectionRefusedError)) from error
-        connection, _ = self._connection(url, timeout_s)
-        try:
-            return _exchanged(connection, method, path, body, headers)
-        except (OSError, http.client.HTTPException) as error:
-            self._close()
-            raise _unavailable(url, error, was_sent=not isinstance(error, ConnectionRefusedError)) from error
+            raise _unavailable(url, error) from error
+        return self.send(method, path, body, headers, timeout_s, can_repeat)
 
     def _connection(self, url: str, timeout_s: float) -> tuple[http.client.HTTPConnection, bool]:
         """The thread's connection, and whether it was used before. A child after a fork makes its own."""
@@ -135,7 +135,7 @@ class ApiClient:
         until_s, pause_s = time.monotonic() + self._patience_s, PAUSE_S[0]
         while True:
             try:
-                return self._once(method, target, body, kind, timeout_s, allowed)
+                return self._once(method, target, body, kind, timeout_s, can_repeat, allowed)
             except (UnavailableError, RejectedError) as error:
                 wait_s = self._wait_s(error, pause_s, can_repeat)
                 if wait_s is None or time.monotonic() + wait_s > until_s:
@@ -145,11 +145,11 @@ class ApiClient:
                 if body is not None and not isinstance(body, bytes):
                     body.seek(0)
 
-    def _once(self, method: str, target: str, body: Body, kind: str, timeout_s: float, allowed: tuple[int, ...]) -> Reply:
+    def _once(self, method: str, target: str, body: Body, kind: str, timeout_s: float, can_repeat: bool, allowed: tuple[int, ...]) -> Reply:
         headers = {"Authorization": f"Bearer {self._token()}"}
         if body is not None:
             headers["Content-Type"] = kind
-        reply = self._transport.send(method, target, body, headers, timeout_s)
+        reply = self._transport.send(method, target, body, headers, timeout_s, can_repeat)
         self._has_answered = True
         if reply.status < 300 or reply.status in allowed:
             return reply
@@ -169,6 +169,23 @@ def client_of(config: FabricConfig) -> ApiClient:
     url, token = api_from_environment()
     state = config.state_path
     return ApiClient(transport_to(url or config.api.url, config), (lambda: token) if token else lambda: read_token_file(state / TOKEN_FILE))
+
+
+_default: ApiClient | None = None
+
+
+def default_client() -> ApiClient:
+    """The client of this process; its settings are read once. Raises: ConfigError."""
+    global _default
+    if _default is None:
+        _default = client_of(load_config().config)
+    return _default
+
+
+def use_client(client: ApiClient | None) -> None:
+    """Make it the client of this process; None: read the settings anew at the next call."""
+    global _default
+    _default = client
 
 
 def transport_to(url: str | None, config: FabricConfig) -> Transport:
@@ -204,7 +221,8 @@ def _length(file: IO[bytes]) -> int:
     return end - at
 
 
-def _unavailable(url: str, error: Exception, *, was_sent: bool) -> UnavailableError:
+def _unavailable(url: str, error: Exception) -> UnavailableError:
+    was_sent = not isinstance(error, ConnectionRefusedError | socket.gaierror)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return UnavailableError(
         f"the fabric's API at {url} does not answer: {reason}", hint="`fabric status` says what runs", was_sent=was_sent

@@ -12,8 +12,13 @@ LEAST_CELL = 6
 
 def elided(text: str, most: int) -> str:
     """One line of at most so many characters."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= most else line[: max(0, most - 1)] + "…"
+
+
+def printable(text: str) -> str:
+    """Without what would steer a terminal, but for line ends: other users write names, commands and messages."""
+    return "".join(each if each.isprintable() or each == "\n" else "�" for each in text)
 
 
 def fitted(

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabric.fitted import elided, fitted
+from fabric.fitted import elided, fitted, printable
 from fabric.job_form import WHY, ago, brief, clock, format_job
 from fabric.show import duration, percent_band, usd
 
@@ -43,11 +43,11 @@ def render_plan(form: Mapping[str, Any]) -> str:
     job, chosen = form["job"], form["chosen"]
     lines = [f"{job['name']} for {job['user']} in {job['queue']}, asks for {job['asks'] or 'CPUs'}", "", _ways(form["ways"], chosen), ""]
     if chosen is None:
-        return "\n".join([*lines, f"cannot start: {_reason(form)}"])
+        return printable("\n".join([*lines, f"cannot start: {_reason(form)}"]))
     way = form["ways"][chosen]
     start = "starts now" if (way["wait_s"] or 0.0) < SOON_S else f"starts in {duration(way['wait_s'])}"
     lines.append(f"chosen: {_on(way)}, {start}, {usd(way['cost_usd'])}: {_reason(form)}")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def render_usage(form: Mapping[str, Any]) -> str:
@@ -82,7 +82,7 @@ def render_job_explanation(form: Mapping[str, Any]) -> str:
         held = next((i for i, way in enumerate(form["ways"]) if job["flavor"] and way["flavor"] == job["flavor"]), None)
         blocks.append(_ways(form["ways"], held, mark="here" if job["state"] in ("ADMITTED", "RUNNING", "PREEMPTING") else "last"))
     blocks.append(_events(form["events"], now_s))
-    return "\n\n".join(block for block in blocks if block)
+    return printable("\n\n".join(block for block in blocks if block))
 
 
 def _ways(ways: Sequence[Mapping[str, Any]], chosen: int | None, *, mark: str = "chosen") -> str:

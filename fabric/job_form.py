@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fabric.fitted import elided, fitted
+from fabric.fitted import elided, fitted, printable
 from fabric.job import Form, JobId
 from fabric.job_ids import short_id
 from fabric.show import duration, usd
@@ -153,7 +153,7 @@ def format_job(job: Mapping[str, Any], now_s: float) -> str:
         lines.append(f"progress {progress}{_left(job)}")
     if job["state"] == "PENDING" and job["expected_start_s"] is not None:
         lines.append(f"expected to start in {duration(max(0.0, job['expected_start_s'] - now_s))}")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def ago(then_s: float | None, now_s: float) -> str:
@@ -224,7 +224,7 @@ def _because(job: Mapping[str, Any]) -> str:
     if not job["why"]:
         return ""
     words = f" ({WHY[job['why']]})" if job["why"] in WHY else ""
-    return f", {job['why']}{words}{': ' + job['detail'] if job['detail'] else ''}"
+    return f", {job['why']}{words}{': ' + elided(job['detail'], 300) if job['detail'] else ''}"
 
 
 def _ran_s(job: Mapping[str, Any], now_s: float) -> float | None:

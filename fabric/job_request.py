@@ -17,7 +17,6 @@ from fabric.config import variable
 from fabric.errors import UnknownNameError, UserError
 from fabric.job import Form, JobId
 from fabric.job_ids import new_job_id
-from fabric.payload import pack_callable
 
 Work = str | Sequence[str] | Callable[..., Any]
 Length = str | float | timedelta
@@ -92,6 +91,8 @@ def make_request(
         if name not in OPTIONS:
             raise UnknownNameError.of("option", name, {*OPTIONS, "array", "kwargs"})
     if callable(work):
+        from fabric.payload import pack_callable  # it loads cloudpickle, which a command does without
+
         payload = pack_callable(work, args, kwargs)
         body = {**_called(work), **_encoded(options)}
     else:

@@ -7,208 +7,30 @@ nothing twice.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from fabric.api_client import ApiClient, client_of, job_path
+from fabric.api_client import ApiClient, client_of, job_path, use_client
 from fabric.config import FabricConfig, load_config
-from fabric.errors import RejectedError, RuntimeFault, UnknownNameError, UserError
+from fabric.errors import RuntimeFault, UserError
 from fabric.job import JobId
-from fabric.job_answers import render_job_explanation, render_plan
-from fabric.job_form import format_job
-from fabric.job_ids import member_id, short_id
+from fabric.job_answers import render_plan
+from fabric.job_handle import Answer, Job, JobArray, Logs
+from fabric.job_ids import member_id
 from fabric.job_request import JobOptions, JobRequest, Work, make_request
-from fabric.packing import Packed, pack
-from fabric.states import JobState
+
+if TYPE_CHECKING:
+    from fabric.packing import Packed
 
 BATCH = 500
-WAIT_S = 25.0
 SHOWN_BYTES, LARGE_BYTES = 2**20, 20 * 2**20
 """Of a working directory: from here on its size is told, and the biggest files in it."""
 SMALL_PAYLOAD_BYTES = 256 * 1024
-
-
-class Answer:
-    """A form that prints as people read it; `as_json` has the same under stable keys."""
-
-    def __init__(self, form: Mapping[str, Any], render: Callable[[Mapping[str, Any]], str]) -> None:
-        self._form, self._render = form, render
-
-    def as_json(self) -> Mapping[str, Any]:
-        return self._form
-
-    def __str__(self) -> str:
-        return self._render(self._form)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-class Job:
-    """One submitted job. Making one asks nobody."""
-
-    def __init__(self, jobs: Jobs, job_id: JobId, name: str = "") -> None:
-        self._jobs, self.id, self.name = jobs, job_id, name
-
-    @property
-    def ids(self) -> Sequence[JobId]:
-        return (self.id,)
-
-    def info(self) -> dict[str, Any]:
-        """Everything that a listing shows of it, see `fabric.job_form.JobView`. Raises: UnknownNameError (`unknown_job`)."""
-        found: dict[str, Any] = self._jobs.api.get(job_path(self.id))
-        self.name = found["name"]
-        return found
-
-    def status(self) -> JobState:
-        return JobState(self.info()["state"])
-
-    def wait(self, timeout_s: float | None = None) -> JobState:
-        """Its state, once that is final. Raises: RejectedError (`not_finished`) when the time is over."""
-        return JobState(self._ended(timeout_s)["state"])
-
-    def result(self, timeout_s: float | None = None) -> Any:
-        """What the callable returned; None of a command that succeeded. A callable's exception is raised as it was.
-
-        Raises: RejectedError (`not_finished`, `cancelled`), RuntimeFault (`job_failed`).
-        """
-        job = self._ended(timeout_s)
-        if job["form"] == "callable" and job["state"] != JobState.CANCELLED:
-            reply = self._jobs.api.ask("GET", job_path(self.id, "result"))
-            if reply.body:
-                is_ok, value = pickle.loads(reply.body)
-                if is_ok:
-                    return value
-                raise value
-        if job["state"] == JobState.SUCCEEDED:
-            return None
-        raise failure_of(job)
-
-    def logs(self, follow: bool = False, rank: int = 0) -> Logs:
-        """Its output: iterate over it, or print it. `follow`: goes on until the job has ended."""
-        return Logs(self._jobs.api, self.id, rank, follow)
-
-    def cancel(self) -> JobState:
-        """Of a job that has ended it changes nothing."""
-        return JobState(self._jobs.api.post(job_path(self.id, "cancel"))["state"])
-
-    def explain(self) -> Answer:
-        """Why it waits or where it runs, who is ahead, when it starts, what would start it sooner."""
-        return Answer(self._jobs.api.get(job_path(self.id, "explain")), render_job_explanation)
-
-    def _ended(self, timeout_s: float | None) -> dict[str, Any]:
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            left_s = WAIT_S if until_s is None else min(WAIT_S, max(0.0, until_s - time.monotonic()))
-            job: dict[str, Any] = self._jobs.api.get(job_path(self.id, "wait"), {"timeout_s": left_s}, timeout_s=left_s + 30.0)
-            self.name = job["name"]
-            if JobState(job["state"]).is_final:
-                return job
-            if until_s is not None and time.monotonic() >= until_s:
-                message = f"{job['name']} has not ended after {timeout_s:g} s: it is {job['state']}"
-                raise RejectedError(message, code="not_finished", hint=f"`fabric explain {short_id(self.id)}`", retryable=True)
-
-    def __str__(self) -> str:
-        return format_job(self.info(), time.time())
-
-    def __repr__(self) -> str:
-        return f"Job({self.name!r}, {self.id!r})" if self.name else f"Job({self.id!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Job) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_found_again, (self.id, self.name))
-
-
-class JobArray(Sequence[Job]):
-    """The jobs of one `submit(…, array=n)`, in their order."""
-
-    def __init__(self, jobs: Jobs, array_id: JobId, members: Sequence[Job]) -> None:
-        self._jobs, self.id, self._members = jobs, array_id, tuple(members)
-
-    @property
-    def ids(self) -> Sequence[JobId]:
-        return tuple(job.id for job in self._members)
-
-    @overload
-    def __getitem__(self, index: int) -> Job: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Job]: ...
-    def __getitem__(self, index: int | slice) -> Job | Sequence[Job]:
-        return self._members[index]
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def status(self) -> dict[JobState, int]:
-        """How many are in which state."""
-        listing = self._jobs.api.get("/v1/jobs", {"array": self.id, "limit": max(1, len(self))})
-        return {JobState(state): count for state, count in listing["states"].items()}
-
-    def wait(self, timeout_s: float | None = None) -> dict[JobState, int]:
-        """Once all have ended. Raises: RejectedError (`not_finished`) when the time is over."""
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        for job in self._members:
-            job.wait(None if until_s is None else max(0.0, until_s - time.monotonic()))
-        return self.status()
-
-    def result(self, timeout_s: float | None = None) -> list[Any]:
-        """What each returned, in their order. Raises: as `Job.result`, of the first that failed."""
-        self.wait(timeout_s)
-        return [job.result() for job in self._members]
-
-    def cancel(self) -> None:
-        for job in self._members:
-            job.cancel()
-
-    def __repr__(self) -> str:
-        return f"JobArray({self.id!r}, {len(self)} jobs)"
-
-
-class Logs:
-    """The output of one rank of a job. Iterating gives text as it comes; printing gives all that there is."""
-
-    def __init__(self, api: ApiClient, job_id: JobId, rank: int, follow: bool) -> None:
-        self._api, self._job_id, self._rank, self._follow = api, job_id, rank, follow
-
-    def chunks(self) -> Iterator[bytes]:
-        """Bytes as they come."""
-        offset, is_final = 0, False
-        while not is_final:
-            query = {"rank": self._rank, "offset": offset, "wait_s": WAIT_S if self._follow else None}
-            reply = self._api.ask("GET", job_path(self._job_id, "logs"), query=query)
-            offset, is_final = int(reply.headers["x-fabric-next-offset"]), reply.headers["x-fabric-final"] == "true"
-            if reply.body:
-                yield reply.body
-            elif not self._follow:
-                return
-
-    def __iter__(self) -> Iterator[str]:
-        """Lines with their ends; what is no UTF-8 is shown as �."""
-        rest = b""
-        for chunk in self.chunks():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield line.decode(errors="replace") + "\n"
-        if rest:
-            yield rest.decode(errors="replace")
-
-    def __str__(self) -> str:
-        return "".join(self)
-
-    def __repr__(self) -> str:
-        return f"Logs({self._job_id!r}, rank={self._rank})"
 
 
 class Jobs:
@@ -252,7 +74,7 @@ class Jobs:
     def find(self, name_or_id: str) -> Job:
         """Raises: UnknownNameError (`unknown_job`)."""
         found = self.api.get(job_path(name_or_id))
-        return Job(self, JobId(found["id"]), found["name"])
+        return Job(self.api, JobId(found["id"]), found["name"])
 
     def _stored(self, request: JobRequest, directories: dict[Path, str]) -> dict[str, Any]:
         """The body, with the digests of what it needs, which is in the store by then."""
@@ -275,6 +97,8 @@ class Jobs:
         return digest
 
     def _keep_directory(self, directory: Path) -> str:
+        from fabric.packing import pack  # it loads fsspec, which most commands do without
+
         with tempfile.TemporaryDirectory(prefix="fabric-") as folder:
             packed = pack(directory, Path(folder))
             self._tell_of(packed, directory)
@@ -310,8 +134,8 @@ class Jobs:
     def _made(self, request: JobRequest, body: Mapping[str, Any], ids: Sequence[str]) -> Job | JobArray:
         name = str(body.get("name") or "")
         if request.array is None:
-            return Job(self, JobId(ids[0]), name)
-        return JobArray(self, request.id, [Job(self, JobId(each), f"{name}[{i}]" if name else "") for i, each in enumerate(ids)])
+            return Job(self.api, JobId(ids[0]), name)
+        return JobArray(self.api, request.id, [Job(self.api, JobId(each), f"{name}[{i}]" if name else "") for i, each in enumerate(ids)])
 
 
 # -- the names of the package ----------------------------------------------------------------------------------------------
@@ -384,15 +208,7 @@ def use(jobs: Jobs | None) -> None:
     global _default
     with _default_lock:
         _default = jobs
-
-
-def failure_of(job: Mapping[str, Any]) -> RuntimeFault | RejectedError:
-    """The error that stands for a job that ended without success."""
-    why = ": ".join(part for part in (job["why"], job["detail"]) if part)
-    said = f"{job['name']} {job['state'].lower()}{f' ({why})' if why else ''}"
-    if job["state"] == JobState.CANCELLED:
-        return RejectedError(said, code="cancelled", job_id=job["id"])
-    return RuntimeFault(said, code="job_failed", hint=f"`fabric logs {short_id(job['id'])}`", job_id=job["id"], why=job["why"])
+    use_client(None if jobs is None else jobs.api)
 
 
 def _ids_of(request: JobRequest) -> list[JobId]:
@@ -423,10 +239,6 @@ def _request_of(options: Mapping[str, Any]) -> JobRequest:
     return make_request(work, rest.pop("args", ()), rest.pop("kwargs", None), rest.pop("array", None), rest)
 
 
-def _found_again(job_id: JobId, name: str) -> Job:
-    return Job(default(), job_id, name)
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -436,4 +248,4 @@ def _to_stderr(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "UnknownNameError", "find_job", "job", "plan", "submit", "submit_many"]
+__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many"]

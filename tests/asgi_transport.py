@@ -20,7 +20,7 @@ class AsgiTransport:
         self._thread.start()
         self.requests: list[tuple[str, str]] = []
 
-    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float) -> Reply:
+    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float, can_repeat: bool = True) -> Reply:
         self.requests.append((method, path))
         content = body if isinstance(body, bytes) else b"" if body is None else body.read()
         sent = {**headers, "Content-Length": str(len(content))}
@@ -30,7 +30,8 @@ class AsgiTransport:
         path, _, query = target.partition("?")
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http", "path": _unquoted(path),
-            "raw_path": path.encode(), "query_string": query.encode(), "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": "",
+            "raw_path": path.encode(), "query_string": query.encode(),
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": "",
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
         parts = [body[i : i + 2**16] for i in range(0, len(body), 2**16)] or [b""]

@@ -375,12 +375,35 @@ class MemoryPlane:
         spec, option = record.spec, record.grant.option if record.grant else None
         waiting = self._waiting() if record.state is JobState.PENDING and len(self.core.jobs) < 1000 else []
         flavor = option.flavor if option else ""
+        job_id, summary = spec.job_id, self.summaries[spec.job_id]
         return JobView(
-            spec.job_id, spec.name, spec.user, spec.queue, spec.priority, spec.form, record.state, spec.submitted_s, record.why, record.detail,
-            asks=self.summaries[spec.job_id]["asks"], command=self.summaries[spec.job_id]["command"], attempt=record.attempt, flavor=flavor,
-            tier=self.catalogue[flavor].tier if flavor else "", num_bundles=option.num_bundles if option else 0, units=option.units if option else 0.0,
-            nodes=record.grant.nodes if record.grant else (), started_s=self._wall_s["started"].get(spec.job_id),
-            ended_s=self._wall_s["ended"].get(spec.job_id), deadline_s=spec.deadline_s, budget_usd=spec.budget_usd, cost_usd=record.spent_usd,
-            position=next((i + 1 for i, each in enumerate(waiting) if each is record), None), exit_code=self._exit_codes.get(spec.job_id),
-            after=spec.after, array_id=spec.array_id, family=spec.family, tags=spec.tags,
-        )  # fmt: skip
+            job_id,
+            spec.name,
+            spec.user,
+            spec.queue,
+            spec.priority,
+            spec.form,
+            record.state,
+            spec.submitted_s,
+            record.why,
+            record.detail,
+            asks=summary["asks"],
+            command=summary["command"],
+            attempt=record.attempt,
+            flavor=flavor,
+            tier=self.catalogue[flavor].tier if flavor else "",
+            num_bundles=option.num_bundles if option else 0,
+            units=option.units if option else 0.0,
+            nodes=record.grant.nodes if record.grant else (),
+            started_s=self._wall_s["started"].get(job_id),
+            ended_s=self._wall_s["ended"].get(job_id),
+            deadline_s=spec.deadline_s,
+            budget_usd=spec.budget_usd,
+            cost_usd=record.spent_usd,
+            position=next((i + 1 for i, each in enumerate(waiting) if each is record), None),
+            exit_code=self._exit_codes.get(job_id),
+            after=spec.after,
+            array_id=spec.array_id,
+            family=spec.family,
+            tags=spec.tags,
+        )

@@ -13,7 +13,6 @@ import cProfile
 import json
 import pstats
 import random
-import sys
 import time
 from collections.abc import Iterator
 
@@ -135,11 +134,10 @@ def num_pending(core: Core) -> int:
 def measure(policy: Policy, queues: tuple[str, ...], num_queued: int, num_events: int, seed: int, is_planning: bool) -> dict[str, float]:
     driver, load = Driver(Core(load_catalogue(), policy, is_planning=is_planning)), Load(seed, queues)
     driver.tell(NodesSeen(nodes()))
-    print("filling", file=sys.stderr)
     while num_pending(driver.core) < num_queued:
-        # In a hundred at a time: filling is not what is measured.
-        driver.now_s += 10.0
-        driver.tell(*(fact for _ in range(100) for fact in load.job(driver.now_s)))
+        # Thousands at a time: filling is not what is measured.
+        driver.now_s += 60.0
+        driver.tell(*(fact for _ in range(2000) for fact in load.job(driver.now_s)))
     for times in (driver.call_s, driver.call_cpu_s, driver.plan_s, driver.lp_s):
         times.clear()
     for _ in range(num_events):

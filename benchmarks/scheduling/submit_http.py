@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from fabric.api.address import ADDRESS_FILE, TOKEN_FILE, read_address
 from fabric.api.tokens import read_token_file
 from fabric.api_client import ApiClient, HttpTransport
@@ -40,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen([sys.executable, __file__, "--serve", folder], stdin=subprocess.PIPE)
         try:
-            figures = measure(Path(folder), args.jobs, args.serial)
+            figures = measure(Path(folder), server.pid, args.jobs, args.serial)
         finally:
             server.communicate(timeout=30)  # its standard input ends, and it with it
     if args.json:
@@ -65,7 +67,7 @@ def serve(folder: Path) -> None:
     server.stop()
 
 
-def measure(folder: Path, num_jobs: int, num_serial: int) -> dict[str, Any]:
+def measure(folder: Path, server_pid: int, num_jobs: int, num_serial: int) -> dict[str, Any]:
     until_s = time.monotonic() + START_TIMEOUT_S
     while not (folder / ADDRESS_FILE).exists() and time.monotonic() < until_s:
         threading.Event().wait(0.05)
@@ -73,11 +75,16 @@ def measure(folder: Path, num_jobs: int, num_serial: int) -> dict[str, Any]:
     jobs = Jobs(ApiClient(HttpTransport(lambda: url), lambda: token))
     jobs.submit(job("true", name="first", working_dir=None))
     serial_s = [timed(partial(one, jobs, i)) for i in range(num_serial)]
+    server, before_s, began_cpu_s = psutil.Process(server_pid), time.process_time(), cpu_s(psutil.Process(server_pid))
     batches_s = [timed(partial(hundred, jobs, start)) for start in range(0, num_jobs, 100)]
+    client_cpu_s, server_cpu_s = time.process_time() - before_s, cpu_s(server) - began_cpu_s
     listed_s = timed(lambda: jobs.api.get("/v1/jobs", {"limit": 1000}))
     health_s = [timed(lambda: jobs.api.get("/v1/health")) for _ in range(200)]
     return {
         "submits_per_s": 100 * len(batches_s) / sum(batches_s),
+        # What it costs whatever else the machine does.
+        "client_cpu_us_per_job": 1e6 * client_cpu_s / (100 * len(batches_s)),
+        "server_cpu_us_per_job": 1e6 * server_cpu_s / (100 * len(batches_s)),
         "batch_ms_p50": 1000 * median(batches_s),
         "submit_ms_p50": 1000 * median(serial_s),
         "submit_ms_p99": 1000 * sorted(serial_s)[int(0.99 * len(serial_s))],
@@ -85,6 +92,11 @@ def measure(folder: Path, num_jobs: int, num_serial: int) -> dict[str, Any]:
         "list_1000_ms": 1000 * listed_s,
         "jobs": num_jobs,
     }
+
+
+def cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def one(jobs: Jobs, number: int) -> None:

@@ -7,13 +7,13 @@ its own follow from it alone, so that the same request sent again means the same
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 
+from fabric.api.naming import default_family, default_name, shown_command
 from fabric.api.port import Submission
 from fabric.api.schema import MAX_EXPANDED, VARIABLE, SubmitRequest
 from fabric.api.tokens import Principal
@@ -40,13 +40,14 @@ class Intake:
     principal: Principal
     catalogue: Mapping[str, Flavor]
     now_s: float
-    find: Callable[[str], JobId]
-    """The id of a job by name or id. Raises: UnknownNameError (`unknown_job`)."""
+    find: Callable[[str], Sequence[JobId]]
+    """The id of a job by name or id, or those of an array by its id. Raises: UnknownNameError (`unknown_job`)."""
 
     def read(self, requests: Sequence[SubmitRequest]) -> list[list[Submission]]:
         """The jobs of each request. Raises: UserError, UnknownNameError, RejectedError (`forbidden`); of the first that is wrong,
         with `index` where there are several."""
-        ids = [_ids(request) for request in requests]
+        own = [JobId(request.id) if request.id else new_job_id() for request in requests]
+        ids = [_members(job_id, request.array) for job_id, request in zip(own, requests, strict=True)]
         if sum(map(len, ids)) > MAX_EXPANDED:
             raise UserError(
                 f"{sum(map(len, ids)):,} jobs in one submission", code="too_large", hint=f"at most {MAX_EXPANDED:,}; send several"
@@ -55,23 +56,22 @@ class Intake:
         made = []
         for index, request in enumerate(requests):
             try:
-                made.append(self._one(request, ids, index))
+                made.append(self._one(request, own[index], ids, index))
             except FabricError as error:
                 raise _placed(error, index) if len(requests) > 1 else error from None
         _must_end(made)
         return made
 
-    def _one(self, request: SubmitRequest, ids: Sequence[Sequence[JobId]], index: int) -> list[Submission]:
+    def _one(self, request: SubmitRequest, own: JobId, ids: Sequence[Sequence[JobId]], index: int) -> list[Submission]:
         how = _launch(request)
         spec = self._spec(request, ids, index, how.form)
         key = None if request.idempotency_key is None else f"{self.principal.user}/{request.idempotency_key}"
-        summary = {"command": _shown(request), "asks": asked(request)}
+        summary = {"command": shown_command(request), "asks": asked(request)}
         if request.array is None:
             return [Submission(spec, how, key, summary)]
-        array_id = JobId(request.id) if request.id else new_job_id()
         return [
             Submission(
-                _member(spec, job_id, array_id, number),
+                _member(spec, job_id, own, number),
                 _with_env(how, {ARRAY_INDEX: str(number), ARRAY_SIZE: str(request.array)}),
                 None if key is None else f"{key}#{number}",
                 summary,
@@ -82,13 +82,13 @@ class Intake:
     def _spec(self, request: SubmitRequest, ids: Sequence[Sequence[JobId]], index: int, form: Form) -> JobSpec:
         return JobSpec(
             job_id=ids[index][0],
-            name=request.name or _name(request),
+            name=request.name or default_name(request),
             user=self.principal.user,
             queue=self._queue(request),
             priority=request.priority,
             form=form,
             shapes=self._shapes(request),
-            family=request.family or _family(request),
+            family=request.family or default_family(request),
             submitted_s=self.now_s,
             deadline_s=None if request.deadline is None else self._deadline(request.deadline),
             budget_usd=request.budget_usd,
@@ -134,7 +134,7 @@ class Intake:
             return ids[int(number)]
         if is_job_id(word) and any(word in each for each in ids):
             return (JobId(word),)
-        return (self.find(word),)
+        return self.find(word)
 
 
 def asked(request: SubmitRequest) -> str:
@@ -201,9 +201,8 @@ def _must_be_variables(kind: str, variables: Mapping[str, str]) -> None:
         )
 
 
-def _ids(request: SubmitRequest) -> list[JobId]:
-    own = JobId(request.id) if request.id else new_job_id()
-    return [own] if request.array is None else [member_id(own, number) for number in range(request.array)]
+def _members(own: JobId, array: int | None) -> list[JobId]:
+    return [own] if array is None else [member_id(own, number) for number in range(array)]
 
 
 def _must_be_distinct(ids: Sequence[Sequence[JobId]]) -> None:
@@ -251,41 +250,6 @@ def _positive(name: str, text: str | float) -> float:
     if not 0 < seconds < math.inf:
         raise UserError(f"{name}: {text!r} is no time at all", code=f"bad_{name}", hint="90s, 5m, 1h30m or 7d")
     return seconds
-
-
-def _shown(request: SubmitRequest) -> str:
-    text = request.command or request.name or "a callable"
-    return text if len(text) <= 1000 else text[:999] + "…"
-
-
-def _parts(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:  # an open quote: the shell will say so
-        return command.split()
-
-
-def _program(command: str) -> list[str]:
-    """The words up to the script: `python -u train.py --lr 3` -> [python, train.py]."""
-    words = [word for word in _parts(command) if "=" not in word or "/" in word.partition("=")[0]]
-    if not words:
-        return ["job"]
-    is_module = "-m" in words[1:3]
-    script = next((word for word in words[1:] if not word.startswith("-")), None)
-    if script is None or not (is_module or "." in PurePosixPath(script).name):
-        return words[:1]
-    return [words[0], script]
-
-
-def _name(request: SubmitRequest) -> str:
-    if request.command is None:
-        return "callable"
-    name = PurePosixPath(_program(request.command)[-1])
-    return (name.stem.replace("/", "-") or "job")[:128]
-
-
-def _family(request: SubmitRequest) -> str:
-    return (request.name or (" ".join(_program(request.command)) if request.command else "callable"))[:256]
 
 
 def _placed(error: FabricError, index: int) -> FabricError:

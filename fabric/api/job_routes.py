@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from fabric.api.intake import Intake
 from fabric.api.pages import page
 from fabric.api.port import LogPart, Submission
 from fabric.api.schema import (
+    MAX_EXPANDED,
     JobAnswer,
     Listing,
     ListQuery,
@@ -29,9 +30,10 @@ from fabric.api.schema import (
     read_states,
 )
 from fabric.api.tokens import Principal
-from fabric.errors import RejectedError, UserError
+from fabric.errors import RejectedError, UnknownNameError, UserError
 from fabric.job import JobId
 from fabric.job_form import JobView, job_json, listing_json, plain
+from fabric.job_ids import is_job_id
 
 NEXT_OFFSET, IS_FINAL, STATE = "x-fabric-next-offset", "x-fabric-final", "x-fabric-state"
 POLL_S = (0.05, 0.5)
@@ -91,7 +93,18 @@ def _submitting(routes: APIRouter, exchange: Exchange) -> None:
 
 
 def _intake(exchange: Exchange, who: Principal) -> Intake:
-    return Intake(who, exchange.plane.catalogue, exchange.now_s(), lambda word: exchange.seen(who, word).id)
+    return Intake(who, exchange.plane.catalogue, exchange.now_s(), partial(_found, exchange, who))
+
+
+def _found(exchange: Exchange, who: Principal, word: str) -> Sequence[JobId]:
+    """A job, or where the word is an array's id, all of its jobs. Raises: UnknownNameError (`unknown_job`)."""
+    try:
+        return (exchange.seen(who, word).id,)
+    except UnknownNameError:
+        members = [view.id for view in exchange.plane.jobs(array=word, limit=MAX_EXPANDED) if can_see(who, view)] if is_job_id(word) else []
+        if not members:
+            raise
+        return members
 
 
 def _submitted(exchange: Exchange, who: Principal, body: bytes) -> Response:

@@ -32,6 +32,7 @@ COMMANDS = {
     "token": ("fabric.cli.token:token", "The API's tokens: create, list, revoke."),
     "explain": ("fabric.cli.explain:explain", "Why a task or a call goes where it goes."),
     "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
+    "replay": ("fabric.cli.replay:replay", "Run what the journal recorded again, under another policy or on other machines."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),
     "config": ("fabric.cli.config:config", "The settings in force and where each came from."),
     "doctor": ("fabric.cli.doctor:doctor", "Check this machine and the cluster, with a cure for each fault."),

@@ -12,7 +12,7 @@ from fabric.cli.lazy import FabricCommand, Settings
 from fabric.cli.session import emit, output_option
 
 if TYPE_CHECKING:
-    from fabric.jobs import Job
+    from fabric.job_handle import Job
 
 
 @click.command(cls=FabricCommand, context_settings=COMMAND)
@@ -30,8 +30,8 @@ def submit(
     The words of COMMAND are passed on as they are; one word alone is a shell command line:
     `fabric submit -q research --gpus A100:4 -- python train.py --lr 3`, `fabric submit 'make data && make train'`.
     """
+    from fabric.job_handle import Job
     from fabric.job_ids import short_id
-    from fabric.jobs import Job
 
     if follow and array is not None:
         raise click.UsageError("--follow is for one job; `fabric queue --array ID` shows an array")
@@ -52,8 +52,8 @@ def submit(
 
 def follow_job(job: Job) -> int:
     """Its output until it has ended; then how that was, on stderr. The exit code: 0 where it succeeded, else 1."""
+    from fabric.job_handle import failure_of
     from fabric.job_ids import short_id
-    from fabric.jobs import failure_of
 
     try:
         for chunk in job.logs(follow=True).chunks():

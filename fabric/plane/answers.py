@@ -1,6 +1,11 @@
-"""Placeholder until the real one lands."""
-from typing import Any
-def check_fits(core: Any, spec: Any) -> None: ...
-def plan(*a: Any) -> Any: ...
-def explanation(*a: Any) -> Any: ...
-def usage_rows(*a: Any) -> Any: ...
+"""What the job plane answers about its core: whether a job fits, what would become of it, why it waits, who has used what.
+
+All are called under the core's lock, read it, and leave it as it was.
+"""
+
+from fabric.plane.explaining import explanation
+from fabric.plane.fits import check_fits
+from fabric.plane.prospects import plan
+from fabric.plane.usage import usage_rows
+
+__all__ = ["check_fits", "explanation", "plan", "usage_rows"]

@@ -82,15 +82,20 @@ class Driver:
 
     def _loop(self) -> None:
         while self._is_open:
-            with self.lock:
-                sleep_s = min(LONGEST_SLEEP_S, max(0.0, self.core.wake_s - self._clock.now_s()))
-            if not self._inbox and sleep_s > 0:
-                self._wake.wait(sleep_s)
-            self._wake.clear()
             try:
+                self._sleep()
                 self._turn()
             except Exception:
                 _log.exception("the scheduler's turn failed")
+                time.sleep(RETRY_S)
+
+    def _sleep(self) -> None:
+        """Until there is something to do."""
+        with self.lock:
+            sleep_s = min(LONGEST_SLEEP_S, max(0.0, self.core.wake_s - self._clock.now_s()))
+        if not self._inbox and sleep_s > 0:
+            self._wake.wait(sleep_s)
+        self._wake.clear()
 
     def _turn(self) -> None:
         taken = [self._inbox.popleft() for _ in range(len(self._inbox))]

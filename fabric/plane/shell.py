@@ -45,7 +45,7 @@ class SchedulerShell:
         self._plane = JobPlane(restored.core, self._journal, store, clock, epoch, asides=restored.asides)
         restore_families(self._journal, self._plane.families)
         settings = HostSettings(report, config.storage, str(config.state_path / "scratch"), num_spares=1)
-        self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell)
+        self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell_and_wait)
         self._runners = RayRunners(settings, catalogue, epoch, local_report=self._plane.report)
         living = self._runners.living()
         self._plane.start(self._runners)

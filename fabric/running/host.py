@@ -37,7 +37,8 @@ FORGET_S = 10.0
 @dataclass(frozen=True, slots=True)
 class HostSettings:
     """`report` reaches the scheduler from any node. `lease_s`: how long an attempt goes on while Ray's head is away;
-    less than the 60 s after which Ray's own workers give up. `scratch` is a directory of every node."""
+    less than the 60 s after which Ray's own workers give up. `scratch` is a directory of every node. `num_spares`: how many
+    children a warm host keeps ready."""
 
     report: Report
     store_url: str

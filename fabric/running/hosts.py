@@ -40,7 +40,8 @@ class Hosts:
     """`avoid()` names nodes that take no new work."""
 
     def __init__(self, settings: HostSettings, avoid: Callable[[], Collection[str]]) -> None:
-        self._settings = settings
+        self._settings = dataclasses.replace(settings, num_spares=0)
+        self._warm_settings = dataclasses.replace(settings, num_spares=settings.num_spares or NUM_SPARES)
         self._around = Surroundings(ray_io.address(), settings.store_url, settings.scratch)
         self._avoid = avoid
 
@@ -65,8 +66,7 @@ class Hosts:
 
     def warm(self, node_id: str) -> Any:
         """The warm host of a node; it starts in the background where there is none."""
-        settings = dataclasses.replace(self._settings, num_spares=NUM_SPARES)
-        return placement.start_on_node(Host, _WARM_PREFIX + node_id, node_id, settings, max_concurrency=WARM_THREADS)
+        return placement.start_on_node(Host, _WARM_PREFIX + node_id, node_id, self._warm_settings, max_concurrency=WARM_THREADS)
 
     def clear_the_way(self, job_id: JobId, attempt: int) -> None:
         """No trace of this attempt or the one before may be alive beside it."""

@@ -7,7 +7,7 @@ course (a dependent is closed when its job failed) is decided here too, as a fac
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fabric.errors import BugError
@@ -32,12 +32,12 @@ from fabric.job_events import (
 )
 from fabric.policy import Policy
 from fabric.policy_document import read_policy
-from fabric.scheduler.backlog import Backlog
+from fabric.scheduler.backlog import Backlog, Group
 from fabric.scheduler.machines import Machines
 from fabric.scheduler.record import LAST_RANK, JobRecord
 from fabric.scheduler.standing import Standing
 from fabric.scheduler.ways import Ways
-from fabric.states import JobState, check_move
+from fabric.states import MOVES, JobState, check_move
 from fabric.types import Flavor, Node
 
 BACKOFF_S = (10.0, 300.0)
@@ -47,8 +47,9 @@ MOST_OOMS = 3
 
 
 class Book:
-    """`facts` and `commands` collect what was decided since the last `Core.handle`; `freed` says what may have room now:
-    queues whose quota was given back, flavors with freed units; `changes` counts what the optimiser should know."""
+    """`facts` and `commands` collect what was decided since the last `Core.handle`; `freed_…` say what may have room now: flavors
+    with freed units, queues that hold less, cohorts (with the queue and flavor of which quota was given back); `changes` counts
+    what the optimiser should know. `held`: what holds a grant, by cohort and flavor."""
 
     def __init__(self, catalogue: Mapping[str, Flavor], policy: Policy) -> None:
         self.catalogue = catalogue
@@ -63,8 +64,13 @@ class Book:
         self.facts: list[JobFact] = []
         self.commands: list[JobCommand] = []
         self.changes = 0
-        self.freed_queues: set[str] = set()
+        self.broke: set[str] = set()
+        self.budget_timers: dict[str, float] = {}
+        self.held: dict[tuple[str, str], dict[JobId, JobRecord]] = {}
+        self.num_preempting = 0
         self.freed_flavors: set[str] = set()
+        self.freed_queues: set[str] = set()
+        self.freed_cohorts: dict[str, tuple[str, str]] = {}
         self.timers: list[tuple[float, JobId]] = []
         self._nodes: tuple[Node, ...] = ()
         self._dependents: dict[JobId, list[JobId]] = {}
@@ -181,6 +187,8 @@ class Book:
         job = self._current(fact.job_id, fact.attempt)
         if job is None or not job.is_holding:
             return
+        if fact.outcome == "ok":
+            check_move(fact.job_id, job.state, JobState.SUCCEEDED, self._story(job))
         flavor = job.grant.option.flavor if job.grant is not None else ""
         self._release(job)
         job.done = job.checkpointed if job.spec.can_resume else 0.0
@@ -219,7 +227,7 @@ class Book:
         held = [(node, self.demand(job, job.grant.option)) for job in self.holding.values() if job.grant for node in job.grant.nodes]
         self.machines.observe(fact.nodes, held)
         self._ever.clear()
-        self._open_all()
+        self.backlog.open_all()
         if is_other_set:
             self.changes += 1 + len(self.jobs)
             for job in list(self.backlog.all_waiting()):
@@ -234,13 +242,17 @@ class Book:
         self.standing.inherit(last)
         waiting = list(self.backlog.all_waiting())
         self.backlog = Backlog(self.jobs)
+        self.held = {}
         for job in self.holding.values():
             job.cls = self.standing.class_of(job, self.now_s)
             if job.grant is not None:
                 self.standing.hold(job, job.grant.option, 1, self.now_s)
+                self._held_with(job, job.grant.option)[job.spec.job_id] = job
         for job in waiting:
             job.group = None
             self.enqueue(job)
+        for queue in self.standing.spending:
+            self.check_budget(queue)
         self.changes += 1 + len(self.jobs)
 
     # ---- what was decided
@@ -248,13 +260,17 @@ class Book:
     def _dispatched(self, fact: JobDispatched) -> None:
         job = self.jobs[fact.job_id]
         self._move(job, JobState.ADMITTED)
+        if isinstance(job.group, Group):
+            job.group.leaf.has_started(self.now_s - job.spec.submitted_s)
         self.backlog.drop(job)
         job.attempt, job.grant, job.dispatched_s = fact.attempt, fact.grant, self.now_s
         job.why, job.detail, job.seen_rate, job.expects = "", "", None, ()
         if job.cls is None:
             job.cls = self.standing.class_of(job, self.now_s)
         self.holding[fact.job_id] = job
+        self._held_with(job, fact.grant.option)[fact.job_id] = job
         self.standing.hold(job, fact.grant.option, 1, self.now_s)
+        self.check_budget(job.spec.queue)
 
     def _preempted(self, fact: JobPreempted) -> None:
         job = self._current(fact.job_id, fact.attempt)
@@ -275,7 +291,9 @@ class Book:
         return job if job is not None and job.attempt == attempt else None
 
     def _move(self, job: JobRecord, state: JobState) -> None:
-        check_move(job.spec.job_id, job.state, state)
+        if state not in MOVES[job.state]:
+            check_move(job.spec.job_id, job.state, state, self._story(job))
+        self.num_preempting += (state is JobState.PREEMPTING) - (job.state is JobState.PREEMPTING)
         job.state = state
         self.changes += 1
 
@@ -285,13 +303,50 @@ class Book:
             self.standing.hold(job, option, -1, self.now_s)
             self.machines.give(job.grant.nodes, self.demand(job, option))
             job.spent_usd += self.standing.usd_per_s(option) * (self.now_s - job.dispatched_s)
+            job.unit_seconds += option.units * (self.now_s - job.dispatched_s)
             self.freed_flavors.add(option.flavor)
-            self.freed_queues.update(self.standing.quotas.cohort_queues(job.spec.queue))
+            self.freed_queues.add(job.spec.queue)
+            if cohort := self.standing.quotas.cohort_of(job.spec.queue):
+                self.freed_cohorts[cohort] = (job.spec.queue, option.flavor)
+            self._held_with(job, option).pop(job.spec.job_id, None)
+            self.check_budget(job.spec.queue)
         self.holding.pop(job.spec.job_id, None)
 
-    def _open_all(self) -> None:
-        self.freed_flavors.update(self.machines.stocks)
-        self.freed_queues.update(leaf.queue for leaf in self.backlog.leaves.values())
+    @property
+    def has_freed(self) -> bool:
+        return bool(self.freed_flavors or self.freed_queues or self.freed_cohorts)
+
+    def held_on(self, flavor: str) -> Iterator[Mapping[JobId, JobRecord]]:
+        """What holds some of a flavor."""
+        return (jobs for (_, held), jobs in self.held.items() if held == flavor)
+
+    def held_in(self, queue: str) -> Iterator[Mapping[JobId, JobRecord]]:
+        """What holds some of the quota of a queue's cohort."""
+        cohort = self.standing.quotas.cohort_of(queue)
+        return (jobs for (held, _), jobs in self.held.items() if held == cohort)
+
+    def check_budget(self, queue: str) -> None:
+        """Once a queue's budget is spent its jobs count as the lowest class, until the next period begins."""
+        spending, budget_usd = self.standing.spending.get(queue), self.standing.queue(queue).budget_usd
+        if spending is None or budget_usd is None:
+            return
+        is_broke = self.standing.is_broke(queue, self.now_s)
+        if is_broke != (queue in self.broke):
+            self.broke ^= {queue}
+            for job in [job for leaf in self.backlog.leaves if leaf.queue == queue for job in self.backlog.waiting(leaf)]:
+                self.enqueue(job)
+        at_s = spending.changes_s(budget_usd, self.now_s)
+        if self.budget_timers.get(queue, 0.0) <= self.now_s or at_s < self.budget_timers[queue]:
+            self.budget_timers[queue] = at_s
+
+    def _held_with(self, job: JobRecord, option: Option) -> dict[JobId, JobRecord]:
+        return self.held.setdefault((self.standing.quotas.cohort_of(job.spec.queue), option.flavor), {})
+
+    def _story(self, job: JobRecord) -> tuple[str, ...]:
+        """What the error of an illegal move tells."""
+        held = f"holds {job.grant.option.units:g} of {job.grant.option.flavor}" if job.grant is not None else "holds nothing"
+        tries = f"{job.num_failures} failures, {job.num_ooms} out of memory, {job.num_lost} lost"
+        return f"submitted at {job.spec.submitted_s:.0f}", f"attempt {job.attempt}: {tries}", held, f"{job.why} {job.detail}".strip()
 
     def _after_oom(self, job: JobRecord, flavor: str, message: str) -> None:
         """More memory first; once no node of what it may use has as much, the next tier."""
@@ -362,7 +417,9 @@ class Book:
         is_limited = queue.max_units_per_user is not None or queue.max_jobs_per_user is not None
         options = tuple(sorted((way.shape, way.flavor, way.num_bundles) for way in job.ways))
         key = (spec.shapes, options, job.memory_factor, spec.user if is_limited else "", spec.budget_usd, job.is_planned)
-        self.backlog.push(job, spec.queue, (job.cls or self.standing.lowest).name, key)
+        leaf = self.backlog.push(job, job.cls or self.standing.lowest, key)
+        if leaf is not None:
+            self.standing.catch_up(spec.queue, leaf.cls.name, leaf.flavors, leaf.lane.rivals(leaf), self.now_s)
 
     def ways_of(self, job: JobRecord) -> tuple[Option, ...]:
         """All ways that the policy and the nodes leave to a job, what its class prefers first."""

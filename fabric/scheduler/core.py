@@ -79,8 +79,7 @@ class Core:
     def wake_s(self) -> float:
         """When to call `handle` again even if nothing happens; infinite where there is no need."""
         due_s = self.book.timers[0][0] if self.book.timers else math.inf
-        if self.admission.reservation is not None and self.admission.reservation.at_s > self.book.now_s:
-            due_s = min(due_s, self.admission.reservation.at_s + 1e-3)
+        due_s = min(due_s, self.admission.wake_s, *self.book.budget_timers.values())
         if not self.is_planning:
             return due_s
         if self.pace.is_waiting and self.book.now_s < self.pace.asked_s + DEFER_S:
@@ -106,6 +105,9 @@ class Core:
                 book.enqueue(job)
             elif job.state is JobState.RUNNING:
                 self._check_limits(job)
+        for queue in [queue for queue, at_s in book.budget_timers.items() if at_s <= book.now_s]:
+            del book.budget_timers[queue]
+            book.check_budget(queue)
 
     def _check_limits(self, job: JobRecord) -> None:
         book, spec = self.book, job.spec

@@ -15,11 +15,13 @@ from fabric.scheduler.problem import PlanJob, Problem
 
 # A move that gains less than this is noise in the rates, so even a free restart counts as this long.
 LEAST_RESTART_S = 1.0
-# The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs.
-RELUCTANCE = 2.0
+# The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs, and at least for
+# this share of the median job.
+RELUCTANCE, RELUCTANCE_SHARE = 3.0, 0.015
 LEAST_LOG_SD = 0.05
 STREAM_POWER = 0.85
 EPS = 1e-9
+LEAST_RATE = 1e-100
 
 
 class Way(NamedTuple):
@@ -66,9 +68,18 @@ def model(problem: Problem) -> Model:
     out = Model([], flavors, [problem.capacity[f] + EPS for f in flavors], [], [], [], [], [], [], [], [], [])
     for job in problem.jobs:
         _add(out, job, number)
+    _add_reluctance(out)
     if len({job.submitted_s for job in problem.jobs}) > 1:
         out.power = STREAM_POWER
     return out
+
+
+def _add_reluctance(m: Model) -> None:
+    fastest_s = sorted(m.work[n] / max(way.rate for way in ways) for n, ways in enumerate(m.ways))
+    least_s = RELUCTANCE_SHARE * fastest_s[len(fastest_s) // 2] if fastest_s else 0.0
+    for n, way in enumerate(m.held):
+        if way is not None:
+            m.lost[n] += max(RELUCTANCE * m.restart_s[n], least_s) * way.rate
 
 
 def doubt(log_sd: float) -> float:
@@ -106,12 +117,10 @@ def _add(out: Model, job: PlanJob, number: dict[str, int]) -> None:
     out.options.append([o for o, _ in options])
     out.work.append(max(job.work, 0.0) * doubt(job.log_sd))
     out.weight.append(max(job.weight, EPS))
-    restart_s = max(job.restart_s, LEAST_RESTART_S)
-    out.restart_s.append(restart_s)
+    out.restart_s.append(max(job.restart_s, LEAST_RESTART_S))
     out.held.append(None if held_at is None else ways[held_at])
     out.warmup_s.append(job.warmup_left_s if held_at is not None else 0.0)
-    kept = 0.0 if held_at is None else RELUCTANCE * restart_s * ways[held_at].rate
-    out.lost.append(max(job.lost_work, 0.0) + kept)
+    out.lost.append(max(job.lost_work, 0.0) if held_at is not None else 0.0)
 
 
 def _options(job: PlanJob, number: dict[str, int], capacity: list[float]) -> tuple[list[tuple[Option, float]], int | None]:
@@ -134,4 +143,4 @@ def _options(job: PlanJob, number: dict[str, int], capacity: list[float]) -> tup
 
 def _fits(option: Option, number: dict[str, int], capacity: list[float]) -> bool:
     at = number.get(option.flavor)
-    return at is not None and option.units <= capacity[at] and option.rate > 0 and math.isfinite(option.rate)
+    return at is not None and option.units <= capacity[at] and option.rate > LEAST_RATE and math.isfinite(option.rate)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fabric.scheduler.jct_model import Model, Way
 
 ROOM = 1e-6
-LATE_POWER = 8.0
+LATE_POWER, FAR_S = 8.0, 1e12
 Dealt = list[tuple[int, Way, float]]
 
 
@@ -107,7 +107,7 @@ def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = ma
     while future.ends:
         done = future.step()
         counted = future.now_s**power
-        late += len(done) * future.now_s**LATE_POWER
+        late += len(done) * min(future.now_s, FAR_S) ** LATE_POWER
         for n in done:
             finish_s[n] = future.now_s
             cost += weight[n] * counted

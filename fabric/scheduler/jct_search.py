@@ -18,7 +18,7 @@ LEVELS = (0.1, 0.5, 1.5)
 LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
 SHARE_SWAP, SHARE_SHIFT = 0.1, 0.7
-# A future of J jobs, R of them running at a time, costs about J x R of these (0.15 us each).
+# A future of J jobs, R of them running at a time, each in up to three ways, costs about J x R of these.
 BUDGET = 2_500_000
 LEAST_TRIES, MOST_TRIES = 40, 1_500
 SAMPLE = 120
@@ -72,7 +72,8 @@ def tries(m: Model) -> int:
     """How many futures this problem may look at."""
     num = max(len(m.work), 1)
     running = min(num, sum(m.capacity))
-    return min(MOST_TRIES, int(BUDGET / (num * (running + 5))))
+    ways = sum(map(len, m.ways)) / num
+    return min(MOST_TRIES, int(BUDGET / (num * (running + 5) * max(1.0, ways / 3))))
 
 
 def search(m: Model, budget: int, seed: int = 0) -> Found:

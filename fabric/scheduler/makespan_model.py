@@ -23,6 +23,8 @@ LOAD_WEIGHT = 0.05
 """A second of mean load, in seconds of the end: where one long job sets the end, the rest should be done early all the same."""
 RUN_WEIGHT = 1e-4
 """Reward, in seconds of the end per second of the whole cluster in use: room is filled even where that gains nothing."""
+KEEP_WEIGHT = 1.5
+"""What a kept lease is worth, in charges saved: above one, since every move also makes the plan after it less sure."""
 MAX_BLOCKS = 3
 """A gang that fits at most so often beside others gets rows of its own against each long job that would stand in its way."""
 
@@ -143,7 +145,7 @@ def step_program(ways: Ways, step_s: float, can_run: npt.NDArray[np.bool_], end_
     cost = np.zeros(2 * num + 2)
     cost[2 * num], cost[2 * num + 1] = 1.0, LOAD_WEIGHT
     share = ways.units / ways.capacity.sum()
-    cost[num : 2 * num] = -share * (np.where(ways.is_held, ways.charge_s, 0.0) + step_s * RUN_WEIGHT)
+    cost[num : 2 * num] = -share * (np.where(ways.is_held, KEEP_WEIGHT * ways.charge_s, 0.0) + step_s * RUN_WEIGHT)
     upper = np.full(2 * num + 2, INFINITY)
     upper[num : 2 * num] = can_run
     lower = np.zeros(2 * num + 2)

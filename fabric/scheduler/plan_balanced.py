@@ -11,7 +11,7 @@ from fabric.scheduler.jct_search import search, tries
 from fabric.scheduler.plan_jct import plan_of
 from fabric.scheduler.problem import Plan, Problem
 
-TAIL_SHARE = 0.5
+TAIL_SHARE = 0.3
 # Once a job has been here for so many times its own fastest run, its weight has doubled; it goes on growing.
 PATIENCE = 10.0
 LEAST_RUN_S = 600.0

@@ -20,8 +20,8 @@ from fabric.scheduler.problem import Plan, Problem
 
 MAX_LP_OPTIONS = 1200
 """Ways of all jobs together up to which the linear program is solved (400 jobs on three flavors: 0.1 s)."""
-RESTARTS_PER_TURN = 40.0
-"""Where restarts take time, a turn on a shared accelerator lasts this many of them: at most 2.5 % is lost."""
+RESTARTS_PER_TURN = 20.0
+"""Where restarts take time, a turn on a shared accelerator lasts this many of them: at most 5 % is lost."""
 
 
 def plan_cost(problem: Problem) -> Plan:

@@ -26,8 +26,8 @@ LEAST_STEP_S = 10.0
 MAX_FIXES = 200
 MAX_STEP_WAYS = 1_500
 """Above this many ways the step is not weighed as a whole: jobs keep what they hold and room is filled by the queue."""
-SEARCH_WAYS_FREE = 400
-SEARCH_WAYS = 120
+SEARCH_WAYS_FREE = 300
+SEARCH_WAYS = 60
 """Up to so many ways a branch-and-bound of `NODES` nodes follows the dive; with charges it is much harder."""
 NODES = 20
 LOSS_FRAC = 1e-3

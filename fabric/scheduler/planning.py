@@ -65,9 +65,13 @@ def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admissio
     """Put a plan in force: ranks and ways for who waits, room for who is to start, and who gives way for them.
 
     Running jobs leave for a plan only while one class of one queue is all there is: between several, shares decide who
-    starts, and the plan only where.
+    starts, and the plan only where. So it is while a job has waited too long.
     """
-    is_alone = len({(job.spec.queue, job.cls) for job in (*book.holding.values(), *book.backlog.all_waiting())}) <= 1
+    places = {(job.spec.queue, job.cls) for job in book.holding.values()} | {
+        (leaf.queue, leaf.cls) for leaf in book.backlog.leaves if leaf.num
+    }
+    is_alone = len(places) <= 1 and not admission.is_starving()
+    admission.is_ruled = is_alone
     admission.idle = _capacity(book, with_unknown=True) if is_alone else {}
     for way in plan.run.values():
         if is_alone:
@@ -76,8 +80,8 @@ def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admissio
     admission.claims = {job_id: way for job_id, way in admission.claims.items() if job_id in expected}
     for job in asked:
         job.is_planned = True
-    if admission.reservation is not None and book.jobs[admission.reservation.job_id].is_planned:
-        admission.reservation = None
+    if is_alone:
+        admission.holds.release_planned()
     for rank, (job_id, ways) in enumerate(plan.order, start=1):
         _requeue(book, job_id, float(rank), ways)
     leaving, starting = moves_of(plan, book.holding.values())

@@ -21,7 +21,7 @@ class JobRecord:
 
     `ways` are the options it may take, best first; `why` is the code of why it waits; `not_before_s` ends a back-off.
     `cls` is the class that it was queued with; `expects` are the jobs that were told to leave for it. `memory_factor`
-    multiplies its memory after running out of it; `spent_usd` is what its attempts have cost.
+    multiplies its memory after running out of it; `spent_usd` is what its attempts have cost, `unit_seconds` what they held.
     """
 
     spec: JobSpec
@@ -43,6 +43,7 @@ class JobRecord:
     seen_s: float = 0.0
     seen_rate: float | None = None
     spent_usd: float = 0.0
+    unit_seconds: float = 0.0
     why: str = ""
     detail: str = ""
     not_before_s: float = 0.0
@@ -59,6 +60,10 @@ class JobRecord:
     @property
     def is_holding(self) -> bool:
         return self.state in HOLDING
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.state is JobState.PREEMPTING
 
     @property
     def rate(self) -> float:

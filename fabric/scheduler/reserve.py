@@ -20,9 +20,10 @@ UNKNOWN_S = float("inf")
 
 @dataclass(slots=True)
 class Reservation:
-    """The head starts at `at_s` on these nodes; `spare` is what is left of each beside it."""
+    """The head, whose class has this value, starts at `at_s` on these nodes; `spare` is what is left of each beside it."""
 
     job_id: JobId
+    value: int
     flavor: str
     at_s: float
     spare: dict[str, dict[str, float]]

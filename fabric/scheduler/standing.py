@@ -7,13 +7,13 @@ long as it holds it. Usage is price-weighted; where a price is unknown, a unit-h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fabric.job import JobId, Option
 from fabric.policy import Policy, PriorityClass, QueuePolicy
 from fabric.scheduler.quota import Quotas
 from fabric.scheduler.record import JobRecord
-from fabric.scheduler.share import Usage
+from fabric.scheduler.share import Spending, Usage
 from fabric.scheduler.ways import Ways
 from fabric.types import Flavor
 
@@ -26,6 +26,7 @@ class Standing:
     def __init__(self, policy: Policy, catalogue: Mapping[str, Flavor], ways: Ways) -> None:
         self.policy = policy
         self.ways = ways
+        self.now_s = 0.0
         self.classes = {cls.name: cls for cls in policy.classes}
         self.queues = {queue.name: queue for queue in policy.queues}
         self.lowest = min(policy.classes, key=lambda cls: (cls.value, cls.weight))
@@ -34,11 +35,17 @@ class Standing:
         self.user_units: Counter[tuple[str, str]] = Counter()
         self.user_jobs: Counter[tuple[str, str]] = Counter()
         self.held_values: dict[str, Counter[int]] = {}
+        self.unlimited_values: Counter[int] = Counter()
+        """How many jobs of each class value hold something: by queue, and of all queues without quota."""
+        self.spending = {queue.name: Spending(queue.budget_period_s) for queue in policy.queues if queue.budget_usd is not None}
         self._queue_usage: dict[str, Usage] = {}
         self._class_usage: dict[tuple[str, str], Usage] = {}
 
     def inherit(self, other: Standing) -> None:
-        """Keep what was used under the last policy."""
+        """Keep what was used and spent under the last policy."""
+        for name, spending in self.spending.items():
+            if (before := other.spending.get(name)) is not None:
+                spending.usd, spending.as_of_s = before.spent(other.now_s), other.now_s
         self._queue_usage = {name: usage.under(self.policy.usage_half_life_s) for name, usage in other._queue_usage.items()}
         self._class_usage = {name: usage.under(self.policy.usage_half_life_s) for name, usage in other._class_usage.items()}
 
@@ -51,8 +58,7 @@ class Standing:
     def class_of(self, job: JobRecord, now_s: float) -> PriorityClass:
         """The class that counts: the one it names, else the first whose preferred nodes it asks for, else the first
         without preferred nodes, else the last; the lowest once the queue's budget is spent."""
-        queue = self.queue(job.spec.queue)
-        if queue.budget_usd is not None and self.spent_usd(queue.name, now_s) > queue.budget_usd:
+        if self.is_broke(job.spec.queue, now_s):
             return self.lowest
         named = self.classes.get(job.spec.priority)
         if named is not None:
@@ -68,13 +74,18 @@ class Standing:
     def hold(self, job: JobRecord, option: Option, sign: int, now_s: float) -> None:
         """Charge (1) or return (-1) what a job holds."""
         spec, cls = job.spec, job.cls or self.lowest
+        self.now_s = now_s
         self.quotas.change(spec.queue, option.flavor, sign * option.units)
         usd_per_s = sign * self.weight_usd_per_s(option)
+        if (spending := self.spending.get(spec.queue)) is not None:
+            spending.change(sign * self.usd_per_s(option), now_s)
         self._usage_of_queue(spec.queue).change(option.flavor, usd_per_s, now_s)
         self._usage_of_class(spec.queue, cls.name).change(option.flavor, usd_per_s, now_s)
         self.user_units[spec.user, spec.queue] += sign * option.units  # type: ignore[assignment]
         self.user_jobs[spec.user, spec.queue] += sign
         self.held_values.setdefault(spec.queue, Counter())[cls.value] += sign
+        if not self.queue(spec.queue).nominal:
+            self.unlimited_values[cls.value] += sign
 
     def user_limit(self, job: JobRecord, units: float) -> str | None:
         """Why the job's user may not hold so much more in its queue; None where that is allowed."""
@@ -86,15 +97,50 @@ class Standing:
             return f"{spec.user} may run {queue.max_jobs_per_user} jobs in {queue.name}"
         return None
 
-    def shares(self, queue: str, cls: str, now_s: float, flavors: frozenset[str] | None = None) -> tuple[float, float]:
-        """Used share of the queue and of the class in it, each by its weight: the lower goes first."""
-        used_by_queue = self._usage_of_queue(queue).total(now_s, flavors) / self.queue(queue).weight
-        used_by_class = self._usage_of_class(queue, cls).total(now_s, flavors) / self.classes.get(cls, self.lowest).weight
-        return used_by_queue, used_by_class
+    def queue_share(self, queue: str, now_s: float, flavors: Iterable[str] | None = None) -> float:
+        """What the queue has used of these flavors, by its weight: the lower goes first."""
+        return self._usage_of_queue(queue).total(now_s, flavors) / self.queue(queue).weight
+
+    def class_share(self, queue: str, cls: str, now_s: float, flavors: Iterable[str] | None = None) -> float:
+        """The same of a class in its queue."""
+        return self._usage_of_class(queue, cls).total(now_s, flavors) / self.classes.get(cls, self.lowest).weight
+
+    def shares(self, queue: str, cls: str, now_s: float) -> tuple[float, float]:
+        """Both, over all flavors."""
+        return self.queue_share(queue, now_s), self.class_share(queue, cls, now_s)
+
+    def lead(self, queue: str, cls: str, flavors: Collection[str], rivals: Iterable[tuple[str, Collection[str]]], now_s: float) -> float:
+        """By how much the class is ahead of the rival that it has most passed by, over the flavors that both can use."""
+        leads = []
+        for rival, others in rivals:
+            if common := [flavor for flavor in flavors if flavor in others]:
+                leads.append(self.class_share(queue, cls, now_s, common) - self.class_share(queue, rival, now_s, common))
+        return max(leads, default=0.0)
+
+    def catch_up(self, queue: str, cls: str, flavors: Collection[str], rivals: Sequence[tuple[str, Collection[str]]], now_s: float) -> None:
+        """A class that begins to wait starts level with the rival that had least: only what is used while both wait counts.
+
+        Source: start-time fair queueing (Goyal, Vin, Cheng, 1996).
+        """
+        weight = self.classes.get(cls, self.lowest).weight
+        for flavor in flavors:
+            pasts = [
+                self._usage_of_class(queue, rival).past(flavor, now_s) / self.classes.get(rival, self.lowest).weight
+                for rival, others in rivals
+                if flavor in others
+            ]
+            if pasts:
+                self._usage_of_class(queue, cls).lift(flavor, min(pasts) * weight, now_s)
 
     def spent_usd(self, queue: str, now_s: float) -> float:
-        """What the queue has spent in its budget's period, fading over it."""
-        return self._usage_of_queue(queue).total(now_s)
+        """What a queue with a budget has spent in the present period."""
+        spending = self.spending.get(queue)
+        return spending.spent(now_s) if spending is not None else 0.0
+
+    def is_broke(self, queue: str, now_s: float) -> bool:
+        """Whether its budget is spent: its jobs count as the lowest class."""
+        budget_usd = self.queue(queue).budget_usd
+        return budget_usd is not None and queue in self.spending and self.spending[queue].spent(now_s) > budget_usd
 
     def usd_per_s(self, option: Option) -> float:
         """What the option costs; 0 where the price is unknown."""

@@ -88,17 +88,22 @@ def _check(scenario: Scenario) -> None:
     if not scenario.jobs:
         raise UserError("the trace has no jobs", code="empty_trace", hint="one line per job")
     queues = {queue.name for queue in scenario.policy.queues}
+    seen = set()
     for job in scenario.jobs:
-        scenario.cluster.check_fits(job)
+        if (kind := (job.shape, *job.rates)) not in seen:
+            scenario.cluster.check_fits(job)
+            seen.add(kind)
         if queues != {"default"} and job.queue not in queues:
             message = f"job {job.name} (line {job.line}) is for the queue {job.queue!r}, which the policy does not have"
             raise UserError(message, code="unknown_queue", hint=f"queues: {', '.join(sorted(queues))}")
 
 
 def _catalogue(scenario: Scenario) -> dict[str, Flavor]:
-    """Only the cluster's flavors, unless the policy may name others."""
+    """Only the cluster's flavors, unless the policy or a job may name others."""
     catalogue = scenario.cluster.catalogue
-    if any(cls.selectors for cls in scenario.policy.classes) or any(queue.nominal for queue in scenario.policy.queues):
+    policy = scenario.policy
+    is_naming = any(cls.selectors for cls in policy.classes) or any(queue.nominal for queue in policy.queues)
+    if is_naming or any(job.shape.selector for job in scenario.jobs):
         return dict(catalogue)
     return {name: catalogue[name] for name in scenario.cluster.capacity}
 
@@ -106,7 +111,7 @@ def _catalogue(scenario: Scenario) -> dict[str, Flavor]:
 def _sim_job(job: TraceJob) -> SimJob:
     rates = {(0, flavor): rate for flavor, rate in job.rates.items()}
     spec = JobSpec(
-        JobId(f"{job.line:08d}"),
+        _job_id(job.line),
         job.name,
         job.user,
         job.queue,
@@ -116,10 +121,15 @@ def _sim_job(job: TraceJob) -> SimJob:
         job.family,
         job.arrival_s,
         deadline_s=job.deadline_s,
+        after=tuple(_job_id(line) for line in job.after),
         max_retries=MANY_RETRIES,
         can_resume=True,
     )
     return SimJob(spec, job.arrival_s, job.work, rates, JobEstimate(job.work, rates))
+
+
+def _job_id(line: int) -> JobId:
+    return JobId(f"{line:08d}")
 
 
 def _line(job_id: str) -> int:

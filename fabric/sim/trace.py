@@ -15,6 +15,7 @@ from fabric.job import Shape
 class TraceJob:
     """One job. `line`: its place among the trace's jobs, from 0. `rates`: flavor -> work per second at the shape's least size,
     only flavors that can run it. `deadline_s` is in the trace's own time, as `arrival_s` is. `family`: whose history predicts it.
+    `after`: lines of jobs that must have ended well first.
     """
 
     line: int
@@ -28,6 +29,7 @@ class TraceJob:
     queue: str = "default"
     user: str = "trace"
     priority: str = ""
+    after: tuple[int, ...] = ()
 
     @property
     def gpus(self) -> int:

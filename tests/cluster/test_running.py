@@ -15,20 +15,22 @@ import cloudpickle
 import psutil
 import pytest
 import ray
+from ray.experimental import internal_kv
 from ray.job_submission import JobSubmissionClient
 
 from fabric import ray_io
 from fabric.artefacts import ArtefactStore
 from fabric.job import Grant, JobId, JobSpec, LaunchSpec, Option, Shape
 from fabric.job_events import JobEnded, JobFact, JobProgressed, JobStarted, JobVacated, LeaseRefused
+from fabric.launch import start_actors
+from fabric.running import placement
 from fabric.running.host import HostSettings
 from fabric.running.order import log_key, result_key
-from fabric.running.placement import leases
 from fabric.running.port import RayRunners
 from fabric.running.reports import ActorReport
 from fabric.stored_log import StoredLog
 
-EPOCH = 1
+EPOCH = 10**9
 ON_HEAD = {"node:__internal_head__": 0.001}
 
 
@@ -107,9 +109,20 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(twin: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    ray_io.end_actor("scheduler")  # the collector stands in its place, and the port here runs under a later epoch
+    end_warm_hosts()
     bench = Bench(twin, tmp_path_factory.mktemp("running"))
     yield bench
     ray.kill(bench.collector)
+    end_warm_hosts()
+    internal_kv._internal_kv_del(placement._EPOCH_KEY)
+    start_actors(twin.config, twin.catalogue)
+
+
+def end_warm_hosts() -> None:
+    for name in placement.actor_names():
+        if name.startswith("warm/"):
+            ray_io.end_actor(name)
 
 
 def living_with(variable: str) -> list[psutil.Process]:
@@ -135,7 +148,7 @@ def test_a_program_runs_in_its_lease_and_its_log_outlives_it(bench: Bench, event
     assert bench.wait(job_id, JobEnded).outcome == "ok"
     assert bench.log(job_id).startswith("0/1 on ")
     assert bench.log(job_id).endswith(", me t0k\n")
-    eventually(lambda: not any(job_id in name for name in leases()))
+    eventually(lambda: not any(job_id in name for name in placement.leases()))
 
 
 def test_a_program_that_fails_says_how(bench: Bench) -> None:
@@ -224,7 +237,7 @@ def test_a_lease_that_ray_cannot_place_is_refused_and_nothing_stays(bench: Bench
     monkeypatch.setattr("fabric.running.placement.RESERVE_TIMEOUT_S", 1.0)
     job_id = bench.launch("true", shape=Shape(cpus=10_000))
     assert "no room" in bench.wait(job_id, LeaseRefused).why
-    assert not any(job_id in name for name in leases())
+    assert not any(job_id in name for name in placement.leases())
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -236,7 +249,7 @@ def test_a_runner_that_is_sigkilled_leaves_no_orphan_and_is_lost(bench: Bench, r
     os.kill(runner.pid, signal.SIGKILL)
     assert bench.wait(job_id, JobEnded).outcome == "lost"
     eventually(lambda: not living_with(mark))
-    eventually(lambda: not any(job_id in name for name in leases()))
+    eventually(lambda: not any(job_id in name for name in placement.leases()))
 
 
 def test_facts_wait_for_a_scheduler_that_is_away_and_a_new_one_takes_over(bench: Bench) -> None:

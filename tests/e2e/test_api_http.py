@@ -102,6 +102,15 @@ def test_a_connection_that_the_server_closed_is_opened_anew(server: ApiServer, j
     assert jobs.api.get("/v1/health") == {"status": "ok", "api": "v1"}
 
 
+def test_what_may_not_be_repeated_goes_over_a_connection_of_its_own(jobs: Jobs) -> None:
+    jobs.api.get("/v1/health")
+    transport = jobs.api._transport
+    assert isinstance(transport, HttpTransport)
+    kept = transport._local.kept[1]
+    made = jobs.api.post("/v1/tokens", {"user": "zoe"}, can_repeat=False)
+    assert made["user"] == "zoe" and transport._local.kept[1] is not kept
+
+
 def test_a_restart_on_another_port_is_waited_out_and_nothing_is_submitted_twice(
     server: ApiServer, jobs: Jobs, plane: MemoryPlane, state: Path, tmp_path: Path
 ) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from fabric.api.schema import Minted, SubmitRequest, TokenAnswer
+from fabric.api.tokens import SCOPES
 from tests.api_world import World, a_world
 
 POLICY = """
@@ -124,7 +127,8 @@ def test_the_openapi_document_has_every_page_with_its_keys(world: World) -> None
     document = json.loads(world.ask(None, "GET", "/v1/openapi.json").body)
     pages = {(path, method) for path, methods in document["paths"].items() for method in methods}
     expected = {
-        ("/v1/jobs", "post"), ("/v1/jobs", "get"), ("/v1/jobs/{job}", "get"), ("/v1/jobs/{job}/cancel", "post"), ("/v1/jobs/{job}/explain", "get"),
+        ("/v1/jobs", "post"), ("/v1/jobs", "get"), ("/v1/jobs/{job}", "get"),
+        ("/v1/jobs/{job}/cancel", "post"), ("/v1/jobs/{job}/explain", "get"),
         ("/v1/jobs/{job}/logs", "get"), ("/v1/jobs/{job}/result", "get"), ("/v1/jobs/{job}/wait", "get"), ("/v1/jobs/{job}/story", "get"),
         ("/v1/plan", "post"), ("/v1/usage", "get"), ("/v1/policy", "get"), ("/v1/policy", "put"), ("/v1/policy/history", "get"),
         ("/v1/policy/rollback", "post"), ("/v1/artefacts", "put"), ("/v1/artefacts/{digest}", "head"), ("/v1/tokens", "post"),
@@ -153,3 +157,11 @@ def test_an_artefact_that_is_too_large_leaves_nothing_behind(world: World, monke
     assert world.plane.blobs == {}
     assert ask(world, "PUT", "/v1/artefacts", b"x" * 1000)[0] == 201
     assert len(world.plane.blobs) == 1
+
+
+def test_the_page_of_the_api_names_every_page_every_key_of_a_job_and_every_scope(world: World) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    told = {(path.replace("{id}", "{token_id}"), method.lower()) for method, path in re.findall(r"`([A-Z]+) (/v1/[^`]+)`", text)}
+    document = world.app.openapi()
+    assert told == {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert [key for key in (*SubmitRequest.model_fields, *SCOPES) if f"`{key}`" not in text] == []

@@ -115,6 +115,10 @@ def test_an_array_is_so_many_jobs_that_know_their_number(world: World) -> None:
     assert [job["name"] for job in found] == ["sweep[0]", "sweep[1]", "sweep[2]"]
     (array_id,) = {job["array_id"] for job in found}
     assert {job["id"] for job in get(world, f"/v1/jobs?array={array_id}")["jobs"]} == set(members)
+    assert set(get(world, f"/v1/jobs/{submit(world, after=[array_id])}")["after"]) == set(members)
+    assert post(world, {"command": "true", "after": [array_id]}, "ops")[0] == 201
+    world.secrets["eve"], _ = world.tokens.mint("eve", ["submit"])
+    assert post(world, {"command": "true", "after": [array_id]}, "eve")[1]["code"] == "unknown_job"
 
 
 def test_the_same_request_sent_again_submits_nothing_again(still: World) -> None:

@@ -34,10 +34,10 @@ def taken(*jobs: dict[str, Any], who: Principal = ANN) -> Any:
     """The submissions of each job."""
     known = {"base": JobId(new_job_id())}
 
-    def find(word: str) -> JobId:
+    def find(word: str) -> tuple[JobId, ...]:
         if word not in known:
             raise UnknownNameError(f"unknown job {word!r}", code="unknown_job")
-        return known[word]
+        return (known[word],)
 
     requests = read_jobs(json.dumps([{"command": "python train.py", **job} for job in jobs]).encode())
     return Intake(who, FLAVORS, NOW_S, find).read(requests)
@@ -83,7 +83,7 @@ def test_a_deadline_is_from_now_or_a_moment(deadline: Any, at_s: float) -> None:
         ("python train.py --lr 3", "train", "python train.py"),
         ("python -u src/train.py", "train", "python src/train.py"),
         ("LR=3 python train.py", "train", "python train.py"),
-        ("python -m lab.train --x", "lab", "python lab.train"),
+        ("python -m lab.train --x", "train", "python lab.train"),
         ("./run.sh 3", "run", "./run.sh"),
         ("echo hello", "echo", "echo"),
         ("make 'unfinished", "make", "make"),

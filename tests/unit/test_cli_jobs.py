@@ -129,6 +129,10 @@ def test_an_array_is_submitted_and_shown(world: World) -> None:
     shown = json.loads(run("queue", "--array", document["array_id"], "-o", "json").stdout)
     assert {job["name"] for job in shown["jobs"]} == {"sweep[0]", "sweep[1]", "sweep[2]"}
     assert run("submit", "--array", "2", "--follow", "--", "true").exit_code == 2
+    blocker = submitted("--name", "blocker", "--", "sleep", "60")
+    waiting = json.loads(run("submit", "--array", "2", "--after", "blocker", "-o", "json", "--", "true").stdout)["array_id"]
+    cancelled = json.loads(run("cancel", waiting, blocker, "-o", "json").stdout)["jobs"]
+    assert [job["state"] for job in cancelled][:2] == ["CANCELLED", "CANCELLED"] and len(cancelled) == 3
 
 
 def test_cancel_takes_many_and_tells_of_each(world: World) -> None:

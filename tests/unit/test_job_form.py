@@ -124,7 +124,7 @@ def test_an_explanation_says_who_is_ahead_when_it_starts_and_what_would_start_it
 def test_a_running_job_is_explained_by_where_it_is() -> None:
     running = view(JobState.RUNNING, flavor="a100-80g", units=4.0, num_bundles=1, attempt=1, started_s=NOW_S - 60, cost_usd=0.4)
     text = render_job_explanation(explained(running, ways=[way("a100-80g"), way("v100")]))
-    assert [line for line in text.splitlines() if line.endswith("here")][0].split()[1] == "a100-80g:4" and "ahead" not in text
+    assert next(line for line in text.splitlines() if line.endswith("here")).split()[1] == "a100-80g:4" and "ahead" not in text
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,12 @@ def test_usage_shows_the_dearest_first() -> None:
 )
 def test_brief_lengths_of_time(seconds: float | None, text: str) -> None:
     assert brief(seconds) == text
+
+
+def test_what_others_wrote_cannot_steer_the_terminal() -> None:
+    evil = dataclasses.replace(view(JobState.FAILED, why="Error", detail="x\x1b[2J"), name="a\x9b2Jb", command="\x1b]0;title\x07")
+    for text in (format_listing(listing_json([evil], NOW_S)), format_job(job_json(evil), NOW_S), render_job_explanation(explained(evil))):
+        assert text.replace("\n", "").isprintable() and "�" in text
 
 
 def test_moments_are_relative() -> None:

@@ -146,8 +146,9 @@ def test_the_queue_of_the_settings_is_the_default(world: World) -> None:
 def test_options_are_written_as_the_api_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "hidden")
     body = body_of(
-        ["python", "train.py", "a b"], deadline=timedelta(hours=6), timeout=timedelta(minutes=2), env={"N": 3}, secrets=["MY_KEY"], any_of="big:1",
-        after=["x", jobs.Job(jobs.default(), new_job_id())], priority=None,
+        ["python", "train.py", "a b"], deadline=timedelta(hours=6), timeout=timedelta(minutes=2), env={"N": 3}, secrets=["MY_KEY"],
+        any_of="big:1",
+        after=["x", jobs.Job(None, new_job_id())], priority=None,
     )  # fmt: skip
     assert body["command"] == "python train.py 'a b'" and (body["deadline"], body["timeout"]) == (21600.0, 120.0)
     assert (body["env"], body["secrets"], body["any_of"]) == ({"N": "3"}, {"MY_KEY": "hidden"}, ["big:1"])
@@ -239,7 +240,7 @@ class Script:
     def __init__(self, *answers: Reply | FabricError) -> None:
         self.answers, self.sent = list(answers), list[bytes]()
 
-    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float) -> Reply:
+    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float, can_repeat: bool = True) -> Reply:
         self.sent.append(body if isinstance(body, bytes) else b"" if body is None else body.read())
         answer = self.answers.pop(0)
         if isinstance(answer, FabricError):
@@ -325,7 +326,9 @@ def test_without_a_fabric_submitting_says_how_to_start_one(tmp_path: Path) -> No
 def test_the_environment_names_api_and_token_before_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[tuple[str, str]] = []
 
-    def send(self: HttpTransport, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float) -> Reply:
+    def send(
+        self: HttpTransport, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float, can_repeat: bool = True
+    ) -> Reply:
         asked.append((self._address(), headers["Authorization"]))
         return OK
 
@@ -340,7 +343,7 @@ def test_the_environment_names_api_and_token_before_the_settings(monkeypatch: py
 @pytest.mark.parametrize("url", ["localhost:80", "ftp://x", "http://", "http://x/path", "file:///etc/passwd"])
 def test_what_is_not_the_url_of_an_api_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        HttpTransport(lambda: url).send("GET", "/v1/health", None, {}, 1.0)
+        HttpTransport(lambda: url).send("GET", "/v1/health", None, {}, 1.0, True)
     assert refused.value.code == "bad_api_url"
 
 
