@@ -79,8 +79,12 @@ def show(figures: Mapping[str, Any]) -> None:
         rows = [["steps known", shown(found, "jct_h"), shown(found, "jct_p99_h"), shown(found, "makespan_s"), f"<= {GOALS[trace]}"]]
         for name, label in (("charged_60s", "60 s for every start"), ("estimated", "steps estimated"), ("unknown", "steps unknown")):
             rows.append([label, *(shown(found[name], key) for key in ("jct_h", "jct_p99_h", "makespan_s")), ""])
-        for name in CURVE if "curve" in found else ():
-            rows.append([f"objective {name}", *(shown(found["curve"][name], key) for key in ("jct_h", "jct_p99_h", "makespan_s")), ""])
+        points = found.get("curve", {})
+        rows += [
+            [f"objective {name}", *(shown(points[name], key) for key in ("jct_h", "jct_p99_h", "makespan_s")), ""]
+            for name in CURVE
+            if name in points
+        ]
         rows += [[f"Gavel {name}", f"{jct_h:.2f}", "", f"{span_s:,.0f}", ""] for name, (jct_h, span_s) in GAVEL[trace].items()]
         rows.append(["lower bound", shown(found, "bound_h"), "", f"{bounds(trace)['makespan_s'] or 0:,.0f}", ""])
         print(f"\n{trace}\n{table(['', 'mean h', 'p99 h', 'makespan s', 'goal'], rows, right=(1, 2, 3, 4))}")

@@ -1,7 +1,7 @@
 """The last completion of Gavel's 100 jobs that are all there at 0, with 60 s charged for every start and move, and free.
 
 `leases_kept_frac` is 1 - moves / boundaries of 360 s crossed while running. Gavel's `min_total_duration_perf` moves nearly every job at
-nearly every boundary: its 62,657 s are free of any charge; with 60 s charged for each start it took 73,788 s, and kept 11.8 % of its leases.
+nearly every boundary: its 62,657 s are free of any charge; with 60 s charged for each start it took 73,788 s and kept 11.8 % of its leases.
 """
 
 from __future__ import annotations

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 from fabric.job import JobId
 from fabric.job_answers import AHEAD_KEYS
 from fabric.job_form import JobView, job_json
+from fabric.plane.views import in_order
 from fabric.scheduler.backlog import reason
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
@@ -23,24 +25,8 @@ def ahead_rows(core: Core, job: JobRecord, view_of: Callable[[JobRecord], JobVie
     time that is left, then who waits, in order. What is left of a waiting job is its predicted run time."""
     restart_s = core.book.policy.restart_s
     holding = sorted(_holding(core, job), key=lambda other: (other.remaining_s(now_s, restart_s), other.spec.job_id))
-    waiting = [other for other in in_order(core, _waiting(core, job)) if other is not job]
-    found = [*holding, *waiting]
+    found = [*holding, *_waiting(core, job)]
     return [_row(core, each, view_of) for each in found[:MOST_AHEAD]], len(found)
-
-
-def in_order(core: Core, jobs: Iterable[JobRecord]) -> list[JobRecord]:
-    """In the order in which the core would start them if all had room."""
-    shares: dict[tuple[str, str], tuple[float, float]] = {}
-    return sorted(jobs, key=lambda job: _order(core, job, shares))
-
-
-def _order(core: Core, job: JobRecord, shares: dict[tuple[str, str], tuple[float, float]]) -> tuple[float, ...]:
-    """The shares of a queue and a class are the same for all its jobs, and cost more than the rest."""
-    standing, cls = core.book.standing, job.cls or core.book.standing.lowest
-    leaf = (job.spec.queue, cls.name)
-    if leaf not in shares:
-        shares[leaf] = standing.shares(*leaf, core.book.now_s)
-    return (job.spec.job_id not in core.admission.claims, -cls.value, *shares[leaf], job.rank, job.spec.submitted_s)
 
 
 def _holding(core: Core, job: JobRecord) -> list[JobRecord]:
@@ -64,13 +50,9 @@ def _waiting(core: Core, job: JobRecord) -> list[JobRecord]:
     """Those that go before it and want some of the same."""
     if job.group is None:
         return []
-    shares: dict[tuple[str, str], tuple[float, float]] = {}
-    mine, flavors = _order(core, job, shares), {way.flavor for way in job.ways}
-    return [
-        other
-        for other in core.book.backlog.all_waiting()
-        if any(way.flavor in flavors for way in other.ways) and (*_order(core, other, shares), other.spec.job_id) < (*mine, job.spec.job_id)
-    ]
+    flavors = {way.flavor for way in job.ways}
+    before = itertools.takewhile(lambda other: other is not job, in_order(core))
+    return [other for other in before if any(way.flavor in flavors for way in other.ways)]
 
 
 def _row(core: Core, job: JobRecord, view_of: Callable[[JobRecord], JobView]) -> dict[str, Any]:

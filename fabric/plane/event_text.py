@@ -14,10 +14,8 @@ NameOf = Callable[[str], str]
 
 def event_rows(story: Sequence[Mapping[str, Any]], name_of: NameOf = short_id) -> list[dict[str, Any]]:
     """`story`: as `JobPlanePort.story`. Answers the rows of `fabric.job_answers.EVENT_KEYS`; `name_of` says a job's name by its id."""
-    return [
-        {"wall_s": each["wall_s"], "kind": each["kind"], "by": each["by"], "text": _text(each["kind"], each["body"], name_of)}
-        for each in story
-    ]
+    kept = ("wall_s", "kind", "by")
+    return [{**{key: each[key] for key in kept}, "text": _text(each["kind"], each["body"], name_of)} for each in story]
 
 
 def _text(kind: str, body: Body, name_of: NameOf) -> str:

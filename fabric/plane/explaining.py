@@ -9,8 +9,9 @@ from fabric.job_form import JobView, job_json
 from fabric.plane.ahead import ahead_rows, name_of
 from fabric.plane.counterfactuals import EstimateOf, Expected, counterfactual_rows
 from fabric.plane.event_text import event_rows
-from fabric.plane.prospects import public, refusals, rehearsed, way_row
-from fabric.plane.rehearsal import Rehearsal, Start, key_of
+from fabric.plane.prospects import public, rehearsed, way_row
+from fabric.plane.rehearsal import Rehearsal, Start
+from fabric.plane.watching import key_of
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
@@ -77,9 +78,9 @@ def _expected(rows: Sequence[Mapping[str, Any]], first: Start | None) -> Expecte
 
 def _held(core: Core, job: JobRecord, twins: Collection[str], now_s: float) -> list[dict[str, Any]]:
     """Where it runs, with what is left of it there, and what the other ways would take if it began there now."""
-    rehearsal = Rehearsal(core, now_s, most_starts=0)
+    rehearsal = Rehearsal(core, now_s)
     copy, held = rehearsal.book.jobs[job.spec.job_id], job.grant.option if job.grant is not None else None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for way in rehearsal.book.ways_of(copy):
         row = way_row(rehearsal, copy, way, twins)
         if held is not None and key_of(way) == key_of(held):

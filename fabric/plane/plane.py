@@ -213,7 +213,8 @@ class JobPlane:
     def explain(self, name_or_id: str) -> Mapping[str, Any]:
         with self._driver.lock:
             job = self._find(name_or_id)
-            return answers.explanation(self.core, job, self._view_now, self.story(job.spec.job_id), self.twins, self.clock.now_s())
+            story, now_s = self.story(job.spec.job_id), self.clock.now_s()
+            return answers.explanation(self.core, job, self._view_now, story, self.twins, now_s, estimate_of=self.families.estimate)
 
     def plan(self, submission: Submission) -> Mapping[str, Any]:
         self._check(submission.spec, {})

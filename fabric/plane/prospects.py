@@ -13,7 +13,8 @@ from typing import Any
 
 from fabric.job import JobEstimate, JobSpec, Option
 from fabric.plane.fits import NO_NODES, limit_of, shortfall
-from fabric.plane.rehearsal import Rehearsal, Start, key_of
+from fabric.plane.rehearsal import Rehearsal, Start
+from fabric.plane.watching import key_of
 from fabric.scheduler import planning
 from fabric.scheduler.backlog import reason
 from fabric.scheduler.core import Core
@@ -39,7 +40,7 @@ def plan(
     rows, first = rehearsed(rehearsal, job, twins, is_planning=core.is_planning)
     if first is None:
         code, detail = reason(job)
-        return {"job": asked, "ways": rows, "chosen": None, "reason": code or "Resources", "detail": detail, "now_s": now_s}
+        return {"job": asked, "ways": public(rows), "chosen": None, "reason": code or "Resources", "detail": detail, "now_s": now_s}
     chosen = next(number for number, row in enumerate(rows) if row["key"] == key_of(first.option))
     code, detail = _why(rehearsal, job, rows, chosen, is_planned=core.is_planning)
     return {"job": asked, "ways": public(rows), "chosen": chosen, "reason": code, "detail": detail, "now_s": now_s}

@@ -1,13 +1,12 @@
 """What would become of a job: the scheduler's own decisions, played forward on a copy of its core.
 
 Running jobs end when they are predicted to, what waits starts as the core lets it, and for one watched job it is noted when it
-could first start each of its ways. Invariants: the core itself is left as it was; the work is bounded by `most_starts`;
+could first start each of its ways. Invariants: the core itself is left as it was; the work is bounded by `most_tries`;
 the first start that is noted is the one that the core would make.
 """
 
 from __future__ import annotations
 
-import copy
 import heapq
 import itertools
 import math
@@ -17,7 +16,6 @@ from typing import NamedTuple
 from fabric.job import JobEstimate, JobId, JobSpec, Option
 from fabric.job_events import (
     JobCommand,
-    JobDispatched,
     JobEnded,
     JobEstimated,
     JobFact,
@@ -29,80 +27,20 @@ from fabric.job_events import (
     Preempt,
 )
 from fabric.plane.core_copy import copy_of
-from fabric.scheduler.admission import Admission
-from fabric.scheduler.book import Book
+from fabric.plane.rough import ROUGH_FRAC, Attempt, Yard, lay_out
+from fabric.plane.views import in_order
+from fabric.plane.watching import Watching, Way, key_of
+from fabric.scheduler.backlog import reason
 from fabric.scheduler.core import Core
+from fabric.scheduler.preemption import LEAVE_S
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
 
-LEAVE_S = 5.0
-"""A job that is told to leave is believed to have left after so long; it may be gone at once, or take its whole grace."""
 GRACE_S = 30.0
-MOST_STARTS = 150
-Way = tuple[int, str, int]
-Attempt = tuple[JobId, int]
-
-
-def key_of(way: Option) -> Way:
-    """Shape, flavor and number of bundles: the rate may be predicted anew."""
-    return way[:3]
-
-
-class Watching(Admission):
-    """Notes when the watched job could start, and takes every such start back: others do not see it."""
-
-    def __init__(self, book: Book) -> None:
-        super().__init__(book)
-        self.watched: JobId | None = None
-        self.wanted: tuple[Option, ...] = ()
-        self.starts: dict[Way, Option] = {}
-        self.preempting: set[Way] = set()
-
-    def _try(self, job: JobRecord, hold_back_from_s: float) -> bool:
-        if job.spec.job_id != self.watched:
-            return super()._try(job, hold_back_from_s)
-        claim = self.claims.get(job.spec.job_id)
-        is_first = not self.starts
-        for way in (claim,) if claim is not None else self._by_score(job, job.ways):
-            if self.probe(job, way, has_claim=claim is not None) is None:
-                self.starts[key_of(way)] = way
-        if self.starts:
-            job.ways = tuple(way for way in (self.wanted if is_first else job.ways) if key_of(way) not in self.starts)
-            job.is_planned = False
-            self.book.push(job)
-        if not job.ways:
-            self.book.backlog.drop(job)
-            return True
-        is_started = super()._try(job, hold_back_from_s)
-        if job.spec.job_id in self.claims:
-            self.preempting.add(key_of(self.claims[job.spec.job_id]))
-        return is_started
-
-    def probe(self, job: JobRecord, way: Option, *, has_claim: bool = False) -> tuple[str, str] | None:
-        """Why the job could not start this way now, as (code, detail); None: it could. Changes nothing."""
-        book, kept, claim = self.book, copy.deepcopy(self.reservation), self.claims.get(job.spec.job_id)
-        said = job.why, job.detail, job.expects, job.seen_rate, job.dispatched_s
-        if self._start(job, way, has_claim=has_claim):
-            book.facts.pop()
-            book.commands.pop()
-            self._take_back(job)
-            refused = None
-        else:
-            refused = job.why, job.detail
-        self.reservation = kept
-        if claim is not None and refused is not None:
-            self.claims[job.spec.job_id] = claim
-        job.why, job.detail, job.expects, job.seen_rate, job.dispatched_s = said
-        return refused
-
-    def _take_back(self, job: JobRecord) -> None:
-        book, grant = self.book, job.grant
-        assert grant is not None
-        book.holding.pop(job.spec.job_id)
-        book.standing.hold(job, grant.option, -1, book.now_s)
-        book.machines.give(grant.nodes, book.demand(job, grant.option))
-        job.state, job.grant, job.attempt = JobState.PENDING, None, job.attempt - 1
-        book.push(job)
+"""A job that is told to leave is believed to have left after `LEAVE_S`; it may be gone at once, or take its whole grace."""
+MOST_TRIES = 800
+FOR_ROOM = frozenset({"", "Resources", "Priority", "Planning", "Reserved"})
+"""What waits for anything else cannot be laid out by what is free."""
 
 
 class Start(NamedTuple):
@@ -126,25 +64,19 @@ class _Span(NamedTuple):
 class Rehearsal:
     """`starts`: for each way of the watched job, in the order in which they come to be possible."""
 
-    def __init__(self, core: Core, now_s: float, *, most_starts: int = MOST_STARTS) -> None:
-        self.core = copy_of(core, now_s, Watching)
+    def __init__(self, core: Core, now_s: float, *, most_tries: int = MOST_TRIES) -> None:
+        self.core = copy_of(core, now_s)
+        self.core.admission = self.admission = Watching(self.core.admission)
         self.book = self.core.book
         self.begin_s = self.now_s = self.book.now_s
         self.starts: dict[Way, Start] = {}
-        self.num_starts = 0
-        self._most_starts = most_starts
+        self._most_tries, self._num_turns = most_tries, 0
         self._spans: dict[Attempt, _Span] = {}
         self._due: list[tuple[float, int, JobFact]] = []
         self._order = itertools.count()
         self._freed: dict[str, Attempt] = {}
         for job in list(self.book.holding.values()):
             self._follow(job)
-
-    @property
-    def admission(self) -> Watching:
-        admission = self.core.admission
-        assert isinstance(admission, Watching)
-        return admission
 
     def submit(self, spec: JobSpec, estimate: JobEstimate | None) -> JobRecord:
         """A job that the core does not know; its `after` must name jobs that have not ended."""
@@ -165,7 +97,11 @@ class Rehearsal:
     def run(self) -> None:
         """Until every way of the watched job has had its start, nothing ends any more, or the work is too much."""
         self._turn([])
-        while self.num_starts < self._most_starts and len(self.starts) < len(self.admission.wanted):
+        while len(self.starts) < len(self.admission.wanted):
+            self._num_turns += 1
+            if self.admission.num_tries + self._num_turns > self._most_tries:
+                self._lay_out()
+                return
             at_s = min(self._due[0][0] if self._due else math.inf, max(self.core.wake_s, self.now_s))
             if at_s == math.inf:
                 return
@@ -178,6 +114,37 @@ class Rehearsal:
                 facts.append(heapq.heappop(self._due)[2])
             self._turn(facts)
 
+    # ---- far off
+
+    def _lay_out(self) -> None:
+        """The starts that are still missing, roughly: who is ahead is laid out in order, on top of what runs by now."""
+        admission, restart_s = self.admission, self.book.policy.restart_s
+        job = self.book.jobs[admission.watched] if admission.watched is not None else None
+        if job is None or reason(job)[0] not in FOR_ROOM:
+            return
+        yards = self._yards()
+        before = itertools.takewhile(lambda other: other is not job, in_order(self.core))
+        for laid in lay_out(yards, before, restart_s):
+            self._spans[laid.attempt] = self._span(laid.cause, self.book.jobs[laid.attempt[0]], laid.run_s, min(restart_s, laid.run_s))
+        for way in sorted(admission.wanted, key=lambda way: (way.flavor, way.units)):
+            yard = yards[way.flavor]
+            cause = yard.wait(way.units)
+            if key_of(way) not in self.starts and yard.at_s < math.inf:
+                low_s, high_s = self._band(cause, yard.at_s)
+                rough_s = ROUGH_FRAC * (yard.at_s - self.now_s)
+                self.starts[key_of(way)] = Start(yard.at_s, max(self.begin_s, low_s - rough_s), high_s + rough_s, way, False)
+
+    def _yards(self) -> dict[str, Yard]:
+        yards = {name: Yard(self.now_s, stock.free_units, stock.total_units) for name, stock in self.book.machines.stocks.items()}
+        for end_s, _, fact in self._due:
+            if isinstance(fact, JobEnded | JobVacated):
+                grant = self.book.jobs[fact.job_id].grant
+                if grant is not None and self.book.jobs[fact.job_id].attempt == fact.attempt:
+                    yards[grant.option.flavor].ends.append((end_s, (fact.job_id, fact.attempt), grant.option.units))
+        for yard in yards.values():
+            heapq.heapify(yard.ends)
+        return yards
+
     # ---- inside
 
     def _turn(self, facts: list[JobFact]) -> None:
@@ -185,9 +152,6 @@ class Rehearsal:
         while True:
             self._note_ends(facts)
             decision = self.core.handle(*facts, now_s=self.now_s)
-            for fact in decision.facts:
-                if isinstance(fact, JobDispatched):
-                    self.num_starts += 1
             self._note_starts()
             facts = [answer for command in decision.commands for answer in self._perform(command)]
             if not facts:
@@ -214,10 +178,14 @@ class Rehearsal:
             return
         self._at(self.now_s + left_s, JobEnded(*attempt, "ok"))
         warmup_s = min(left_s, max(0.0, job.started_s + restart_s - self.now_s))
-        work_s, factor = left_s - warmup_s, math.exp(job.estimate.log_sd if job.estimate else 0.0)
         option = job.grant.option if job.grant is not None else None
         cause = self._cause(option.flavor) if option is not None and self.now_s > self.begin_s else None
-        self._spans[attempt] = _Span(cause, warmup_s + work_s * (1.0 - 1.0 / factor), work_s * (factor - 1.0))
+        self._spans[attempt] = self._span(cause, job, left_s, warmup_s)
+
+    def _span(self, cause: Attempt | None, job: JobRecord, left_s: float, warmup_s: float) -> _Span:
+        """Only work is in doubt to both sides; the restart time may also not be needed at all."""
+        work_s, factor = left_s - warmup_s, math.exp(job.estimate.log_sd if job.estimate else 0.0)
+        return _Span(cause, warmup_s + work_s * (1.0 - 1.0 / factor), work_s * (factor - 1.0))
 
     def _at(self, at_s: float, fact: JobFact) -> None:
         heapq.heappush(self._due, (at_s, next(self._order), fact))
@@ -232,18 +200,19 @@ class Rehearsal:
     def _note_starts(self) -> None:
         for key, option in self.admission.starts.items():
             if key not in self.starts:
-                low_s, high_s = self._band(self._cause(option.flavor))
+                low_s, high_s = self._band(self._cause(option.flavor), self.now_s)
                 self.starts[key] = Start(self.now_s, low_s, high_s, option, key in self.admission.preempting)
 
     def _cause(self, flavor: str) -> Attempt | None:
         """Whose end lets something start on the flavor now."""
         return self._freed.get(flavor) or next(iter(self._freed.values()), None)
 
-    def _band(self, cause: Attempt | None) -> tuple[float, float]:
-        """One standard deviation around now: the doubts of those that are waited for one after the other, as if independent."""
+    def _band(self, cause: Attempt | None, at_s: float) -> tuple[float, float]:
+        """One standard deviation around a start: the doubts of those that are waited for one after the other. They add up in full:
+        jobs of one family are mistaken together."""
         sooner = later = 0.0
         while cause is not None and (span := self._spans.get(cause)) is not None:
-            sooner += span.sooner_s**2
-            later += span.later_s**2
+            sooner += span.sooner_s
+            later += span.later_s
             cause = span.cause
-        return max(self.begin_s, self.now_s - math.sqrt(sooner)), self.now_s + math.sqrt(later)
+        return max(self.begin_s, at_s - sooner), at_s + later

@@ -12,8 +12,6 @@ from fabric.scheduler.standing import HOUR_S
 
 @dataclass(slots=True)
 class _Used:
-    """`weighed` is what it used, with what has no price at a dollar for a unit-hour, as shares are weighed."""
-
     pending: int = 0
     running: int = 0
     ended: int = 0
@@ -49,7 +47,7 @@ def usage_rows(core: Core, by: Literal["user", "queue"], now_s: float) -> list[d
         used.setdefault(name, _Used()).add(core, job, now_s)
     has_prices = bool(standing.prices)
     if by == "queue":
-        weighed = {name: standing.spent_usd(name, now_s) for name in used}
+        weighed = {name: standing.queue_share(name, now_s) * standing.queue(name).weight for name in used}
     else:
         weighed = {name: each.cost_usd if has_prices else each.unit_seconds for name, each in used.items()}
     total = sum(weighed.values())

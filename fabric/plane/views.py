@@ -8,7 +8,7 @@ from typing import Any
 
 from fabric.job import JobId, Option
 from fabric.job_form import JobView
-from fabric.scheduler.backlog import reason
+from fabric.scheduler.backlog import Group, reason
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
@@ -80,14 +80,22 @@ def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now
 
 
 def in_order(core: Core) -> list[JobRecord]:
-    """What waits, in the order in which it would start if all had room."""
+    """What waits, in the order in which it would start if all had room; what may not start yet comes last."""
     book, standing = core.book, core.book.standing
+    shares: dict[str, float] = {}
+    leads: dict[int, float] = {}
 
     def key(job: JobRecord) -> tuple[Any, ...]:
-        cls = job.cls or standing.lowest
-        shares = standing.shares(job.spec.queue, cls.name, book.now_s)
-        is_queued = job.group is not None
-        return (not is_queued, -cls.value, *shares, job.rank, job.spec.submitted_s, job.spec.job_id)
+        cls, queue, lead = job.cls or standing.lowest, job.spec.queue, 0.0
+        if queue not in shares:
+            shares[queue] = standing.queue_share(queue, book.now_s, book.backlog.contested)
+        if isinstance(job.group, Group):
+            leaf = job.group.leaf
+            if id(leaf) not in leads:
+                leads[id(leaf)] = standing.lead(queue, cls.name, leaf.flavors, leaf.lane.rivals(leaf), book.now_s)
+            lead = leads[id(leaf)]
+        is_claimed = job.spec.job_id in core.admission.claims
+        return (job.group is None, not is_claimed, -cls.value, shares[queue], lead, job.rank, job.spec.submitted_s, job.spec.job_id)
 
     return sorted((job for job in core.jobs.values() if job.state is JobState.PENDING), key=key)
 

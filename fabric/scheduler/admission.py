@@ -1,9 +1,9 @@
 """The cycle: who starts now, in order; who is preempted; for whom room is kept.
 
-Snapshot -> order -> fit -> commit, as in Kueue. Order: what the plan or a preemption has made room for, then class value,
-queues by weighted share, classes by weight, who has waited too long, the optimiser's rank, age. Invariants: a blocked group
-is looked at again only when something that it waits for was freed; a job that starts never delays the head of the queue
-(see `holds`).
+Snapshot -> order -> fit -> commit, as in Kueue. Order: what the plan or a preemption has made room for, then class value, who
+stays within its quota, queues by weighted share, classes by weight, who has waited too long, the optimiser's rank, age.
+Invariants: a blocked group is looked at again only when something that it waits for was freed; a job that starts never
+delays one that comes before it (see `holds`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EPSILON = 1e-6
 PATIENCE = 10.0
 LEAST_WAIT_S = 600.0
 """A job that has waited this many times the mean wait of its class and its own run time (and at least so long) goes first."""
-Offer = tuple[float, float, float, float, int, Lane, JobRecord]
+Offer = tuple[float, bool, float, float, float, int, Lane, JobRecord]
 
 
 class Admission:
@@ -111,11 +111,14 @@ class Admission:
     def _admit(self, hold_back_from_s: float) -> None:
         offers: list[Offer] = []
         backlog = self.book.backlog
+        if backlog.ready:
+            self.holds.begin()
         for lane in tuple(backlog.ready):
             self._offer(offers, lane)
         while offers:
             *_, lane, job = heapq.heappop(offers)
             if not self._try(job, hold_back_from_s) and isinstance(job.group, Group):
+                self.holds.note_turn(job.group)
                 self._block(job.group, self.refusal)
             self._offer(offers, lane)
 
@@ -145,8 +148,10 @@ class Admission:
             self.book.backlog.ready.pop(lane, None)
             return
         (_, rank, submitted_s), job = best
-        share = self.book.standing.queue_share(lane.queue, self.book.now_s, self.book.backlog.contested)
-        heapq.heappush(offers, (-lane.value, share, rank, submitted_s, next(self._numbers), lane, job))
+        standing, way = self.book.standing, job.ways[0] if job.ways else None
+        borrows = way is not None and standing.quotas.borrows(lane.queue, way.flavor, way.units)
+        share = standing.queue_share(lane.queue, self.book.now_s, self.book.backlog.contested)
+        heapq.heappush(offers, (-lane.value, borrows, share, rank, submitted_s, next(self._numbers), lane, job))
 
     def _lead(self, leaf: Leaf) -> float:
         return self.book.standing.lead(leaf.queue, leaf.cls.name, leaf.flavors, leaf.lane.rivals(leaf), self.book.now_s)
@@ -261,7 +266,7 @@ class Admission:
 
     def _preempt_for(self, job: JobRecord, ways: tuple[Option, ...]) -> bool:
         """Tell the cheapest allowed victims to leave; the room is then claimed for the job."""
-        found = self.preemption.find(job, ways, self.refusal)
+        found = self.preemption.find(job, ways, self.refusal, self.claims)
         if found is None:
             return False
         way, victims = found

@@ -131,7 +131,7 @@ class Book:
             return
         job.done = job.done_at(self.now_s, self.policy.restart_s)
         job.seen_s = self.now_s
-        job.estimate = fact.estimate
+        job.estimate, job.ends_s = fact.estimate, None
         self.changes += 1
         if job.state is JobState.PENDING:
             self.enqueue(job)
@@ -144,7 +144,7 @@ class Book:
         if job.seen_s > job.started_s and passed_s > 0 and fact.done > job.done:
             rate = (fact.done - job.done) / passed_s
             job.seen_rate = rate if job.seen_rate is None else 0.7 * job.seen_rate + 0.3 * rate
-        job.done, job.seen_s = fact.done, self.now_s
+        job.done, job.seen_s, job.ends_s = fact.done, self.now_s, None
         if fact.checkpointed is not None:
             job.checkpointed = fact.checkpointed
 
@@ -154,6 +154,7 @@ class Book:
             return
         self._move(job, JobState.RUNNING)
         job.started_s = job.seen_s = self.now_s
+        job.ends_s = None
         option = job.grant.option
         if fact.nodes and fact.nodes != job.grant.nodes:
             self.machines.give(job.grant.nodes, self.demand(job, option))
@@ -242,12 +243,11 @@ class Book:
         self.standing.inherit(last)
         waiting = list(self.backlog.all_waiting())
         self.backlog = Backlog(self.jobs)
-        self.held = {}
         for job in self.holding.values():
-            job.cls = self.standing.class_of(job, self.now_s)
+            job.cls, job.ends_s = self.standing.class_of(job, self.now_s), None
             if job.grant is not None:
                 self.standing.hold(job, job.grant.option, 1, self.now_s)
-                self._held_with(job, job.grant.option)[job.spec.job_id] = job
+        self.index_held()
         for job in waiting:
             job.group = None
             self.enqueue(job)
@@ -315,6 +315,14 @@ class Book:
     @property
     def has_freed(self) -> bool:
         return bool(self.freed_flavors or self.freed_queues or self.freed_cohorts)
+
+    def index_held(self) -> None:
+        """Find anew what holds a grant, from `holding`."""
+        self.held = {}
+        for job in self.holding.values():
+            if job.grant is not None:
+                self._held_with(job, job.grant.option)[job.spec.job_id] = job
+        self.num_preempting = sum(job.is_leaving for job in self.holding.values())
 
     def held_on(self, flavor: str) -> Iterator[Mapping[JobId, JobRecord]]:
         """What holds some of a flavor."""

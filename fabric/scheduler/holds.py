@@ -7,10 +7,12 @@ queue, where that one's own limit binds). EASY backfill, see `reserve`; the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fabric.job import JobId, Option
+from fabric.scheduler.backlog import Group
 from fabric.scheduler.book import Book
 from fabric.scheduler.machines import Allowed
 from fabric.scheduler.record import JobRecord
@@ -29,7 +31,6 @@ class QuotaHold:
     """The head gets its quota at `at_s`; `spare`: selector -> units beside it by then."""
 
     job_id: JobId
-    value: int
     queue: str
     at_s: float
     spare: dict[str, float]
@@ -42,11 +43,23 @@ class Holds:
         self.book = book
         self.rooms: dict[str, Reservation] = {}
         self.quotas: dict[str, QuotaHold] = {}
+        self._had_turn: set[object] = set()
 
     @property
     def wake_s(self) -> float:
         times = [room.at_s for room in self.rooms.values()] + [quota.at_s for quota in self.quotas.values()]
         return min(times, default=float("inf")) + 1e-3
+
+    def begin(self) -> None:
+        """A cycle begins: those who have a promise get their turn in it, like those who may have room now."""
+        self._had_turn.clear()
+        heads = [hold.job_id for hold in self.rooms.values()] + [hold.job_id for hold in self.quotas.values()]
+        groups = [self.book.jobs[job_id].group for job_id in heads]
+        self.book.backlog.open(group for group in groups if isinstance(group, Group))
+
+    def note_turn(self, group: object) -> None:
+        """A job of this group could not start."""
+        self._had_turn.add(group)
 
     def expire(self) -> None:
         """A promise whose time has come and gone is made anew: everybody is looked at again."""
@@ -122,11 +135,12 @@ class Holds:
         return job_id == job.spec.job_id or (job.group is not None and self.book.jobs[job_id].group is job.group)
 
     def _binds(self, hold: Reservation | QuotaHold, job: JobRecord) -> bool:
-        """Whether the job must not take what is promised. Nothing is kept from a job of higher value."""
-        return self._value(job) <= hold.value and not self._is_for(hold.job_id, job)
+        """Whether the job must not take what is promised: it comes behind."""
+        return self._is_before(hold) and not self._is_for(hold.job_id, job)
 
-    def _value(self, job: JobRecord) -> int:
-        return (job.cls or self.book.standing.lowest).value
+    def _is_before(self, hold: Reservation | QuotaHold | None) -> bool:
+        """Whether who has the promise has had its turn in this cycle: nothing is kept from those who come before it."""
+        return hold is not None and self.book.jobs[hold.job_id].group in self._had_turn
 
     def _is_over(self, job_id: JobId) -> bool:
         job = self.book.jobs.get(job_id)
@@ -135,17 +149,17 @@ class Holds:
     def _left_s(self, job: JobRecord) -> float:
         """Predicted seconds until it ends."""
         now_s = self.book.now_s
-        left_s = 0.0 if job.is_leaving else job.remaining_s(now_s, self.book.policy.restart_s)
+        left_s = 0.0 if job.is_leaving else job.left_s(now_s, self.book.policy.restart_s)
         if left_s == float("inf"):
             return max(LEAST_LEFT_S, now_s - job.dispatched_s)
         return left_s or OVERDUE_FRAC * max(1.0, now_s - job.dispatched_s)
 
     def _keep_room(self, job: JobRecord, ways: tuple[Option, ...]) -> None:
-        if any(hold.job_id == job.spec.job_id for hold in self.rooms.values()):
+        if any(self._is_for(hold.job_id, job) for hold in self.rooms.values()):
             return
         book, best, best_end_s = self.book, None, float("inf")
         for way in ways:
-            if way.flavor in self.rooms and self.rooms[way.flavor].value >= self._value(job):
+            if self._is_before(self.rooms.get(way.flavor)):
                 continue
             shape, demand = job.spec.shapes[way.shape], book.demand(job, way)
             endings = self._endings(way.flavor)
@@ -154,36 +168,39 @@ class Holds:
                 continue
             end_s = found[0] + (job.work - job.done) / way.rate if way.rate > 0 else found[0]
             if end_s < best_end_s:
-                best, best_end_s = Reservation(job.spec.job_id, self._value(job), way.flavor, found[0], found[2]), end_s
+                best, best_end_s = Reservation(job.spec.job_id, way.flavor, found[0], found[2]), end_s
         if best is not None:
             self.rooms[best.flavor] = best
 
-    def _endings(self, flavor: str) -> list[Ending]:
-        """When what runs on a flavor is predicted to end, and what it gives back then."""
+    def _endings(self, flavor: str) -> Iterator[Ending]:
+        """When what runs on a flavor is predicted to end, soonest first, and what it gives back then."""
         book = self.book
-        return [
-            (book.now_s + self._left_s(job), job.grant.nodes, book.demand(job, job.grant.option))
-            for jobs in book.held_on(flavor)
-            for job in jobs.values()
-            if job.grant is not None
-        ]
+        held = [job for jobs in book.held_on(flavor) for job in jobs.values()]
+        for end_s, _, job in self._by_end(held):
+            if job.grant is not None:
+                yield end_s, job.grant.nodes, book.demand(job, job.grant.option)
+
+    def _by_end(self, jobs: list[JobRecord]) -> Iterator[tuple[float, JobId, JobRecord]]:
+        """Predicted ends, soonest first; the first few are all that is asked for as a rule."""
+        ends = [(self.book.now_s + self._left_s(job), job.spec.job_id, job) for job in jobs]
+        heapq.heapify(ends)
+        while ends:
+            yield heapq.heappop(ends)
 
     def _keep_quota(self, job: JobRecord, ways: tuple[Option, ...]) -> None:
         book, quotas, queue = self.book, self.book.standing.quotas, job.spec.queue
         for way in ways:
             scope = f"queue {queue}" if quotas.is_own_limit(queue, way.flavor, way.units) else quotas.cohort_of(queue)
-            other = self.quotas.get(scope)
-            if not scope or (other is not None and other.value >= self._value(job)) or quotas.can_never(queue, way.flavor, way.units):
+            if not scope or self._is_before(self.quotas.get(scope)) or quotas.can_never(queue, way.flavor, way.units):
                 continue
             held = [one for jobs in book.held_in(queue) for one in jobs.values() if one.grant is not None]
-            ends = sorted(((book.now_s + self._left_s(one), one.spec.job_id, one) for one in held), key=lambda end: end[:2])
             gone: list[JobRecord] = []
-            for end_s, _, one in ends:
+            for end_s, _, one in self._by_end(held):
                 quotas.change(one.spec.queue, one.grant.option.flavor, -one.grant.option.units)  # type: ignore[union-attr]
                 gone.append(one)
                 if quotas.shortage(queue, way.flavor, way.units) is None:
                     spare = quotas.spare(queue, way.flavor, way.units, is_own=scope.startswith("queue "))
-                    self.quotas[scope] = QuotaHold(job.spec.job_id, self._value(job), queue, end_s, spare)
+                    self.quotas[scope] = QuotaHold(job.spec.job_id, queue, end_s, spare)
                     break
             for one in gone:
                 quotas.change(one.spec.queue, one.grant.option.flavor, one.grant.option.units)  # type: ignore[union-attr]

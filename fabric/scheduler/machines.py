@@ -95,7 +95,7 @@ class Stock:
 
 
 def _times(total: Mapping[str, float], demand: Mapping[str, float], most: int) -> int:
-    return min((int(total.get(name, 0.0) / amount + EPSILON) for name, amount in demand.items()), default=most) if most else 0
+    return min([most, *(int(total.get(name, 0.0) / amount + EPSILON) for name, amount in demand.items())])
 
 
 class Machines:

@@ -5,10 +5,11 @@ Nobody is told to leave where enough ends by itself about as soon as victims wou
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
-from fabric.job import Grant, Option
+from fabric.job import Grant, JobId, Option
 from fabric.scheduler.book import Book
 from fabric.scheduler.record import JobRecord
 from fabric.scheduler.refusal import Refusal
@@ -28,24 +29,51 @@ class Preemption:
         self.book = book
         self._soon: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def find(self, job: JobRecord, ways: tuple[Option, ...], refusal: Refusal) -> tuple[Option, list[JobRecord]] | None:
-        """The way in which the job can start once these have left; None: it waits."""
+    def find(
+        self, job: JobRecord, ways: tuple[Option, ...], refusal: Refusal, claims: Mapping[JobId, Option]
+    ) -> tuple[Option, list[JobRecord]] | None:
+        """The way in which the job can start once these have left; None: it waits. `claims`: what is promised to others."""
         value = (job.cls or self.book.standing.lowest).value
-        best: tuple[float, Option, list[JobRecord]] | None = None
-        for way in ways:
-            if not self._may_have_victims(job, value, way):
-                continue
-            refusal.is_impatient = True
-            found = None if self._has_room_soon(job, way) else self._search(job, value, way)
-            if found is not None and (best is None or found[0] < best[0]):
-                best = found
+        ways = tuple(way for way in ways if self._may_have_victims(job, value, way))
+        if not ways:
+            return None
+        refusal.is_impatient = True
+        with self._all_in_their_places(claims):
+            still = [way for way in ways if self._may_have_victims(job, value, way) and not self._has_room_soon(job, way)]
+            found = [self._search(job, value, way) for way in still]
+        best = min((one for one in found if one is not None), key=lambda one: one[0], default=None)
         return best[1:] if best is not None else None
+
+    @contextlib.contextmanager
+    def _all_in_their_places(self, claims: Mapping[JobId, Option]) -> Iterator[None]:
+        """As if those who were told to leave had left, and those for whom they leave had started."""
+        book, quotas = self.book, self.book.standing.quotas
+        if not claims and not book.num_preempting:
+            yield
+            return
+        gone = [one for one in book.holding.values() if one.is_leaving] if book.num_preempting else []
+        moves = [(one, one.grant.option, -1.0) for one in gone if one.grant is not None]
+        moves += [(book.jobs[job_id], way, 1.0) for job_id, way in claims.items()]
+        mark = book.machines.checkpoint()
+        try:
+            for one, way, sign in moves:
+                quotas.change(one.spec.queue, way.flavor, sign * way.units)
+                if sign > 0:
+                    spread = one.spec.shapes[way.shape].spread
+                    book.machines.place(way.flavor, book.demand(one, way), way.num_bundles, spread=spread)
+                elif one.grant is not None:
+                    book.machines.give(one.grant.nodes, book.demand(one, way))
+            yield
+        finally:
+            for one, way, sign in moves:
+                quotas.change(one.spec.queue, way.flavor, -sign * way.units)
+            book.machines.rollback(mark)
 
     def _search(self, job: JobRecord, value: int, way: Option) -> tuple[float, Option, list[JobRecord]] | None:
         book, queue = self.book, job.spec.queue
         shape = job.spec.shapes[way.shape]
-        wanted = Wanted(queue, value, way.flavor, book.demand(job, way), way.num_bundles, way.units, shape.spread)
-        candidates = self._candidates(queue, way.flavor)
+        wanted = Wanted(queue, value, way.flavor, book.demand(job, way), way.num_bundles, way.units, shape.spread, self._soon_s)
+        candidates = self._candidates(queue, value, way.flavor)
         queues = {name: book.standing.queue(name) for name in {queue, *(candidate.queue for candidate in candidates)}}
         victims = find_victims(wanted, candidates, book.machines, book.standing.quotas, queues)
         if not victims or max(self._left_s(victim) for victim in victims) <= self._soon_s:
@@ -73,7 +101,7 @@ class Preemption:
         return max(LEAVE_S, self.book.policy.restart_s)
 
     def _left_s(self, job: JobRecord) -> float:
-        return job.remaining_s(self.book.now_s, self.book.policy.restart_s)
+        return job.left_s(self.book.now_s, self.book.policy.restart_s)
 
     def _has_room_soon(self, job: JobRecord, way: Option) -> bool:
         """Whether enough of what holds its quota, or its nodes, is predicted to end soon."""
@@ -98,13 +126,20 @@ class Preemption:
 
     # ---- candidates
 
-    def _candidates(self, queue: str, flavor: str) -> list[Candidate]:
-        """What runs on the flavor in the queue's cohort, or in a queue without quota."""
-        return [
-            self._candidate(job, job.grant)
-            for job in self._running(queue, flavor)
-            if job.grant is not None and job.state is JobState.RUNNING and job.spec.is_preemptible
-        ]
+    def _candidates(self, queue: str, value: int, flavor: str) -> list[Candidate]:
+        """What runs on the flavor and might have to leave: of lower value, or in a queue of the cohort that borrows."""
+        standing, lowest = self.book.standing, self.book.standing.lowest
+        borrows: dict[str, bool] = {queue: False}
+        found = []
+        for job in self._running(queue, flavor):
+            name = job.spec.queue
+            if name not in borrows:
+                borrows[name] = standing.quotas.borrows(name, flavor)
+            if not borrows[name] and (job.cls or lowest).value >= value:
+                continue
+            if job.grant is not None and job.state is JobState.RUNNING and job.spec.is_preemptible:
+                found.append(self._candidate(job, job.grant))
+        return found
 
     def _running(self, queue: str, flavor: str) -> Iterable[JobRecord]:
         for cohort in dict.fromkeys((self.book.standing.quotas.cohort_of(queue), "")):
@@ -118,4 +153,5 @@ class Preemption:
         lost_s = lost / job.rate if job.rate else book.now_s - job.started_s
         cost = (lost_s + book.policy.restart_s) * book.standing.weight_usd_per_s(option)
         value = (job.cls or book.standing.lowest).value
-        return Candidate(job, value, job.spec.queue, option.flavor, option.units, grant.nodes, book.demand(job, option), cost)
+        ran_s = book.now_s - job.started_s
+        return Candidate(job, value, job.spec.queue, option.flavor, option.units, grant.nodes, book.demand(job, option), cost, ran_s)

@@ -115,6 +115,10 @@ class Quotas:
         """Whether holding so many more units would take the queue beyond its nominal quota of the flavor."""
         return any(line.held + units > line.nominal + EPSILON for line, _ in self._of(queue, flavor))
 
+    def has_surplus(self, queue: str, flavor: str, units: float) -> bool:
+        """Whether so many units of the flavor are all borrowed: without them the queue still has what is its own."""
+        return all(line.held - units >= line.nominal - EPSILON for line, _ in self._of(queue, flavor))
+
     def can_reclaim(self, queue: str, flavor: str, units: float) -> bool:
         """Whether the queue would stay within its nominal quota while others of its cohort are beyond theirs."""
         if self.borrows(queue, flavor, units):

@@ -7,6 +7,7 @@ needs then.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,10 +21,9 @@ UNKNOWN_S = float("inf")
 
 @dataclass(slots=True)
 class Reservation:
-    """The head, whose class has this value, starts at `at_s` on these nodes; `spare` is what is left of each beside it."""
+    """The head starts at `at_s` on these nodes; `spare` is what is left of each beside it."""
 
     job_id: JobId
-    value: int
     flavor: str
     at_s: float
     spare: dict[str, dict[str, float]]
@@ -57,7 +57,7 @@ def earliest(
     now_s: float,
 ) -> tuple[float, tuple[str, ...], dict[str, dict[str, float]]] | None:
     """(time, nodes, free resources there by then) of the first moment at which the gang fits; None where no known end
-    makes room. Leaves the machines as they were."""
+    makes room. `endings` come soonest first. Leaves the machines as they were."""
     stock = machines.stocks.get(flavor)
     if stock is None:
         return None
@@ -65,7 +65,7 @@ def earliest(
     mark = machines.checkpoint()
     try:
         at_s = now_s
-        for end_s, nodes, held in [(now_s, (), {}), *sorted(endings, key=lambda ending: ending[0])]:
+        for end_s, nodes, held in itertools.chain([(now_s, (), {})], endings):
             if end_s == UNKNOWN_S:
                 return None
             machines.give(nodes, held)

@@ -2,7 +2,8 @@
 
 Explores on the machines and quotas and takes everything back. The cost of a victim is the work that no checkpoint keeps,
 and its restart, at the price of what it holds. Rules as in Kueue: within a queue lower values give way; across queues only
-what is borrowed is reclaimed, or held by queues that have no quota.
+what is borrowed is reclaimed, or held by queues that have no quota; a job that is only partly borrowed must have run for a
+while, or queues at the edge of their quotas would take turns in throwing out each other's jobs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Candidate:
     nodes: tuple[str, ...]
     demand: Mapping[str, float]
     cost: float
+    ran_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Wanted:
     num_bundles: int
     units: float
     spread: bool = False
+    least_run_s: float = 0.0
 
 
 def may_preempt(wanted: Wanted, victim: Candidate, queues: Mapping[str, QueuePolicy], quotas: Quotas) -> bool:
@@ -55,6 +58,8 @@ def may_preempt(wanted: Wanted, victim: Candidate, queues: Mapping[str, QueuePol
     if not queues[victim.queue].nominal:
         return lower
     if not quotas.borrows(victim.queue, victim.flavor) or quotas.borrows(wanted.queue, wanted.flavor, wanted.units):
+        return False
+    if victim.ran_s < wanted.least_run_s and not quotas.has_surplus(victim.queue, victim.flavor, victim.units):
         return False
     rule = queues[wanted.queue].reclaim_within_cohort
     same_cohort = victim.queue in quotas.cohort_queues(wanted.queue)

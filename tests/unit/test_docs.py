@@ -26,6 +26,7 @@ from fabric.cli.lazy import LazyGroup
 from fabric.cli.main import cli
 from fabric.config import FabricConfig, load_config
 from fabric.explanation import WORDS
+from fabric.policy_document import read_policy
 from pools.flavors import load_catalogue
 
 ROOT = Path(__file__).parents[2]
@@ -177,6 +178,7 @@ def commands_in(page: Path) -> Iterator[str]:
 def mistake_in(command: str) -> str | None:
     """What the command line does not know of it; None where all is known."""
     words = shlex.split(command)[1:]
+    words = words[: words.index("--")] if "--" in words else words  # what follows is another program's
     at: click.Command = cli
     context = click.Context(cli)
     while words and isinstance(at, LazyGroup) and not words[0].startswith("-"):
@@ -201,6 +203,8 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
     assert mistake_in("fabric node drian x") == "no command 'drian'"
     assert mistake_in("fabric status --jsn") == "no option --jsn"
     assert mistake_in("fabric node drain x --deadline 10m -y") is None
+    assert mistake_in("fabric submit --gpu 1 -- python train.py --lr 3") == "no option --gpu"
+    assert mistake_in("fabric submit --gpus 1 -- python train.py --lr 3") is None
 
 
 def test_every_command_is_in_the_readme_and_on_its_own_page() -> None:
@@ -241,7 +245,11 @@ def test_the_rule_of_the_fingerprint_page_gives_what_the_page_prints() -> None:
 def test_the_yaml_of_a_page_is_a_valid_configuration(page: Path, tmp_path: Path) -> None:
     merged: dict[str, Any] = {}
     for block in fenced(page, "yaml"):  # the blocks of a page build on each other
-        merged |= yaml.safe_load(block)
+        document = yaml.safe_load(block)
+        if document.get("kind") == "HybridPolicy":  # a policy stands alone
+            read_policy(block, catalogue=load_catalogue())
+        else:
+            merged |= document
     file = tmp_path / "fabric.yaml"
     file.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
     config = load_config(file, environ={}).config
