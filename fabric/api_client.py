@@ -1,8 +1,8 @@
 """Speaks to the API over HTTP: connections kept alive, errors as ours, and patience while a fabric restarts.
 
 Invariants: what may be repeated is repeated until the fabric answers or the patience is over, what may not never is; a
-fabric that was never there is told at once; the address is read anew for each try, as a fabric that restarts may
-change its port; a token goes to the API's address and nowhere else.
+fabric that was never there is told at once, one that starts on this machine is waited for; the address is read anew for
+each try, as a fabric that restarts may change its port; a token goes to the API's address and nowhere else.
 """
 
 from __future__ import annotations
@@ -95,8 +95,17 @@ class HttpTransport:
 class ApiClient:
     """Requests with a token, answers as JSON or bytes. For many threads."""
 
-    def __init__(self, transport: Transport, token: Callable[[], str], *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        token: Callable[[], str],
+        *,
+        patience_s: float = PATIENCE_S,
+        is_starting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_starting`: whether there is a fabric that may not answer yet; asked only until it has answered once."""
         self._transport = transport
+        self._is_starting = is_starting
         self._token = token
         self._patience_s = patience_s
         self._has_answered = False
@@ -136,10 +145,12 @@ class ApiClient:
         while True:
             try:
                 return self._once(method, target, body, kind, timeout_s, can_repeat, allowed)
-            except (UnavailableError, RejectedError) as error:
+            except (UnavailableError, RejectedError, ConfigError) as error:
                 wait_s = self._wait_s(error, pause_s, can_repeat)
-                if wait_s is None or time.monotonic() + wait_s > until_s:
+                if wait_s is None:
                     raise
+                if time.monotonic() + wait_s > until_s:
+                    raise self._told_late(error) from error
                 time.sleep(wait_s)
                 pause_s = min(PAUSE_S[1], 2.0 * pause_s)
                 if body is not None and not isinstance(body, bytes):
@@ -159,16 +170,40 @@ class ApiClient:
         """How long to wait before the next try; None: there is none."""
         if isinstance(error, RejectedError):
             return max(pause_s, error.retry_after_s or 0.0) if error.retryable else None
-        if not self._has_answered or (not can_repeat and error.context.get("was_sent", True)):
+        is_before_start = isinstance(error, ConfigError)  # its token, and nothing was sent
+        if is_before_start and error.code != "token_not_found":
             return None
-        return pause_s
+        if not can_repeat and not is_before_start and error.context.get("was_sent", True):
+            return None
+        is_there = self._has_answered and not is_before_start
+        return pause_s if is_there or (not self._has_answered and self._is_starting()) else None
+
+    def _told_late(self, error: FabricError) -> FabricError:
+        """What to raise after the patience is over."""
+        if self._has_answered or isinstance(error, RejectedError):
+            return error
+        message = f"a fabric starts on this machine, but its API has not answered for {self._patience_s:g} s: {error.message}"
+        return UnavailableError(message, hint="try again; `fabric doctor` says what is wrong")
 
 
 def client_of(config: FabricConfig) -> ApiClient:
     """A client of the fabric that the environment names (FABRIC_API_URL, FABRIC_TOKEN), else the configuration, else of this machine's."""
     url, token = api_from_environment()
     state = config.state_path
-    return ApiClient(transport_to(url or config.api.url, config), (lambda: token) if token else lambda: read_token_file(state / TOKEN_FILE))
+    transport = transport_to(url or config.api.url, config)
+    is_elsewhere = bool(url or config.api.url)
+    return ApiClient(
+        transport,
+        (lambda: token) if token else lambda: read_token_file(state / TOKEN_FILE),
+        is_starting=lambda: not is_elsewhere and _runs_here(config),
+    )
+
+
+def _runs_here(config: FabricConfig) -> bool:
+    """Whether a twin runs with this state directory; its API comes up some seconds after its nodes."""
+    from fabric import twin  # it loads psutil, which a fabric that answers does without
+
+    return twin.running(config) is not None
 
 
 _default: ApiClient | None = None

@@ -105,7 +105,9 @@ class FabricConfig(_Strict):
     queue: str = "default"
     state_dir: Path = Path("~/.tierfabric")
     journal_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in state_dir")
-    storage_url: str | None = Field(default=None, description="fsspec URL for logs, checkpoints and artefacts; default: storage in state_dir")
+    storage_url: str | None = Field(
+        default=None, description="fsspec URL for logs, checkpoints and artefacts; default: storage in state_dir"
+    )
 
     @field_validator("tiers")
     @classmethod

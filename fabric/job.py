@@ -110,10 +110,14 @@ class JobEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an attempt holds, as decided: the way, and the node of each bundle (a node may come twice)."""
+    """What an attempt holds, as decided: the way, and the node of each bundle (a node may come twice).
+
+    `memory_factor` is how many times its shape's memory a bundle gets: more than 1 after an attempt ran out of it.
+    """
 
     option: Option
     nodes: tuple[str, ...]
+    memory_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

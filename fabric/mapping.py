@@ -148,7 +148,7 @@ class Map:
     def _bar(self) -> AbstractContextManager[Any]:
         if not self._progress:
             return nullcontext()
-        from fabric.progress import bar
+        from fabric.progress_bar import bar
 
         return bar(self._task.name, self._total)
 

@@ -9,7 +9,7 @@ from fabric.job import Grant, JobId, JobSpec, LaunchSpec, Outcome
 from fabric.job_events import JobFact
 
 Report = Callable[[int, Sequence[JobFact]], None]
-"""`report(epoch, facts)`: how a runner tells the scheduler. Raises where the scheduler is away: the runner keeps the facts and tries again."""
+"""`report(epoch, facts)`: how a runner tells the scheduler. Raises where that is away: the runner keeps the facts and tries again."""
 
 
 class RunnerPort(Protocol):

@@ -6,6 +6,7 @@ there is a prefix of the log without a hole; sending a part again changes nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fabric.artefacts import ArtefactStore
@@ -64,3 +65,20 @@ class StoredLog:
 
     def _name(self, start: int) -> str:
         return f"{self.key}/{start:015d}"
+
+
+def read_joined(logs: Sequence[StoredLog], offset: int, limit_bytes: int) -> bytes:
+    """Bytes of logs that follow one another, as if they were one. Only the last may still grow: a longer one before it would
+    shift what comes behind."""
+    found, begins = b"", 0
+    for number, log in enumerate(logs, 1):
+        at = offset + len(found) - begins
+        if number == len(logs):
+            return found + log.read(at, limit_bytes - len(found)) if at >= 0 else found
+        size = log.size()
+        if at < size:
+            found += log.read(at, limit_bytes - len(found))
+            if len(found) >= limit_bytes:
+                return found
+        begins += size
+    return found

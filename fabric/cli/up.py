@@ -95,7 +95,7 @@ def _await_all(client: Client, num_nodes: int, steps: _Steps) -> None:
             )
         time.sleep(0.1)
     steps.done(f"nodes {joined_nodes}/{num_nodes}" if num_nodes > 1 else f"nodes {joined_nodes}")
-    actors = [*(f"pool-{tier}" for tier in client.config.tier_names), "profiler"]
+    actors = [*(f"pool-{tier}" for tier in client.config.tier_names), "profiler", "scheduler"]  # the scheduler answers once its API does
     pings = [ray_io.actor(actor).ping.remote() for actor in actors]
     ray_io.ask(pings, timeout_s=ACTORS_TIMEOUT_S)
     steps.done(f"actors {len(pings)}/{len(actors)}")

@@ -145,4 +145,3 @@ class Driver:
                 if not self._is_open:
                     raise
                 time.sleep(RETRY_S)
-

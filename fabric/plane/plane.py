@@ -50,7 +50,7 @@ from fabric.running.order import log_key, result_key
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
-from fabric.stored_log import StoredLog
+from fabric.stored_log import StoredLog, read_joined
 from fabric.types import Flavor
 from profiler.families import Families
 from profiler.store import to_document
@@ -236,12 +236,9 @@ class JobPlane:
     def logs(self, name_or_id: str, rank: int, offset: int) -> LogPart:
         with self._driver.lock:
             job = self._find(name_or_id)
-            attempt, is_final = max(1, job.attempt), job.state.is_final
-        for number in (attempt, attempt - 1):
-            log = StoredLog(self.store, log_key(job.spec.job_id, number, rank))
-            data = log.read(offset, LOG_BYTES) if number > 0 else b""
-            if data or number == 1:
-                break
+            num_attempts, is_final = max(1, job.attempt), job.state.is_final
+        logs = [StoredLog(self.store, log_key(job.spec.job_id, number, rank)) for number in range(1, num_attempts + 1)]
+        data = read_joined(logs, offset, LOG_BYTES)
         return LogPart(data, offset + len(data), is_final and not data)
 
     def result(self, name_or_id: str) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabric import ray_io
 from fabric.config import FabricConfig
@@ -32,11 +32,19 @@ class NodeWatch:
     granted in the last moments is never counted twice.
     """
 
-    def __init__(self, config: FabricConfig, core: Core, lock: threading.RLock, tell: Callable[[NodesSeen], None]) -> None:
+    def __init__(
+        self,
+        config: FabricConfig,
+        core: Core,
+        lock: threading.RLock,
+        tell: Callable[[NodesSeen], None],
+        on_look: Callable[[Sequence[Node]], None],
+    ) -> None:
         self._tiers = config.tiers
         self._core = core
         self._lock = lock
         self._tell = tell
+        self._on_look = on_look
         self._last: tuple[Node, ...] = ()
         self.closed = threading.Event()
 
@@ -53,6 +61,7 @@ class NodeWatch:
 
     def tell(self) -> None:
         nodes = self.look()
+        self._on_look(nodes)
         with self._lock:
             held = _held_by_node(self._core)
         seen = tuple(dataclasses.replace(node, used=_by_others(node, held.get(node.node_id, {}))) for node in nodes)
@@ -66,6 +75,18 @@ class NodeWatch:
                 self.tell()
             except FabricError as error:  # the last view stays; the next round looks again
                 _log.warning("nodes not seen: %s", error.message)
+
+
+def twin_flavors(nodes: Sequence[Node], before: Collection[str] = ()) -> frozenset[str]:
+    """The flavors whose nodes are all twins; of a flavor without nodes, what was so `before`."""
+    real = {node.flavor for node in nodes if not node.is_twin}
+    seen = {node.flavor for node in nodes}
+    return frozenset((seen - real) | (set(before) - seen))
+
+
+def closed_nodes(nodes: Sequence[Node]) -> frozenset[str]:
+    """The ids of those that take no new work."""
+    return frozenset(node.node_id for node in nodes if node.health != "ready")
 
 
 def _shared(node: Node, share: float) -> Mapping[str, float]:

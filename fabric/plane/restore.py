@@ -25,7 +25,7 @@ from profiler.families import Families
 from profiler.store import from_document
 
 EPOCHS = "epochs"
-LEFT_OUT = ("group", "expects", "ways")
+LEFT_OUT = ("group", "expects", "ways", "ways_known")
 _KINDS: Mapping[str, type] = {"JobRecord": JobRecord}
 
 

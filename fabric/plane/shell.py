@@ -6,8 +6,9 @@ Started anew, it restores itself from the journal, compares with what is alive, 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fabric.api.address import ADDRESS_FILE, TOKEN_FILE
 from fabric.api.app import create_app
@@ -20,16 +21,19 @@ from fabric.job_events import JobFact
 from fabric.journal import Journal
 from fabric.plane.driver import WallClock
 from fabric.plane.plane import JobPlane
-from fabric.plane.reporting import ACTOR, NodeWatch, report
+from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
 from fabric.scheduler.core import Core
-from fabric.types import Flavor
+from fabric.types import Flavor, Node
 
 SNAPSHOT_S = 60.0
 SNAPSHOT_FACTS = 5_000
 NODES_WAIT_S = 0.5
+SWITCH_S = 0.0005
+"""Of Python's threads. With the 5 ms that Python takes by itself a turn of the core, which must let the API's threads finish what they
+are at before it gets the interpreter back, waits many times longer than it works."""
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +41,9 @@ class SchedulerShell:
     """Undecorated actor class."""
 
     def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
+        sys.setswitchinterval(SWITCH_S)
         self._journal = Journal(config.database_url)
+        self._closed: Collection[str] = frozenset()
         epoch = next_epoch(self._journal)
         restored = restore(self._journal, Core(catalogue))
         store = ArtefactStore(config.storage)
@@ -45,8 +51,8 @@ class SchedulerShell:
         self._plane = JobPlane(restored.core, self._journal, store, clock, epoch, asides=restored.asides)
         restore_families(self._journal, self._plane.families)
         settings = HostSettings(report, config.storage, str(config.state_path / "scratch"), num_spares=1)
-        self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell_and_wait)
-        self._runners = RayRunners(settings, catalogue, epoch, local_report=self._plane.report)
+        self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell_and_wait, self._note_nodes)
+        self._runners = RayRunners(settings, catalogue, epoch, local_report=self._plane.report, avoid=lambda: self._closed)
         living = self._runners.living()
         self._plane.start(self._runners)
         self._see_nodes()
@@ -68,12 +74,18 @@ class SchedulerShell:
     def report(self, epoch: int, facts: Sequence[JobFact]) -> None:
         self._plane.report(epoch, facts)
 
+    def _note_nodes(self, nodes: Sequence[Node]) -> None:
+        """At every look, before the core decides by it."""
+        self._closed = closed_nodes(nodes)
+        self._plane.twins = twin_flavors(nodes, self._plane.twins)
+
     def _see_nodes(self) -> None:
         """The first look: nothing can be decided before it."""
         pause = threading.Event()
         while True:
             try:
                 self._watch.tell()
+                self._runners.warm_up()
                 return
             except FabricError as error:  # the pools start beside this actor
                 _log.info("waiting for the pools: %s", error.message)

@@ -23,7 +23,7 @@ from fabric.running.progress_file import Progress
 POLL_S = 0.1
 PROGRESS_EVERY_S = 1.0
 KILL_GRACE_S = 3.0
-"""What a cancelled or timed-out job gets between SIGTERM and SIGKILL."""
+"""What a job that was cancelled or has met a limit gets between SIGTERM and SIGKILL."""
 
 
 class Rank(Protocol):
@@ -165,7 +165,7 @@ class Gang:
     def _verdict(self, endings: Sequence[Ending]) -> JobVacated | JobEnded:
         job_id, attempt = self.order.job_id, self.order.attempt
         if self._killed_as is not None and self._first_bad is None:
-            if self._killed_as == "timeout":
+            if self._killed_as in _KEPT:
                 self._keep()
             return JobEnded(job_id, attempt, self._killed_as, _KILLED_BY[self._killed_as], _exit_code(endings))
         all_ok = all(ending.outcome == "ok" for ending in endings)
@@ -197,7 +197,9 @@ class Gang:
             list(pool.map(lambda rank: rank.close(), self._ranks))
 
 
-_KILLED_BY = {"timeout": "it ran longer than its time limit", "cancelled": "it was cancelled"}
+_KILLED_BY = {"timeout": "it ran longer than its time limit", "cancelled": "it was cancelled", "budget": "its budget is spent"}
+_KEPT = frozenset({"timeout", "budget"})
+"""A limit ended it, not a person: with a higher one it may go on from what it has."""
 
 
 def _begin_one(rank: Rank) -> str | Ending:

@@ -47,14 +47,21 @@ class Attempt:
 
     def bundle(self, flavor: Flavor) -> dict[str, float]:
         """What one bundle asks of a node, by Ray's resource names; never nothing, which Ray would refuse."""
-        return self.spec.shapes[self.grant.option.shape].demand(flavor) or {"CPU": 0.001}
+        demand = self.spec.shapes[self.grant.option.shape].demand(flavor)
+        if "memory" in demand:
+            demand["memory"] *= self.grant.memory_factor
+        return demand or {"CPU": 0.001}
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one rank may use; 0: no limit of its own."""
+        return int(self.spec.shapes[self.grant.option.shape].memory_bytes * self.grant.memory_factor)
 
 
 def orders(attempt: Attempt, flavor: Flavor, nodes: Sequence[str], around: Surroundings) -> list[Order]:
     """One for each rank; `nodes` is where their bundles are. A `ray-program` has one, whose driver finds the rest by itself."""
     spec, grant = attempt.spec, attempt.grant
     declared = {name: amount * attempt.num_bundles for name, amount in attempt.bundle(flavor).items()}
-    shape = spec.shapes[grant.option.shape]
     env: dict[str, str] = {"RAY_ADDRESS": around.ray_address, "FABRIC_ADDRESS": around.ray_address, "FABRIC_FLAVOR": grant.option.flavor}
     if not attempt.needs_accelerator and "CUDA_VISIBLE_DEVICES" not in attempt.how.env:
         env["CUDA_VISIBLE_DEVICES"] = ""  # it asked for none: what is on the node is another's
@@ -72,7 +79,7 @@ def orders(attempt: Attempt, flavor: Flavor, nodes: Sequence[str], around: Surro
                 rank=rank,
                 local_rank=on_node[node],
                 world_size=len(nodes),
-                memory_bytes=shape.memory_bytes,
+                memory_bytes=attempt.memory_bytes,
                 timeout_s=spec.timeout_s,
                 env=env,
                 declared=declared,

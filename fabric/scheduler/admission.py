@@ -225,7 +225,7 @@ class Admission:
         is_backfill = not has_claim and self.holds.use(job, way, nodes, demand, end_s)
         if (claim := self.claims.pop(spec.job_id, None)) is not None:
             self._claimed[claim.flavor] -= claim.units  # type: ignore[assignment]
-        grant = Grant(way, nodes)
+        grant = Grant(way, nodes, job.memory_factor)
         book.decide(JobDispatched(spec.job_id, job.attempt + 1, grant, "Backfill" if is_backfill else "Fit"))
         book.commands.append(Launch(spec.job_id, job.attempt, grant))
         return True

@@ -64,6 +64,7 @@ class Book:
         self.facts: list[JobFact] = []
         self.commands: list[JobCommand] = []
         self.changes = 0
+        self.generation = 0
         self.broke: set[str] = set()
         self.budget_timers: dict[str, float] = {}
         self.held: dict[tuple[str, str], dict[JobId, JobRecord]] = {}
@@ -228,6 +229,7 @@ class Book:
         held = [(node, self.demand(job, job.grant.option)) for job in self.holding.values() if job.grant for node in job.grant.nodes]
         self.machines.observe(fact.nodes, held)
         self._ever.clear()
+        self.generation += 1
         self.backlog.open_all()
         if is_other_set:
             self.changes += 1 + len(self.jobs)
@@ -239,6 +241,7 @@ class Book:
 
     def set_policy(self, policy: Policy) -> None:
         """Put another policy in force; what is held is charged to it, what waits is queued anew."""
+        self.generation += 1
         last, self.standing = self.standing, Standing(policy, self.catalogue, self.ways)
         self.standing.inherit(last)
         waiting = list(self.backlog.all_waiting())
@@ -259,6 +262,8 @@ class Book:
 
     def _dispatched(self, fact: JobDispatched) -> None:
         job = self.jobs[fact.job_id]
+        if fact.attempt <= job.attempt:
+            return  # a snapshot already has what is replayed behind it
         self._move(job, JobState.ADMITTED)
         if isinstance(job.group, Group):
             job.group.leaf.has_started(self.now_s - job.spec.submitted_s)
@@ -294,8 +299,9 @@ class Book:
         if state not in MOVES[job.state]:
             check_move(job.spec.job_id, job.state, state, self._story(job))
         self.num_preempting += (state is JobState.PREEMPTING) - (job.state is JobState.PREEMPTING)
+        # What a plan sets going (starts, moves) is no news to the optimiser: it would be asked again for its own sake, without end.
+        self.changes += state.is_final or (state is JobState.PENDING and job.state is not JobState.PREEMPTING)
         job.state = state
-        self.changes += 1
 
     def _release(self, job: JobRecord) -> None:
         if job.grant is not None:
@@ -430,7 +436,16 @@ class Book:
             self.standing.catch_up(spec.queue, leaf.cls.name, leaf.flavors, leaf.lane.rivals(leaf), self.now_s)
 
     def ways_of(self, job: JobRecord) -> tuple[Option, ...]:
-        """All ways that the policy and the nodes leave to a job, what its class prefers first."""
+        """All ways that the policy and the nodes leave to a job, what its class prefers first; remembered until one of them
+        changes. Patience runs out by itself, so that what a patient policy leaves is worked out each time."""
+        if self.policy.fallback == "patient":
+            return self._work_out_ways(job)
+        stamp = (self.generation, job.estimate, job.excluded, job.memory_factor, job.cls)
+        if job.ways_known is None or job.ways_known[0] != stamp:
+            job.ways_known = (stamp, self._work_out_ways(job))
+        return job.ways_known[1]
+
+    def _work_out_ways(self, job: JobRecord) -> tuple[Option, ...]:
         ways = [way for way in self.ways.resolve(job.spec, job.estimate, job.excluded) if self.can_ever(job, way)]
         cls = job.cls
         if cls is None or not cls.selectors:

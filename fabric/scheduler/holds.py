@@ -164,7 +164,8 @@ class Holds:
             shape, demand = job.spec.shapes[way.shape], book.demand(job, way)
             endings = self._endings(way.flavor)
             found = earliest(book.machines, way.flavor, demand, way.num_bundles, shape.spread, endings, book.now_s)
-            if found is None:
+            if found is None or found[0] <= book.now_s:
+                # Room that is there now was refused for another reason: no promise of it helps.
                 continue
             end_s = found[0] + (job.work - job.done) / way.rate if way.rate > 0 else found[0]
             if end_s < best_end_s:

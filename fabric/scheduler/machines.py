@@ -70,7 +70,7 @@ class Stock:
         """The fullest open machine that holds the demand; `taken` are nodes not to be used again."""
         need = demand.get(self.resource, 0.0) * self.units_per
         for level in sorted(self.levels):
-            if level + 1 <= need - EPSILON:
+            if level + 1 <= need + EPSILON:
                 continue
             for machine in self.levels[level].values():
                 if not machine.is_open or not fits(machine.free, demand):

@@ -55,6 +55,7 @@ class JobRecord:
     ends_s: float | None = None
     """When the running attempt is predicted to end, kept until something is heard of it; see `left_s`."""
     expects: tuple[JobRecord, ...] = field(default=(), repr=False, compare=False)
+    ways_known: tuple[tuple[object, ...], tuple[Option, ...]] | None = field(default=None, repr=False, compare=False)
     group: object = field(default=None, repr=False, compare=False)
     ticket: int = 0
     """Grows when it is queued anew, so that its old places in heaps are known for stale."""

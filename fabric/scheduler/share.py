@@ -41,6 +41,11 @@ class Usage:
         self._settle(now_s)
         return self.totals.get(flavor, 0.0)
 
+    def settled(self, now_s: float) -> dict[str, float]:
+        """The same of every flavor."""
+        self._settle(now_s)
+        return dict(self.totals)
+
     def lift(self, flavor: str, usd: float, now_s: float) -> None:
         """Count at least so much of a flavor's past."""
         self._settle(now_s)

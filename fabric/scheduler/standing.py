@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from fabric.job import JobId, Option
 from fabric.policy import Policy, PriorityClass, QueuePolicy
@@ -18,6 +19,17 @@ from fabric.scheduler.ways import Ways
 from fabric.types import Flavor
 
 HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Faded dollars by flavor of a `queue` or of a `class` in it, or what a queue has `spent` of its budget (under ""), as of a time."""
+
+    kind: str
+    queue: str
+    cls: str
+    as_of_s: float
+    usd: Mapping[str, float]
 
 
 class Standing:
@@ -48,6 +60,22 @@ class Standing:
                 spending.usd, spending.as_of_s = before.spent(other.now_s), other.now_s
         self._queue_usage = {name: usage.under(self.policy.usage_half_life_s) for name, usage in other._queue_usage.items()}
         self._class_usage = {name: usage.under(self.policy.usage_half_life_s) for name, usage in other._class_usage.items()}
+
+    def kept(self, now_s: float) -> list[Used]:
+        """What was used and spent until now, for a snapshot."""
+        rows = [Used("queue", name, "", now_s, usage.settled(now_s)) for name, usage in self._queue_usage.items()]
+        rows += [Used("class", queue, cls, now_s, usage.settled(now_s)) for (queue, cls), usage in self._class_usage.items()]
+        return rows + [Used("spent", name, "", now_s, {"": spending.spent(now_s)}) for name, spending in self.spending.items()]
+
+    def bring_back(self, rows: Iterable[Used]) -> None:
+        """The counterpart of `kept`; what is held now stays charged."""
+        for row in rows:
+            if row.kind == "spent":
+                if (spending := self.spending.get(row.queue)) is not None:
+                    spending.usd, spending.as_of_s = row.usd.get("", 0.0), row.as_of_s
+                continue
+            usage = self._usage_of_queue(row.queue) if row.kind == "queue" else self._usage_of_class(row.queue, row.cls)
+            usage.totals, usage.as_of_s = dict(row.usd), row.as_of_s
 
     def queue(self, name: str) -> QueuePolicy:
         found = self.queues.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,15 +20,22 @@ auth.settle()
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A connected client of a twin that lives as long as the session."""
     import fabric
-    from fabric.config import FabricConfig
+    from fabric.config import DashboardConfig, FabricConfig
 
     state_dir = tmp_path_factory.mktemp("state")
     os.environ["FABRIC_STATE_DIR"] = str(state_dir)
-    config = FabricConfig(state_dir=Path(state_dir), dashboard={"enabled": False})
+    dashboard = DashboardConfig(enabled=True, port=_free_port())  # Ray's jobs API is the dashboard's
+    config = FabricConfig(state_dir=Path(state_dir), dashboard=dashboard)
     client = fabric.connect(config=config)
     yield client
     fabric.disconnect()
     del os.environ["FABRIC_STATE_DIR"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

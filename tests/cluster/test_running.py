@@ -92,7 +92,7 @@ class Bench:
         deadline_s = time.monotonic() + timeout_s
         while True:
             for fact in self.facts(job_id):
-                if isinstance(fact, kind) and fact.attempt == attempt:  # type: ignore[attr-defined]
+                if isinstance(fact, kind) and fact.attempt == attempt:  # type: ignore[union-attr]
                     return fact
             assert time.monotonic() < deadline_s, f"no {kind.__name__} in {timeout_s} s; facts: {self.facts(job_id)}"
             time.sleep(0.02)
@@ -296,7 +296,7 @@ def test_a_call_on_an_accelerator_sees_its_own_device(bench: Bench) -> None:
 
 def test_a_call_whose_host_is_sigkilled_is_lost(bench: Bench, eventually: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "pid"
-    job_id = bench.call(lambda: file.write_text(str(os.getpid())) and time.sleep(300))
+    job_id = bench.call(lambda: file.write_text(str(os.getpid())) and time.sleep(300))  # type: ignore[func-returns-value]
     child = psutil.Process(int(eventually(lambda: file.exists() and file.read_text())))
     os.kill(host_of(child).pid, signal.SIGKILL)
     assert bench.wait(job_id, JobEnded).outcome == "lost"

@@ -106,7 +106,7 @@ def twin(shell: Shell) -> str:
     """The address of a twin that `fabric up` started."""
     done = shell("up", "--no-dashboard")
     steps = [line.split("  ")[0] for line in done.stderr.splitlines()]
-    assert {"head", "nodes 3/3", "actors 4/4"} <= set(steps), done.stderr
+    assert {"head", "nodes 3/3", "actors 5/5"} <= set(steps), done.stderr
     assert "a100-80g twin ×1" in done.stdout and "export RAY_AUTH_MODE=token" in done.stdout
     return str(json.loads((shell.cwd / "twin.json").read_text())["address"])
 

@@ -20,7 +20,7 @@ from tests.api_world import UNTIL_S, World, a_world
 
 TABLE = {
     name: (f"fabric.cli.{name}:{name}", "")
-    for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "policy", "token")
+    for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "policy", "token", "explain")
 }  # fmt: skip
 HEAVY = ("ray", "pydantic", "rich", "sqlalchemy", "yaml", "fastapi", "uvicorn", "fsspec", "cloudpickle")
 
@@ -303,3 +303,12 @@ def test_help_imports_nothing_heavy_and_names_every_option(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "HEAVY [] True")
     assert "--debug" in done.stdout and "--config" in done.stdout
+
+
+def test_explain_tells_of_a_job_by_name_and_by_id_in_both_forms() -> None:
+    job_id = submitted("--name", "told-of", "--", "true")
+    for name in (job_id, short_id(job_id), "told-of"):
+        result = run("explain", "-o", "json", name)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["job"]["id"] == job_id
+    assert "told-of" in run("explain", "told-of").stdout

@@ -271,6 +271,20 @@ def test_a_fabric_that_was_never_there_is_told_at_once() -> None:
     assert len(script.sent) == 1
 
 
+def test_a_fabric_that_starts_on_this_machine_is_waited_for_and_told_when_it_does_not_come() -> None:
+    script, tokens = Script(NEVER_SENT, NEVER_SENT, OK), iter([False, True, True, True])
+
+    def token() -> str:
+        if next(tokens):
+            return "t"
+        raise ConfigError("no token yet", code="token_not_found")
+
+    assert ApiClient(script, token, is_starting=lambda: True).get("/v1/jobs") == {"ok": True} and not script.answers
+    late = ApiClient(Script(*[NEVER_SENT] * 99), lambda: "t", patience_s=0.01, is_starting=lambda: True)
+    with pytest.raises(UnavailableError, match="a fabric starts on this machine"):
+        late.get("/v1/jobs")
+
+
 def test_what_may_be_repeated_is_repeated_while_a_fabric_restarts() -> None:
     client, script = scripted(OK, AWAY, NEVER_SENT, OK)
     client.get("/v1/health")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fabric.errors import RejectedError, RuntimeFault
-from fabric.job import JobId, LaunchSpec
+from fabric.job import JobId, LaunchSpec, Outcome
 from fabric.job_events import JobEnded, JobFact, JobProgressed, JobStarted, JobVacated
 from fabric.running.gang import Gang
 from fabric.running.order import Ending, Order
@@ -131,9 +131,20 @@ def test_exit_0_within_the_grace_is_success_unless_the_program_said_that_work_is
     assert isinstance(played.end()[-1], kind)
 
 
+@pytest.mark.parametrize(("outcome", "message"), [("budget", "its budget is spent"), ("timeout", "it ran longer than its time limit")])
+def test_what_a_limit_ends_keeps_its_checkpoint_and_says_which(outcome: Outcome, message: str) -> None:
+    rank = PlayedRank(has_files=True)
+    rank.said = Progress(70.0, 100.0, checkpointed=60.0)
+    played = Played(rank)
+    played.gang.kill(outcome)
+    assert played.end()[-1] == JobEnded("j", 1, outcome, message, 143)
+    assert rank.graces_s == [3.0]
+    assert played.kept == [([0], 60.0)]
+
+
 def test_cancelling_shortens_a_grace_that_runs() -> None:
     rank = PlayedRank()
-    rank.stop = lambda grace_s: rank.graces_s.append(grace_s) or (grace_s < 20 and setattr(rank, "ending", TERMINATED))  # type: ignore[method-assign,func-returns-value]
+    rank.stop = lambda grace_s: rank.graces_s.append(grace_s) or (grace_s < 20 and setattr(rank, "ending", TERMINATED))  # type: ignore[assignment,method-assign,func-returns-value]
     played = Played(rank)
     played.gang.preempt()
     deadline_s = time.monotonic() + 5

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from fabric import codec
 from fabric.job import Form, Grant, JobId, JobSpec, LaunchSpec, Option, Shape
 from fabric.running.launching import Attempt, Surroundings, orders
 from fabric.running.over_use import over_use, total_of
@@ -32,6 +35,31 @@ def test_the_granted_shape_counts_and_a_lone_bundle_is_not_spread() -> None:
     assert one.bundle(GPU) == {"CPU": 1.0, "GPU": 2.0}
     assert not one.is_spread
     assert attempt(Shape("a100", 2, num_bundles=2, spread=True), ("n1", "n2")).is_spread
+
+
+def test_after_an_oom_the_grant_s_factor_raises_what_is_reserved_and_the_limit() -> None:
+    one = attempt(Shape("a100", 1, num_bundles=2, memory_bytes=7), ("n1", "n2"))
+    more = replace(one, grant=replace(one.grant, memory_factor=2.0))
+    assert more.bundle(GPU) == {"CPU": 1.0, "GPU": 1.0, "memory": 14.0}
+    told = orders(more, GPU, ("n1", "n2"), AROUND)
+    assert [o.memory_bytes for o in told] == [14, 14]
+    assert told[0].declared["memory"] == 28.0
+    assert one.bundle(GPU)["memory"] == 7.0, "the shape itself stays as it was asked for"
+
+
+def test_a_shape_without_a_limit_has_none_after_an_oom_either() -> None:
+    one = attempt(Shape(), ("n1",))
+    more = replace(one, grant=replace(one.grant, memory_factor=2.0))
+    assert more.bundle(CPU) == {"CPU": 1.0}
+    assert orders(more, CPU, ("n1",), AROUND)[0].memory_bytes == 0
+
+
+def test_a_grant_keeps_its_factor_in_the_journal_and_an_older_one_has_1() -> None:
+    grant = Grant(Option(1, "a100", 1, 1.0, 1.0), ("n1",), 4.0)
+    plain = codec.loads(codec.dumps(grant))
+    assert codec.decode(Grant, plain) == grant
+    del plain["memory_factor"]
+    assert codec.decode(Grant, plain).memory_factor == 1.0
 
 
 def test_a_bundle_is_never_nothing() -> None:
