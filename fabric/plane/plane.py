@@ -6,11 +6,12 @@ submission is refused whole or accepted whole; nothing here decides where or whe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -18,7 +19,7 @@ import yaml
 from fabric import codec
 from fabric.api.port import LogPart, Submission
 from fabric.artefacts import ArtefactStore
-from fabric.errors import FabricError, RejectedError, UnknownNameError, UserError
+from fabric.errors import FabricError, RejectedError, RuntimeFault, UnknownNameError, UserError
 from fabric.job import JobId, JobSpec, LaunchSpec
 from fabric.job_events import (
     JobCancelRequested,
@@ -58,6 +59,7 @@ from profiler.store import to_document
 FAMILIES = "families"
 LOG_BYTES = 1 << 20
 SAVE_S = 5.0
+SETTLE_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -81,11 +83,16 @@ class JobPlane:
         self._runner: RunnerPort | None = None
         self._asides: dict[JobId, Aside] = asides or {}
         self._progress = Progress(self.families)
+        self._calls: set[object] = set()
         self._is_open = True
 
     @property
     def driver(self) -> Driver:
         return self._driver
+
+    @property
+    def asides(self) -> Mapping[JobId, Aside]:
+        return self._asides
 
     def start(self, runner: RunnerPort) -> None:
         self._runner = runner
@@ -120,18 +127,48 @@ class JobPlane:
             for each in fresh
         ]
         facts: list[JobFact] = []
-        for each, written in zip(fresh, self._committer.submit(batches).result(), strict=True):
-            spec = specs[each.spec.job_id]
-            if written.taken_by is not None:
-                stands_for[spec.job_id] = JobId(written.taken_by)
-                continue
-            self._asides[spec.job_id] = Aside(each.summary)
-            with self._driver.lock:
-                estimate = self.families.estimate(spec)
-            facts += [JobSubmitted(spec, by), JobEstimated(spec.job_id, estimate)]
-        if facts:
-            self._driver.tell_and_wait(*facts, is_written=True)
+        with self._under_way():
+            for each, written in zip(fresh, self._committer.submit(batches).result(), strict=True):
+                spec = specs[each.spec.job_id]
+                if written.taken_by is not None:
+                    stands_for[spec.job_id] = JobId(written.taken_by)
+                    continue
+                self._asides[spec.job_id] = Aside(each.summary)
+                with self._driver.lock:
+                    estimate = self.families.estimate(spec)
+                facts += [JobSubmitted(spec, by), JobEstimated(spec.job_id, estimate)]
+            if facts:
+                self._driver.tell_and_wait(*facts, is_written=True)
         return [stands_for[each.spec.job_id] for each in submissions]
+
+    @contextlib.contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Facts are written here and applied a little later: see `settled_seq`."""
+        call = object()
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+    def settled_seq(self) -> int:
+        """A number up to which every fact of the journal has been applied. Some behind it may have been, too: replay takes
+        what a snapshot already has for what it is. Raises: RuntimeFault where a call hangs."""
+        seq, before = self.journal.last_seq(STREAM), set(self._calls)
+        until_s = time.monotonic() + SETTLE_S
+        while before & self._calls:
+            if time.monotonic() > until_s:
+                raise RuntimeFault("a submission is still being applied", code="not_settled")
+            time.sleep(0.01)
+        return seq
+
+    def estimate_all(self) -> None:
+        """Predict every job that has not ended anew: predictions are not kept in the journal."""
+        with self._driver.lock:
+            open_jobs = [job.spec for job in self.core.jobs.values() if not job.state.is_final]
+            facts = [JobEstimated(spec.job_id, self.families.estimate(spec)) for spec in open_jobs]
+        if facts:
+            self._driver.tell(*facts)
 
     def _stand_ins(self, submissions: Sequence[Submission], by: str) -> dict[JobId, JobId]:
         """New id -> the id that it stands for: its own, or that of the job its idempotency key is taken by."""
@@ -259,13 +296,14 @@ class JobPlane:
     # ---- policy
 
     def policy_apply(self, document: str | Mapping[str, Any], by: str) -> int:
-        with self._driver.lock:
-            version = self.core.book.policy.version + 1
-            read_policy(document, catalogue=self.catalogue, version=version)
-            kept = yaml.safe_load(document) if isinstance(document, str) else dict(document)
-            fact = PolicyApplied(version, kept, by)
-            self._committer.commit(STREAM, [fact], wall_s=self.clock.now_s())
-        self._driver.tell_and_wait(fact, is_written=True)
+        with self._under_way():
+            with self._driver.lock:
+                version = self.core.book.policy.version + 1
+                read_policy(document, catalogue=self.catalogue, version=version)
+                kept = yaml.safe_load(document) if isinstance(document, str) else dict(document)
+                fact = PolicyApplied(version, kept, by)
+                self._committer.commit(STREAM, [fact], wall_s=self.clock.now_s())
+            self._driver.tell_and_wait(fact, is_written=True)
         return version
 
     def policy_show(self) -> Mapping[str, Any]:
@@ -294,7 +332,10 @@ class JobPlane:
         return found
 
     def _view(self, job: JobRecord, order: Mapping[JobId, int]) -> JobView:
-        aside = self._asides.get(job.spec.job_id) or Aside()
+        aside = self._asides.setdefault(job.spec.job_id, Aside(None))
+        if aside.summary is None:
+            kept = self.journal.document(STREAM, job.spec.job_id)
+            aside.summary = kept.get("summary", {}) if isinstance(kept, dict) else {}
         return views.view_of(self.core, job, aside, self.twins, self.clock.now_s(), order.get(job.spec.job_id))
 
     def _view_now(self, job: JobRecord) -> JobView:
@@ -305,17 +346,17 @@ class JobPlane:
         for fact in facts:
             match fact:
                 case JobDispatched():
-                    aside = self._asides.setdefault(fact.job_id, Aside())
+                    aside = self._asides.setdefault(fact.job_id, Aside(None))
                     aside.option, aside.nodes = fact.grant.option, fact.grant.nodes
                 case JobStarted():
-                    self._asides.setdefault(fact.job_id, Aside()).started_s = self.core.book.now_s
+                    self._asides.setdefault(fact.job_id, Aside(None)).started_s = self.core.book.now_s
                 case JobProgressed():
-                    self._asides.setdefault(fact.job_id, Aside()).total = fact.total
+                    self._asides.setdefault(fact.job_id, Aside(None)).total = fact.total
                     estimate = self._progress.estimate(self.core, fact)
                     if estimate is not None:
                         self._driver.tell(JobEstimated(fact.job_id, estimate))
                 case JobEnded():
-                    aside = self._asides.setdefault(fact.job_id, Aside())
+                    aside = self._asides.setdefault(fact.job_id, Aside(None))
                     aside.exit_code = fact.exit_code
                     self._progress.learn(self.core, fact, aside)
 

@@ -13,6 +13,7 @@ LEAST_S = 2.0
 """A pace is believed once it has been watched for so long."""
 NEWS_FRAC = 0.1
 """A prediction is renewed when the pace differs by so much, or the total has changed."""
+LEAST_WORK_FRAC = 0.1
 
 
 class Progress:
@@ -43,5 +44,11 @@ class Progress:
         if job is None or job.attempt != fact.attempt or fact.outcome != "ok" or aside.option is None or aside.started_s is None:
             return
         if fact.attempt == 1:
-            run_s = max(core.book.now_s - aside.started_s, 1e-3)
+            run_s = work_s(core.book.now_s - aside.started_s, core.book.policy.restart_s)
             self._families.learn(job.spec, aside.option.shape, aside.option.flavor, aside.option.num_bundles, run_s)
+
+
+def work_s(run_s: float, restart_s: float) -> float:
+    """What a measured run is learnt as: the scheduler adds `restart_s` to every run that it predicts, and what was measured has its start
+    in it already. Of a run that is shorter than that a tenth is left."""
+    return max(run_s - restart_s, LEAST_WORK_FRAC * run_s, 1e-3)

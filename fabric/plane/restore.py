@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric import codec, columns
-from fabric.job import JobId
+from fabric.job import JobId, Option
 from fabric.job_events import JOURNALLED, JobDispatched, JobEnded, JobFact, JobStarted, Kill, Preempt
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM
@@ -20,13 +20,35 @@ from fabric.plane.plane import FAMILIES, JobPlane
 from fabric.plane.views import Aside
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
+from fabric.scheduler.standing import Used
 from fabric.states import JobState
 from profiler.families import Families
 from profiler.store import from_document
 
 EPOCHS = "epochs"
 LEFT_OUT = ("group", "expects", "ways", "ways_known")
-_KINDS: Mapping[str, type] = {"JobRecord": JobRecord}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What listings show of a job, see `Aside`; its summary lies with the job's launch document."""
+
+    job_id: JobId
+    option: Option | None = None
+    nodes: tuple[str, ...] = ()
+    started_s: float | None = None
+    exit_code: int | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The core's time at the snapshot."""
+
+    now_s: float
+
+
+_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (JobRecord, Shown, Used, Moment)}
 
 
 @dataclass(slots=True)
@@ -57,7 +79,11 @@ def restore(journal: Journal, core: Core) -> Restored:
         before = [entry for entry in policy if entry.seq <= seq]
         if before:
             core.replay(_fact(before[-1].kind, before[-1].body), before[-1].wall_s)
-        core.book.load(columns.unpack_all(_KINDS, chunks)["JobRecord"])
+        rows = columns.unpack_all(_KINDS, chunks)
+        last_s = rows["Moment"][0].now_s if rows["Moment"] else 0.0
+        core.book.load(rows["JobRecord"], rows["Used"], last_s)
+        for row in rows["Shown"]:
+            asides[row.job_id] = Aside(None, row.option, row.nodes, row.started_s, row.exit_code, row.total)
     for entry in journal.entries(STREAM, seq):
         fact = _fact(entry.kind, entry.body)
         core.replay(fact, entry.wall_s)
@@ -67,13 +93,27 @@ def restore(journal: Journal, core: Core) -> Restored:
 
 
 def save_snapshot(journal: Journal, plane: JobPlane) -> int:
-    """Keep the state as it is now; returns the number of jobs in it."""
+    """Keep the state as it is now; returns the number of jobs in it.
+
+    Facts are on disk before the core has them: the snapshot claims only those that have been applied for certain. What it has
+    of later ones changes nothing when they are replayed. Raises: RuntimeFault (`not_settled`, `journal`).
+    """
+    seq = plane.settled_seq()
     with plane.driver.lock:
-        seq = journal.last_seq(STREAM)
-        jobs = list(plane.core.jobs.values())
-        chunks = list(columns.pack(jobs, leave_out=LEFT_OUT)) if jobs else []
+        num_jobs, chunks = len(plane.core.jobs), snapshot_of(plane.core, plane.asides)
     journal.save_snapshot(STREAM, seq, chunks)
-    return len(jobs)
+    return num_jobs
+
+
+def snapshot_of(core: Core, asides: Mapping[JobId, Aside]) -> list[bytes]:
+    """The chunks of a snapshot: jobs, what listings show of them, what was used and spent, and the time."""
+    now_s = core.book.now_s
+    shown = [Shown(job_id, one.option, one.nodes, one.started_s, one.exit_code, one.total) for job_id, one in asides.items()]
+    chunks: list[bytes] = []
+    for rows in ([Moment(now_s)], core.book.standing.kept(now_s), shown):
+        chunks += columns.pack(rows) if rows else ()
+    jobs = list(core.jobs.values())
+    return [*chunks, *columns.pack(jobs, leave_out=LEFT_OUT)] if jobs else chunks
 
 
 def restore_families(journal: Journal, families: Families) -> None:
@@ -107,9 +147,9 @@ def _fact(kind: str, body: dict[str, Any]) -> JobFact:
 def _note(asides: dict[JobId, Aside], fact: JobFact, wall_s: float) -> None:
     match fact:
         case JobDispatched():
-            aside = asides.setdefault(fact.job_id, Aside())
+            aside = asides.setdefault(fact.job_id, Aside(None))
             aside.option, aside.nodes = fact.grant.option, fact.grant.nodes
         case JobStarted():
-            asides.setdefault(fact.job_id, Aside()).started_s = wall_s
+            asides.setdefault(fact.job_id, Aside(None)).started_s = wall_s
         case JobEnded():
-            asides.setdefault(fact.job_id, Aside()).exit_code = fact.exit_code
+            asides.setdefault(fact.job_id, Aside(None)).exit_code = fact.exit_code

@@ -23,6 +23,7 @@ from fabric.plane.driver import WallClock
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
+from fabric.policy import Policy
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
 from fabric.scheduler.core import Core
@@ -31,6 +32,8 @@ from fabric.types import Flavor, Node
 SNAPSHOT_S = 60.0
 SNAPSHOT_FACTS = 5_000
 NODES_WAIT_S = 0.5
+RESTART_S = 5.0
+"""What a start costs where no policy says so: a program that comes from a host with children ready takes less."""
 SWITCH_S = 0.0005
 """Of Python's threads. With the 5 ms that Python takes by itself a turn of the core, which must let the API's threads finish what they
 are at before it gets the interpreter back, waits many times longer than it works."""
@@ -45,7 +48,7 @@ class SchedulerShell:
         self._journal = Journal(config.database_url)
         self._closed: Collection[str] = frozenset()
         epoch = next_epoch(self._journal)
-        restored = restore(self._journal, Core(catalogue))
+        restored = restore(self._journal, Core(catalogue, Policy(restart_s=RESTART_S)))
         store = ArtefactStore(config.storage)
         clock = WallClock(restored.last_s)
         self._plane = JobPlane(restored.core, self._journal, store, clock, epoch, asides=restored.asides)
@@ -56,6 +59,7 @@ class SchedulerShell:
         living = self._runners.living()
         self._plane.start(self._runners)
         self._see_nodes()
+        self._plane.estimate_all()
         reconcile(self._plane, living, takeover_s=self._runners.takeover_s if self._runners.is_new_cluster else 0.0)
         self._watch.start()
         threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()

@@ -16,9 +16,10 @@ from fabric.states import JobState
 
 @dataclass(slots=True)
 class Aside:
-    """What a listing shows of a job beside the core's record; kept as long as the job is listed."""
+    """What a listing shows of a job beside the core's record; kept as long as the job is listed. `summary` is None until it is
+    read from disk, which a restart leaves for later."""
 
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] | None = field(default_factory=dict)
     option: Option | None = None
     nodes: tuple[str, ...] = ()
     started_s: float | None = None
@@ -29,7 +30,7 @@ class Aside:
 
 def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now_s: float, position: int | None = None) -> JobView:
     """`twins`: flavors whose nodes are twins. Times are wall-clock seconds, as the core's are in a running fabric."""
-    spec, book = job.spec, core.book
+    spec, book, summary = job.spec, core.book, aside.summary or {}
     option = job.grant.option if job.grant is not None else aside.option
     why, detail = reason(job)
     flavor = book.catalogue.get(option.flavor) if option is not None else None
@@ -51,8 +52,8 @@ def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now
         submitted_s=spec.submitted_s,
         why=why,
         detail=detail,
-        asks=str(aside.summary.get("asks", "")),
-        command=str(aside.summary.get("command", "")),
+        asks=str(summary.get("asks", "")),
+        command=str(summary.get("command", "")),
         attempt=job.attempt,
         flavor=option.flavor if option is not None else "",
         tier=flavor.tier if flavor is not None else "",

@@ -7,7 +7,7 @@ course (a dependent is closed when its job failed) is decided here too, as a fac
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fabric.errors import BugError
@@ -35,7 +35,7 @@ from fabric.policy_document import read_policy
 from fabric.scheduler.backlog import Backlog, Group
 from fabric.scheduler.machines import Machines
 from fabric.scheduler.record import LAST_RANK, JobRecord
-from fabric.scheduler.standing import Standing
+from fabric.scheduler.standing import Standing, Used
 from fabric.scheduler.ways import Ways
 from fabric.states import MOVES, JobState, check_move
 from fabric.types import Flavor, Node
@@ -81,8 +81,10 @@ class Book:
     def policy(self) -> Policy:
         return self.standing.policy
 
-    def load(self, records: Iterable[JobRecord]) -> None:
-        """Take the jobs of a snapshot into an empty book, as they were."""
+    def load(self, records: Iterable[JobRecord], used: Sequence[Used] = (), now_s: float = 0.0) -> None:
+        """Take the jobs of a snapshot, and what was used and spent by then, into an empty book, as they were."""
+        self.now_s = max(self.now_s, now_s)
+        self.standing.bring_back(used)
         for job in records:
             self.jobs[job.spec.job_id] = job
         for job in self.jobs.values():
@@ -95,6 +97,11 @@ class Book:
                     if not self.jobs[other_id].state.is_final:
                         self._dependents.setdefault(other_id, []).append(job.spec.job_id)
                 self.enqueue(job)
+        self.index_held()
+        for queue in self.standing.spending:
+            self.check_budget(queue)
+        # Queues that are filled anew count as ones that begin to wait, and were levelled with the others.
+        self.standing.bring_back(used)
 
     def apply(self, fact: JobFact) -> None:
         """One fact changes the state. Raises: BugError for an illegal move or an unknown fact."""
