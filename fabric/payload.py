@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -13,6 +17,7 @@ import cloudpickle
 from fabric.errors import UserError
 
 LIMIT_BYTES = 100 * 10**6
+_OWN_PACKAGES = frozenset({"fabric", "pools", "profiler", "serve_apps"})
 _LARGE_HINT = "write it to a file or to storage and pass the path or URL; the job loads it"
 
 
@@ -38,7 +43,8 @@ class _Limited(io.BytesIO):
 def pack_callable(
     fn: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, limit_bytes: int = LIMIT_BYTES
 ) -> bytes:
-    """The call as bytes. Functions of modules that can be imported go by name, all others by value.
+    """The call as bytes. A function of an installed module goes by name; one of the caller's own files by value, with what
+    else of that file it uses, since where the job runs that file may not be.
 
     Raises: UserError (`argument_too_large`, `argument_not_picklable`).
     """
@@ -46,7 +52,8 @@ def pack_callable(
         raise UserError(f"{fn!r} cannot be called", code="not_callable", hint="a function, or a command line as text")
     buffer = _Limited(limit_bytes)
     try:
-        cloudpickle.dump((fn, tuple(args), dict(kwargs or {})), buffer)
+        with _by_value(fn):
+            cloudpickle.dump((fn, tuple(args), dict(kwargs or {})), buffer)
     except _TooLarge as error:
         name, size = _largest(args, kwargs or {})
         shown = f"; the largest argument is {name} ({size / 1e6:,.0f} MB)" if size >= 10**6 else ""
@@ -56,6 +63,28 @@ def pack_callable(
         message = f"{_name_of(fn)} or one of its arguments cannot be pickled: {error}"
         raise UserError(message, code="argument_not_picklable", hint="open files, locks and connections inside the function") from error
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _by_value(fn: Callable[..., Any]) -> Iterator[None]:
+    module = sys.modules.get(getattr(fn, "__module__", None) or "")
+    is_own = module is not None and module.__name__ != "__main__" and not _is_installed(module)
+    if module is None or not is_own or module.__name__ in cloudpickle.list_registry_pickle_by_value():
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Whether a job's machine can import it as well: this product's own modules, and what lies where packages are installed."""
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__.partition(".")[0] in _OWN_PACKAGES:
+        return True
+    return any(Path(file).is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def unpack_callable(payload: bytes) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:

@@ -6,12 +6,13 @@ course (a dependent is closed when its job failed) is decided here too, as a fac
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fabric.errors import BugError
-from fabric.job import Grant, JobId, Option
+from fabric.job import JobId, Option
 from fabric.job_events import (
     JobCancelRequested,
     JobClosed,
@@ -167,7 +168,7 @@ class Book:
         if fact.nodes and fact.nodes != job.grant.nodes:
             self.machines.give(job.grant.nodes, self.demand(job, option))
             self.machines.take(fact.nodes, self.demand(job, option))
-            job.grant = Grant(option, fact.nodes)
+            job.grant = dataclasses.replace(job.grant, nodes=fact.nodes)
         self._set_limits(job, option)
 
     def _set_limits(self, job: JobRecord, option: Option) -> None:

@@ -8,6 +8,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -411,3 +412,15 @@ def test_what_cannot_be_pickled_is_refused_with_a_hint() -> None:
     with pytest.raises(UserError) as caught:
         pack_callable("python train.py")  # type: ignore[arg-type]
     assert caught.value.code == "not_callable"
+
+
+def triple(number: int) -> int:
+    return 3 * number
+
+
+def test_a_function_of_the_callers_own_file_runs_where_that_file_is_not(tmp_path: Path) -> None:
+    payload = tmp_path / "payload"
+    payload.write_bytes(pack_callable(triple, (14,)))
+    code = f"import pickle; fn, args, kwargs = pickle.load(open({str(payload)!r}, 'rb')); print(fn(*args))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={}, check=False)
+    assert done.stdout == "42\n", done.stderr
