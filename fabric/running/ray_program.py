@@ -171,9 +171,12 @@ class DriverRank:
 def usage(ray_job_id: str) -> dict[str, float]:
     """What a Ray job holds now, by Ray's resource names: its running tasks and actors, and its placement groups whole."""
     of_job = ("job_id", "=", ray_job_id)
-    groups = list_placement_groups(filters=[("creator_job_id", "=", ray_job_id), ("state", "=", "CREATED")], detail=True, limit=_LIMIT)
-    actors = list_actors(filters=[of_job, ("state", "=", "ALIVE")], detail=True, limit=_LIMIT)
-    tasks = list_tasks(filters=[of_job, ("state", "=", "RUNNING"), ("type", "=", "NORMAL_TASK")], detail=True, limit=_LIMIT)
+    here = ray_io.address()  # left to itself it takes the latest cluster on this machine
+    created = [("creator_job_id", "=", ray_job_id), ("state", "=", "CREATED")]
+    groups = list_placement_groups(here, filters=created, detail=True, limit=_LIMIT)
+    actors = list_actors(here, filters=[of_job, ("state", "=", "ALIVE")], detail=True, limit=_LIMIT)
+    running = [of_job, ("state", "=", "RUNNING"), ("type", "=", "NORMAL_TASK")]
+    tasks = list_tasks(here, filters=running, detail=True, limit=_LIMIT)
     return total_of(
         [bundle.get("unit_resources", {}) for group in groups for bundle in (group.bundles or [])],
         [one.required_resources or {} for one in (*actors, *tasks) if not one.placement_group_id],
