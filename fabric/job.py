@@ -16,6 +16,9 @@ JobId = NewType("JobId", str)
 """A UUIDv7: unique across fabrics, sorted by the time of submission."""
 
 Form = Literal["program", "ray-program", "callable"]
+SCALING = 0.9
+"""A job on n times the units runs n ** SCALING times as fast until it has been measured (own estimate, as AdaptDL's speed-up
+curves begin)."""
 FORMS: tuple[Form, ...] = ("program", "ray-program", "callable")
 Outcome = Literal["ok", "error", "oom", "timeout", "lost", "cancelled", "budget"]
 

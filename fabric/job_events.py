@@ -191,6 +191,8 @@ JobFact = (
     JobSubmitted | JobCancelRequested | JobEstimated | JobProgressed | JobStarted | LeaseRefused | JobVacated | JobEnded
     | NodesSeen | PolicyApplied | PlanSolved | JobDispatched | JobPreempted | JobClosed
 )  # fmt: skip
+RunFact = JobStarted | LeaseRefused | JobProgressed | JobVacated | JobEnded
+"""What runners tell of one attempt."""
 JobCommand = Launch | Preempt | Kill | Solve | WakeAt
 JOURNALLED: Mapping[str, type] = {
     kind.__name__: kind

@@ -114,8 +114,9 @@ def unpack(archive: Path, into: Path, *, limit_bytes: int = LIMIT_BYTES) -> None
     aside = into.with_name(f".{into.name}.{uuid.uuid4().hex}")
     try:
         aside.mkdir(parents=True)
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream) as tar:
             _extract(tar, aside, limit_bytes)
+            _check_to_the_end(stream)
         aside.replace(into)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _broken(f"{archive.name} cannot be read: {error}") from error
@@ -267,6 +268,15 @@ def _extract(tar: tarfile.TarFile, into: Path, limit_bytes: int) -> None:
     for name, target in links.items():
         (into / name).parent.mkdir(parents=True, exist_ok=True)
         (into / name).symlink_to(target)
+
+
+def _check_to_the_end(stream: gzip.GzipFile) -> None:
+    """tarfile stops at its own end mark; gzip's checksum of the content comes after it."""
+    left_bytes = tarfile.RECORDSIZE
+    while padding := stream.read(tarfile.RECORDSIZE):
+        left_bytes -= len(padding)
+        if left_bytes < 0:
+            raise _broken("something follows its end")
 
 
 def _broken(message: str) -> RuntimeFault:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fabric.job import Grant, JobId, JobSpec, LaunchSpec, Outcome
-from fabric.job_events import JobFact
+from fabric.job_events import RunFact
 
-Report = Callable[[int, Sequence[JobFact]], None]
+Report = Callable[[int, Sequence[RunFact]], None]
 """`report(epoch, facts)`: how a runner tells the scheduler. Raises where that is away: the runner keeps the facts and tries again."""
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fabric.job import JobEstimate, JobSpec, Shape
+from fabric.job import SCALING, JobEstimate, JobSpec, Shape
 from fabric.selectors import flavors_of
 from fabric.types import Fingerprint, Flavor, Resources, Run, Variant
 from profiler.estimate import Estimator, TaskProfile
 
 BASE_JOB_S = 600.0
 """Median of a job of which nothing is known, on one vCPU's worth of a GPU: ten minutes, give or take a factor of 4.5."""
-SCALING = 0.9
 ACCELERATED = Variant("accelerated", "", Resources(num_gpus=1))
 ON_CPUS = Variant("cpus", "", Resources())
 OWN_LOG_SD = 0.1

@@ -16,6 +16,21 @@ T4 = Flavor("t4", "warm", "gpu", "nvidia-tesla", "GPU", usd_per_h=0.36)
 CPU = Flavor("cpu", "cold", "cpu", "x86", "CPU", usd_per_h=0.036)
 CATALOGUE = {flavor.name: flavor for flavor in (A100, T4, CPU)}
 GPU = Shape("any", accelerators=1)
+BALANCED = """\
+apiVersion: scheduling.example.com/v1
+kind: HybridPolicy
+metadata:
+  name: cpu-memory-balanced
+spec:
+  priorityClasses:
+    - name: gpu-intensive
+      weight: 3
+      nodeSelector:
+        accelerator: nvidia-tesla
+    - name: cpu-bound
+      weight: 1
+  fallbackStrategy: "best-effort"
+"""
 
 
 def machine(name: str, flavor: Flavor = A100, *, gpus: float = 4.0, cpus: float = 16.0, memory: float = 64e9, **kwargs: Any) -> Node:

@@ -11,14 +11,13 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fabric.job import JobEstimate, JobSpec, Option, Shape
+from fabric.job import SCALING, JobEstimate, JobSpec, Option, Shape
 from fabric.plane.changes import KINDS, MANY
 from fabric.plane.core_copy import copy_of
 from fabric.plane.watching import Watching
 from fabric.scheduler.core import Core
 from fabric.scheduler.preemption import LEAVE_S
 from fabric.scheduler.record import JobRecord
-from fabric.scheduler.ways import SCALING
 
 GB = 1e9
 MOST = 6

@@ -36,6 +36,7 @@ from fabric.job_events import (
     PlanSolved,
     PolicyApplied,
     Preempt,
+    RunFact,
     Solve,
 )
 from fabric.job_form import JobView
@@ -201,12 +202,12 @@ class JobPlane:
         self._driver.tell_and_wait(JobCancelRequested(job_id, by))
         return self.job(job_id)
 
-    def report(self, epoch: int, facts: Sequence[JobFact]) -> None:
+    def report(self, epoch: int, facts: Sequence[RunFact]) -> None:
         """What runners tell. Raises: RejectedError (`stale_epoch`, `attempt_over`); taken and on disk when it returns."""
         for fact in facts:
-            job = self.core.jobs.get(fact.job_id)  # type: ignore[union-attr]
-            if job is None or fact.attempt < job.attempt:  # type: ignore[union-attr]
-                raise RejectedError(f"attempt {fact.attempt} of {fact.job_id} is over", code="attempt_over")  # type: ignore[union-attr]
+            job = self.core.jobs.get(fact.job_id)
+            if job is None or fact.attempt < job.attempt:
+                raise RejectedError(f"attempt {fact.attempt} of {fact.job_id} is over", code="attempt_over")
         self._driver.tell_and_wait(*facts)
 
     # ---- out
@@ -214,8 +215,7 @@ class JobPlane:
     def job(self, name_or_id: str) -> JobView:
         with self._driver.lock:
             job = self._find(name_or_id)
-            order = {each.spec.job_id: place for place, each in enumerate(views.in_order(self.core), 1)} if _waits(job) else {}
-            return self._view(job, order)
+            return self._view(job, self._places() if job.state is JobState.PENDING else {})
 
     def jobs(
         self,
@@ -227,7 +227,7 @@ class JobPlane:
         limit: int = 1000,
     ) -> list[JobView]:
         with self._driver.lock:
-            order = {each.spec.job_id: place for place, each in enumerate(views.in_order(self.core), 1)}
+            order = self._places()
             wanted = [
                 job
                 for job in self.core.jobs.values()
@@ -331,6 +331,10 @@ class JobPlane:
             raise UnknownNameError(f"unknown job {text!r}", code="unknown_job", hint="`fabric queue` lists jobs", name=text)
         return found
 
+    def _places(self) -> dict[JobId, int]:
+        """The place of each job that waits, from 1."""
+        return {job.spec.job_id: place for place, job in enumerate(views.in_order(self.core), 1)}
+
     def _view(self, job: JobRecord, order: Mapping[JobId, int]) -> JobView:
         aside = self._asides.setdefault(job.spec.job_id, Aside(None))
         if aside.summary is None:
@@ -394,10 +398,6 @@ class JobPlane:
 def _renamed(spec: JobSpec, stands_for: Mapping[JobId, JobId]) -> JobSpec:
     after = tuple(stands_for.get(other, other) for other in spec.after)
     return spec if after == spec.after else dataclasses.replace(spec, after=after)
-
-
-def _waits(job: JobRecord) -> bool:
-    return job.state is JobState.PENDING
 
 
 def _policy_row(body: Mapping[str, Any], wall_s: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from fabric import ray_io
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
-from fabric.job_events import JobFact, NodesSeen
+from fabric.job_events import NodesSeen, RunFact
 from fabric.scheduler.core import Core
 from fabric.types import Node
 
@@ -20,7 +20,7 @@ REPORT_TIMEOUT_S = 20.0
 _log = logging.getLogger(__name__)
 
 
-def report(epoch: int, facts: Sequence[JobFact]) -> None:
+def report(epoch: int, facts: Sequence[RunFact]) -> None:
     """See `fabric.ports.Report`. Raises: FabricError where the scheduler is away or refuses."""
     ray_io.ask(ray_io.actor(ACTOR).report.remote(epoch, list(facts)), REPORT_TIMEOUT_S)
 

@@ -17,9 +17,9 @@ from fabric.api.tokens import Tokens, ensure_token_file
 from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
-from fabric.job_events import JobFact
+from fabric.job_events import RunFact
 from fabric.journal import Journal
-from fabric.plane.driver import WallClock
+from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
@@ -75,7 +75,7 @@ class SchedulerShell:
     def address(self) -> str:
         return self.url
 
-    def report(self, epoch: int, facts: Sequence[JobFact]) -> None:
+    def report(self, epoch: int, facts: Sequence[RunFact]) -> None:
         self._plane.report(epoch, facts)
 
     def _note_nodes(self, nodes: Sequence[Node]) -> None:
@@ -100,7 +100,7 @@ class SchedulerShell:
         while not pause.wait(SNAPSHOT_S):
             try:
                 self._runners.warm_up()
-                seq = self._journal.last_seq("jobs")
+                seq = self._journal.last_seq(STREAM)
                 if seq - last_seq >= SNAPSHOT_FACTS:
                     save_snapshot(self._journal, self._plane)
                     last_seq = seq

@@ -15,9 +15,8 @@ from typing import Protocol
 
 from fabric.errors import FabricError
 from fabric.job import Outcome
-from fabric.job_events import JobEnded, JobProgressed, JobStarted, JobVacated
+from fabric.job_events import JobEnded, JobProgressed, JobStarted, JobVacated, RunFact
 from fabric.running.order import Ending, Order
-from fabric.running.outbox import RunFact
 from fabric.running.progress_file import Progress
 
 POLL_S = 0.1

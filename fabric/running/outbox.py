@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable
 
 from fabric.errors import RejectedError
-from fabric.job_events import JobEnded, JobFact, JobProgressed, JobStarted, JobVacated, LeaseRefused
+from fabric.job_events import JobFact, JobProgressed, RunFact
 from fabric.ports import Report
 
-RunFact = JobStarted | LeaseRefused | JobProgressed | JobVacated | JobEnded
 MAX_BATCH = 256
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 _log = logging.getLogger(__name__)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fabric.job import JobEstimate, JobSpec, Option, Shape
+from fabric.job import SCALING, JobEstimate, JobSpec, Option, Shape
 from fabric.policy import PriorityClass
 from fabric.selectors import flavors_of
 from fabric.types import Flavor
 
-SCALING = 0.9
 MEMORY = "memory"
 
 

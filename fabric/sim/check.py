@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from fabric.scheduler.ways import SCALING
+from fabric.job import SCALING
 from fabric.sim.events import LeaseLine
 from fabric.sim.trace import TraceJob
 

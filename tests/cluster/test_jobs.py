@@ -17,22 +17,8 @@ import pytest
 import yaml
 
 import fabric
+from tests.jobs import BALANCED
 
-POLICY = """
-apiVersion: scheduling.example.com/v1
-kind: HybridPolicy
-metadata:
-  name: cpu-memory-balanced
-spec:
-  priorityClasses:
-    - name: gpu-intensive
-      weight: 3
-      nodeSelector:
-        accelerator: nvidia-tesla
-    - name: cpu-bound
-      weight: 1
-  fallbackStrategy: "best-effort"
-"""
 URGENT = """
 apiVersion: scheduling.example.com/v1
 kind: HybridPolicy
@@ -163,7 +149,7 @@ def test_what_can_never_run_is_refused_with_a_code_and_a_hint(plane: Any) -> Non
 
 def test_the_policy_of_the_readme_shares_the_gpu_three_to_one(plane: Any, tmp_path: Path) -> None:
     """Both classes are backlogged on the one GPU: of 24 starts 18 belong to the class of weight 3."""
-    apply(plane, POLICY)
+    apply(plane, BALANCED)
     file = str(tmp_path / "shares")
     classes = ("gpu-intensive", "cpu-bound")
     jobs = [fabric.submit(note, file, cls, 0.05, gpus=1, priority=cls, name=f"{cls}-{i}") for i in range(28) for cls in classes]

@@ -14,22 +14,7 @@ import yaml
 from fabric.api.schema import Minted, SubmitRequest, TokenAnswer
 from fabric.api.tokens import SCOPES
 from tests.api_world import World, a_world
-
-POLICY = """
-apiVersion: scheduling.example.com/v1
-kind: HybridPolicy
-metadata:
-  name: cpu-memory-balanced
-spec:
-  priorityClasses:
-    - name: gpu-intensive
-      weight: 3
-      nodeSelector:
-        accelerator: nvidia-tesla
-    - name: cpu-bound
-      weight: 1
-  fallbackStrategy: "best-effort"
-"""
+from tests.jobs import BALANCED
 
 
 @pytest.fixture
@@ -46,11 +31,11 @@ def ask(
 
 
 def test_a_policy_is_applied_shown_listed_and_rolled_back(world: World) -> None:
-    assert ask(world, "PUT", "/v1/policy", POLICY.encode(), kind="application/yaml") == (200, {"version": 2})
+    assert ask(world, "PUT", "/v1/policy", BALANCED.encode(), kind="application/yaml") == (200, {"version": 2})
     assert world.plane.policy.classes[0].weight == 3.0
     _, shown = ask(world, "GET", "/v1/policy", user="ann")
-    assert (shown["version"], shown["by"], shown["document"]) == (2, "root", yaml.safe_load(POLICY))
-    assert ask(world, "PUT", "/v1/policy", json.dumps({**yaml.safe_load(POLICY), "metadata": {"name": "third"}}).encode())[1] == {
+    assert (shown["version"], shown["by"], shown["document"]) == (2, "root", yaml.safe_load(BALANCED))
+    assert ask(world, "PUT", "/v1/policy", json.dumps({**yaml.safe_load(BALANCED), "metadata": {"name": "third"}}).encode())[1] == {
         "version": 3
     }
     assert ask(world, "POST", "/v1/policy/rollback") == (200, {"version": 4})
@@ -63,13 +48,13 @@ def test_a_policy_is_applied_shown_listed_and_rolled_back(world: World) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "code"),
     [
-        (POLICY.replace("weight: 3", "wieght: 3").encode(), "application/yaml", "unknown_policy_key"),
+        (BALANCED.replace("weight: 3", "wieght: 3").encode(), "application/yaml", "unknown_policy_key"),
         (b"a: [", "application/yaml", "policy_not_yaml"),
         (b"\xff\xfe\xfa", "application/yaml", "bad_policy"),
         (b"[1]", "application/json", "bad_policy"),
         (b"{", "application/json", "bad_policy"),
         (b"", "application/yaml", "bad_policy"),
-        (POLICY.encode() + b"#" * 2**20, "application/yaml", "too_large"),
+        (BALANCED.encode() + b"#" * 2**20, "application/yaml", "too_large"),
     ],
 )
 def test_a_bad_policy_is_refused_and_the_old_one_stays(world: World, body: bytes, kind: str, code: str) -> None:

@@ -18,29 +18,16 @@ from fabric.policy import Policy, PriorityClass, QueuePolicy
 from fabric.policy_document import read_policy
 from fabric.policy_schema import Spec
 from pools.flavors import load_catalogue
+from tests.jobs import BALANCED
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 READY = sorted((ROOT / "cluster_configs" / "policies").glob("*.yaml"))
+
 CATALOGUE = load_catalogue()
 
 HEAD = "apiVersion: scheduling.example.com/v1\nkind: HybridPolicy\nmetadata: {name: p}\n"
-BALANCED = """\
-apiVersion: scheduling.example.com/v1
-kind: HybridPolicy
-metadata:
-  name: cpu-memory-balanced
-spec:
-  priorityClasses:
-    - name: gpu-intensive
-      weight: 3
-      nodeSelector:
-        accelerator: nvidia-tesla
-    - name: cpu-bound
-      weight: 1
-  fallbackStrategy: "best-effort"
-"""
 
 
 def read(spec: str, **changes: Any) -> Policy:
