@@ -69,6 +69,16 @@ class ArtefactStore:
         self._upload(self._blob(digest), content, digest)
         return digest
 
+    def put_open(self, file: IO[bytes]) -> Digest:
+        """The same from an open file that can seek."""
+        file.seek(0)
+        digest = _copied(file, None)
+        if not self.has(digest):
+            file.seek(0)
+            with self._faults("write", digest), self._aside(self._blob(digest)) as blob:
+                _copied(file, blob.write)
+        return digest
+
     def has(self, digest: Digest) -> bool:
         with self._faults("look for", digest):
             return bool(self._fs.isfile(self._blob(digest)))

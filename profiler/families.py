@@ -7,7 +7,7 @@ progress outweighs its family's history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fabric.job import SCALING, JobEstimate, JobSpec, Shape
 from fabric.selectors import flavors_of
@@ -18,6 +18,9 @@ BASE_JOB_S = 600.0
 """Median of a job of which nothing is known, on one vCPU's worth of a GPU: ten minutes, give or take a factor of 4.5."""
 ACCELERATED = Variant("accelerated", "", Resources(num_gpus=1))
 ON_CPUS = Variant("cpus", "", Resources())
+UNKNOWN = ""
+"""Stands for every family of which nothing has been measured."""
+MAX_UNKNOWN = 1000
 OWN_LOG_SD = 0.1
 """The doubt of a job that has told how much it has done of how much."""
 
@@ -28,15 +31,26 @@ class Families:
     def __init__(self, catalogue: Mapping[str, Flavor]) -> None:
         self.catalogue = catalogue
         self.estimator = Estimator(catalogue, base_s=BASE_JOB_S)
+        self._unknown: dict[tuple[Shape, ...], JobEstimate] = {}
 
     def estimate(self, spec: JobSpec) -> JobEstimate:
         """The prediction for a job before it has said anything itself: work 1 is the whole job."""
+        if spec.family in self.estimator.profiles:
+            return self._estimate(spec.family, spec.shapes)
+        found = self._unknown.get(spec.shapes)
+        if found is None:
+            if len(self._unknown) >= MAX_UNKNOWN:
+                self._unknown.clear()
+            found = self._unknown[spec.shapes] = self._estimate(UNKNOWN, spec.shapes)
+        return found
+
+    def _estimate(self, family: str, shapes: Sequence[Shape]) -> JobEstimate:
         rates: dict[tuple[int, str], float] = {}
         doubts = []
-        for number, shape in enumerate(spec.shapes):
+        for number, shape in enumerate(shapes):
             variant = _variant(shape)
-            self._describe(spec.family, variant)
-            predictor = self.estimator.predictor(spec.family, 0)
+            self._describe(family, variant)
+            predictor = self.estimator.predictor(family, 0)
             for name in flavors_of(shape.selector, self.catalogue):
                 predicted = predictor.estimate(self.catalogue[name], variant)
                 rates[number, name] = _units(shape) ** SCALING / max(predicted.run_s, 1e-3)
@@ -62,7 +76,7 @@ class Families:
 
     def changed(self) -> list[TaskProfile]:
         """The histories that changed since the last call."""
-        names, self.estimator.dirty = self.estimator.dirty, set()
+        names, self.estimator.dirty = self.estimator.dirty - {UNKNOWN}, set()
         return [self.estimator.profiles[name] for name in sorted(names)]
 
     def restore(self, profiles: Iterable[TaskProfile]) -> None:

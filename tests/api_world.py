@@ -1,4 +1,4 @@
-"""The API over a job plane in memory, reached without a socket: what the tests of API, client and command line share."""
+"""The API over a job plane of this machine, reached without a socket: what the tests of API, client and command line share."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from fabric.api.app import create_app
 from fabric.api_client import ApiClient, Reply
 from fabric.jobs import Jobs
 from tests.asgi_transport import AsgiTransport
-from tests.memory_plane import MemoryPlane, tokens_for
+from tests.local_plane import UNTIL_S, LocalPlane
 
 USERS = {"ann": "submit", "bob": "submit,read", "ops": "operate,submit", "root": "admin"}
-UNTIL_S = 20.0
 
 
-class World:
+class World(LocalPlane):
     """`jobs("ann")` is ann's client; `ask("ann", "GET", path)` one request as hers, errors as replies."""
 
     def __init__(self, folder: Path, *, runs: bool = True) -> None:
-        self.plane = MemoryPlane(folder, runs=runs)
-        self.tokens, self.secrets = tokens_for(**USERS)
+        super().__init__(folder, runs=runs)
+        self.secrets = {user: self.tokens.mint(user, scopes.split(","))[0] for user, scopes in USERS.items()}
         self.app = create_app(self.plane, self.tokens)
         self.transport = AsgiTransport(self.app)
         self.told: list[str] = []
@@ -38,8 +37,8 @@ class World:
         return self.transport.send(method, path, body, {**bearer, **headers}, UNTIL_S)
 
     def close(self) -> None:
-        self.plane.close()
         self.transport.close()
+        super().close()
 
 
 @contextmanager

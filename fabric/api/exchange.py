@@ -10,7 +10,7 @@ import asyncio
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
 
 import anyio.to_thread
@@ -19,7 +19,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from fabric.api.faults import error_json, status_of
-from fabric.api.port import JobPlanePort
+from fabric.api.port import JobPlanePort, JobRef
 from fabric.api.tokens import Principal, Tokens
 from fabric.errors import BugError, FabricError, RejectedError, UnknownNameError, UserError
 from fabric.job_form import JobView
@@ -65,26 +65,25 @@ class Exchange:
             asyncio.get_running_loop().run_in_executor(None, self.tokens.note_use, who.token_id)
         return who
 
-    def seen(self, who: Principal, name_or_id: str) -> JobView:
+    def seen(self, who: Principal, name_or_id: str) -> JobRef:
         """A job that `who` may see: an own one, or with the scope `read` one of its queues. Raises: UnknownNameError (`unknown_job`)."""
         try:
-            view = self.plane.job(name_or_id)
+            found = self.plane.find(name_or_id)
         except UnknownNameError:
             raise unknown_job(name_or_id) from None
-        if not can_see(who, view):  # as if it were not there
+        if not can_see(who, found):  # as if it were not there
             raise unknown_job(name_or_id)
-        return view
+        return found
 
-    def held(self, who: Principal, name_or_id: str) -> JobView:
+    def held(self, who: Principal, name_or_id: str) -> JobRef:
         """A job that `who` may act on, and whose output it may read: an own one, or with the scope `operate` one of its queues.
 
         Raises: UnknownNameError (`unknown_job`), RejectedError (`forbidden`).
         """
-        view = self.seen(who, name_or_id)
-        if view.user == who.user:
-            return view
-        who.must("operate")
-        return view
+        found = self.seen(who, name_or_id)
+        if found.user != who.user:
+            who.must("operate")
+        return found
 
     # -- bodies --------------------------------------------------------------------------------------------------------------
 
@@ -136,8 +135,8 @@ class Exchange:
             self._waiters.release()
 
 
-def can_see(who: Principal, view: JobView) -> bool:
-    return view.user == who.user or ("read" in who.scopes and who.reaches(view.queue))
+def can_see(who: Principal, job: JobRef | JobView) -> bool:
+    return job.user == who.user or ("read" in who.scopes and who.reaches(job.queue))
 
 
 def unknown_job(name_or_id: str) -> UnknownNameError:
@@ -148,11 +147,6 @@ def unknown_job(name_or_id: str) -> UnknownNameError:
 def too_large(limit_bytes: int) -> UserError:
     hint = "keep large data at a URL, and name what a job does not need in .gitignore"
     return UserError(f"the body is larger than {limit_bytes / 2**20:,.0f} MiB", code="too_large", hint=hint, limit_bytes=limit_bytes)
-
-
-def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
 
 
 def refused(error: FabricError) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
@@ -42,6 +42,8 @@ class Intake:
     now_s: float
     find: Callable[[str], Sequence[JobId]]
     """The id of a job by name or id, or those of an array by its id. Raises: UnknownNameError (`unknown_job`)."""
+    _named: set[str] = field(default_factory=set)
+    """Selectors of this batch that name a flavor."""
 
     def read(self, requests: Sequence[SubmitRequest]) -> list[list[Submission]]:
         """The jobs of each request. Raises: UserError, UnknownNameError, RejectedError (`forbidden`); of the first that is wrong,
@@ -116,7 +118,9 @@ class Intake:
         if not words or request.resources == "auto":
             shapes.append(Shape(cpus=request.cpus, memory_bytes=memory_bytes))
         for shape in shapes:
-            flavors_of(shape.selector or ANY, self.catalogue)
+            if shape.selector not in self._named:
+                flavors_of(shape.selector or ANY, self.catalogue)
+                self._named.add(shape.selector)
         return tuple(dict.fromkeys(shapes))
 
     def _deadline(self, text: str | float) -> float:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from fabric.api import pages
-from fabric.api.exchange import Exchange, Json, can_see, chunks_of, too_large
+from fabric.api.exchange import Exchange, Json, can_see, too_large
 from fabric.api.intake import Intake
 from fabric.api.pages import page
 from fabric.api.port import LogPart, Submission
@@ -32,7 +32,7 @@ from fabric.api.schema import (
 from fabric.api.tokens import Principal
 from fabric.errors import RejectedError, UnknownNameError, UserError
 from fabric.job import JobId
-from fabric.job_form import JobView, job_json, listing_json, plain
+from fabric.job_form import job_json, listing_json, plain
 from fabric.job_ids import is_job_id
 
 NEXT_OFFSET, IS_FINAL, STATE = "x-fabric-next-offset", "x-fabric-final", "x-fabric-state"
@@ -84,10 +84,10 @@ def _submitting(routes: APIRouter, exchange: Exchange) -> None:
         who = exchange.who(request)
 
         def work() -> Response:
-            view = exchange.held(who, job)
-            if view.user == who.user and "operate" not in who.scopes:
+            found = exchange.held(who, job)
+            if found.user == who.user and "operate" not in who.scopes:
                 who.must("submit")
-            return Json(job_json(plane.cancel(view.id, who.user)))
+            return Json(job_json(plane.cancel(found.id, who.user)))
 
         return await exchange.run(work)
 
@@ -118,11 +118,11 @@ def _submitted(exchange: Exchange, who: Principal, body: bytes) -> Response:
 def _reading(routes: APIRouter, exchange: Exchange) -> None:
     plane = exchange.plane
 
-    def reading(path: str, what: str, answer: Any, read: Callable[[JobView], Any], exact: bool = False) -> None:
+    def reading(path: str, what: str, answer: Any, read: Callable[[JobId], Any], exact: bool = False) -> None:
         async def look(request: Request, job: str) -> Response:
             who = exchange.who(request)
             find = exchange.held if exact else exchange.seen
-            return await exchange.run(lambda: Json(plain(read(find(who, job)))))
+            return await exchange.run(lambda: Json(plain(read(find(who, job).id))))
 
         look.__doc__, look.__name__ = what, path.rpartition("/")[2].strip("{}")
         routes.get(path, **page(answer))(look)
@@ -134,18 +134,18 @@ def _reading(routes: APIRouter, exchange: Exchange) -> None:
         query = read_query(ListQuery, request.query_params)
         return await exchange.run(partial(_listed, exchange, who, query))
 
-    reading("/jobs/{job}", "One job.", JobAnswer, job_json)
+    reading("/jobs/{job}", "One job.", JobAnswer, lambda job_id: job_json(plane.job(job_id)))
     reading(
         "/jobs/{job}/explain",
         "Why a job waits or where it runs, who is ahead, when it starts, what would start it sooner.",
         pages.answers(job="the job", ahead="jobs before it", ways="a row for each flavor", counterfactuals="what would start it sooner"),
-        lambda view: plane.explain(view.id),
+        plane.explain,
     )
     reading(
         "/jobs/{job}/story",
         "The facts about a job, oldest first.",
         pages.answers(facts="facts"),
-        lambda view: {"facts": plane.story(view.id)},
+        lambda job_id: {"facts": plane.story(job_id)},
         True,
     )
 
@@ -154,10 +154,10 @@ def _reading(routes: APIRouter, exchange: Exchange) -> None:
         """The job, once it has ended or the time is over."""
         who = exchange.who(request)
         query = read_query(WaitQuery, request.query_params)
-        view = await exchange.run(lambda: exchange.seen(who, job))
-        if not view.state.is_final and query.timeout_s > 0:
-            view = await exchange.run_waiting(lambda: plane.wait(view.id, query.timeout_s))
-        return Json(job_json(view))
+        found = await exchange.run(lambda: exchange.seen(who, job))
+        if found.state.is_final or query.timeout_s <= 0:
+            return Json(job_json(await exchange.run(lambda: plane.job(found.id))))
+        return Json(job_json(await exchange.run_waiting(lambda: plane.wait(found.id, query.timeout_s))))
 
     @routes.get("/usage", **page(pages.answers(by="user or queue", rows="a row for each", now_s="when"), query=UsageQuery))
     async def usage(request: Request) -> Response:
@@ -199,8 +199,8 @@ def _output(routes: APIRouter, exchange: Exchange) -> None:
         """Output from a byte on. The headers X-Fabric-Next-Offset and X-Fabric-Final say where it goes on and whether it does."""
         who = exchange.who(request)
         query = read_query(LogQuery, request.query_params)
-        view = await exchange.run(lambda: exchange.held(who, job))
-        read = partial(plane.logs, view.id, query.rank, query.offset)
+        found = await exchange.run(lambda: exchange.held(who, job))
+        read = partial(plane.logs, found.id, query.rank, query.offset)
         part, until_s, pause_s = await exchange.run(read), time.monotonic() + query.wait_s, POLL_S[0]
         while not part.data and not part.is_final and time.monotonic() < until_s and not await request.is_disconnected():
             await anyio.sleep(min(pause_s, max(0.0, until_s - time.monotonic())))
@@ -213,13 +213,13 @@ def _output(routes: APIRouter, exchange: Exchange) -> None:
         who = exchange.who(request)
 
         def work() -> Response:
-            view = exchange.held(who, job)
-            if not view.state.is_final:
-                hint = f"GET /v1/jobs/{view.id}/wait answers when it has"
+            found = exchange.held(who, job)
+            if not found.state.is_final:
+                hint = f"GET /v1/jobs/{found.id}/wait answers when it has"
                 raise RejectedError(
-                    f"{view.name} has not ended: it is {view.state}", code="not_finished", hint=hint, state=view.state.value
+                    f"{found.name} has not ended: it is {found.state}", code="not_finished", hint=hint, state=found.state.value
                 )
-            body, headers = plane.result(view.id), {STATE: view.state.value}
+            body, headers = plane.result(found.id), {STATE: found.state.value}
             if body is None:
                 return Response(status_code=204, headers=headers)
             return Response(body, media_type="application/octet-stream", headers=headers)
@@ -240,7 +240,7 @@ def _artefacts(routes: APIRouter, exchange: Exchange) -> None:
         """Keep a payload or an archive of a working directory, named by its sha256; again, it changes nothing."""
         exchange.who(request).must("submit")
         with await exchange.spooled(request) as file:
-            digest = await exchange.run(lambda: plane.put(chunks_of(file)))
+            digest = await exchange.run(lambda: plane.put(file))
         return Json({"digest": digest}, status_code=201)
 
     @routes.head("/artefacts/{digest}", **page())

@@ -6,9 +6,9 @@ from many threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from fabric.job import JobId, JobSpec, LaunchSpec
 from fabric.job_form import JobView
@@ -25,6 +25,16 @@ class Submission:
     how: LaunchSpec
     idempotency_key: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+class JobRef(NamedTuple):
+    """Which job is meant, and what says who may see it."""
+
+    id: JobId
+    name: str
+    user: str
+    queue: str
+    state: JobState
 
 
 class LogPart(NamedTuple):
@@ -53,7 +63,11 @@ class JobPlanePort(Protocol):
         """
         ...
 
-    def job(self, name_or_id: str) -> JobView: ...
+    def find(self, name_or_id: str) -> JobRef: ...
+
+    def job(self, name_or_id: str) -> JobView:
+        """With its place among those that wait, which takes a look at all of them."""
+        ...
 
     def jobs(
         self,
@@ -108,8 +122,8 @@ class JobPlanePort(Protocol):
         (`unknown_policy_version`)."""
         ...
 
-    def put(self, chunks: Iterable[bytes]) -> str:
-        """Keep a blob; its sha256. Raises: RuntimeFault (`storage_full`, `storage_failed`)."""
+    def put(self, file: IO[bytes]) -> str:
+        """Keep what is in an open file; its sha256. Raises: RuntimeFault (`storage_full`, `storage_failed`)."""
         ...
 
     def has(self, digest: str) -> bool: ...

@@ -102,15 +102,19 @@ class Driver:
         told = [fact for facts, _, _ in taken for fact in facts]
         fresh = [fact for facts, is_written, _ in taken if not is_written for fact in facts]
         now_s = self._clock.now_s()
-        with self.lock:
-            decision = self._handle(told, now_s)
-            self._on_decided([*told, *decision.facts])
-            self.changed.notify_all()
-        kept = [fact for fact in (*fresh, *decision.facts) if type(fact).__name__ in JOURNALLED]
-        self._write(kept, now_s)
-        for _, _, answer in taken:
-            if answer is not None:
-                answer.set_result(None)
+        answers = [answer for _, _, answer in taken if answer is not None]
+        try:
+            with self.lock:
+                decision = self._handle(told, now_s)
+                self._on_decided([*told, *decision.facts])
+                self.changed.notify_all()
+            self._write([fact for fact in (*fresh, *decision.facts) if type(fact).__name__ in JOURNALLED], now_s)
+        except Exception as error:
+            for answer in answers:
+                answer.set_exception(error)
+            raise
+        for answer in answers:
+            answer.set_result(None)
         for command in decision.commands:
             try:
                 self._perform(command)

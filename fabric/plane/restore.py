@@ -100,7 +100,7 @@ def save_snapshot(journal: Journal, plane: JobPlane) -> int:
     """
     seq = plane.settled_seq()
     with plane.driver.lock:
-        num_jobs, chunks = len(plane.core.jobs), snapshot_of(plane.core, plane.asides)
+        num_jobs, chunks = len(plane.core.jobs), snapshot_of(plane.core, plane.shelf.asides)
     journal.save_snapshot(STREAM, seq, chunks)
     return num_jobs
 

@@ -81,7 +81,7 @@ class SchedulerShell:
     def _note_nodes(self, nodes: Sequence[Node]) -> None:
         """At every look, before the core decides by it."""
         self._closed = closed_nodes(nodes)
-        self._plane.twins = twin_flavors(nodes, self._plane.twins)
+        self._plane.shelf.twins = twin_flavors(nodes, self._plane.shelf.twins)
 
     def _see_nodes(self) -> None:
         """The first look: nothing can be decided before it."""

@@ -119,13 +119,13 @@ class Core:
                 book.commands.append(Kill(spec.job_id, job.attempt, "budget"))
 
     def _ask(self) -> None:
-        problem, asked = planning.problem_of(self.book)
+        problem, asked = planning.problem_of(self.book, self.pace.last)
         if problem.jobs:
             self.pace.asked(self.book.now_s)
             self._asked = asked
             self.book.commands.append(Solve(problem))
 
     def _take_plan(self, plan: Plan) -> None:
-        self.pace.is_waiting, self.pace.review_s = False, plan.review_s
+        self.pace.answered(plan)
         planning.take(plan, self._asked, self.book, self.admission)
         self._asked = []

@@ -7,7 +7,7 @@ not move has only that way.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fabric.job import Option
@@ -15,9 +15,8 @@ from fabric.scheduler.problem import PlanJob, Problem
 
 # A move that gains less than this is noise in the rates, so even a free restart counts as this long.
 LEAST_RESTART_S = 1.0
-# The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs, and at least for
-# this share of the median job.
-RELUCTANCE, RELUCTANCE_SHARE = 3.0, 0.015
+# The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs.
+RELUCTANCE = 3.0
 LEAST_LOG_SD = 0.05
 STREAM_POWER = 0.85
 EPS = 1e-9
@@ -52,6 +51,7 @@ class Model:
     pinned: list[int]
     tail: float = 0.0
     power: float = 1.0
+    _soonest: list[tuple[float, float, float]] | None = field(default=None, init=False)
 
     def seconds(self, n: int, way: Way) -> float:
         """Time until job n has finished if it has this way from now on, restart and lost work included."""
@@ -59,6 +59,15 @@ class Model:
             return self.warmup_s[n] + self.work[n] / way.rate
         lost = self.lost[n] if self.held[n] is not None else 0.0
         return self.restart_s[n] + (self.work[n] + lost) / way.rate
+
+    @property
+    def soonest(self) -> list[tuple[float, float, float]]:
+        """Of each job, soonest first: the least time that it takes, its weight, and what it would cost to end then."""
+        if self._soonest is None:
+            # A hair less: what ends exactly then must not be counted twice.
+            least_s = [(1 - EPS) * min(self.work[n] / way.rate for way in ways) for n, ways in enumerate(self.ways)]
+            self._soonest = sorted((s, w, w * s**self.power) for s, w in zip(least_s, self.weight, strict=True))
+        return self._soonest
 
 
 def model(problem: Problem) -> Model:
@@ -75,11 +84,9 @@ def model(problem: Problem) -> Model:
 
 
 def _add_reluctance(m: Model) -> None:
-    fastest_s = sorted(m.work[n] / max(way.rate for way in ways) for n, ways in enumerate(m.ways))
-    least_s = RELUCTANCE_SHARE * fastest_s[len(fastest_s) // 2] if fastest_s else 0.0
     for n, way in enumerate(m.held):
         if way is not None:
-            m.lost[n] += max(RELUCTANCE * m.restart_s[n], least_s) * way.rate
+            m.lost[n] += RELUCTANCE * m.restart_s[n] * way.rate
 
 
 def doubt(log_sd: float) -> float:

@@ -98,10 +98,12 @@ class _Future:
 
 
 def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = math.inf) -> Rolled:
-    """The future of `order`, each job with the ways `prefs[n]`, best first. Given up as soon as its cost passes `stop_at`."""
+    """The future of `order`, each job with the ways `prefs[n]`, best first. Given up as soon as its cost must pass `stop_at`: no job
+    ends before now, nor before its fastest way lets it."""
     future, out, cost, late = _Future(m, order, prefs), Rolled(), 0.0, 0.0
     weight, finish_s, power = m.weight, out.finish_s, m.power
-    waiting = sum(weight[n] for n in order)
+    soonest = m.soonest if stop_at < math.inf else ()
+    num_past, overdue, to_come = 0, 0.0, sum(counted for _, _, counted in soonest)
     future.deal()
     out.first = future.dealt()
     while future.ends:
@@ -111,8 +113,12 @@ def roll(m: Model, order: list[int], prefs: list[list[Way]], stop_at: float = ma
         for n in done:
             finish_s[n] = future.now_s
             cost += weight[n] * counted
-            waiting -= weight[n]
-        if cost + (waiting + m.tail) * counted > stop_at:
+            overdue -= weight[n]
+        while num_past < len(soonest) and soonest[num_past][0] <= future.now_s:
+            overdue += soonest[num_past][1]
+            to_come -= soonest[num_past][2]
+            num_past += 1
+        if cost + to_come + (overdue + m.tail) * counted > stop_at:
             out.cost = math.inf
             return out
         future.deal()

@@ -2,8 +2,8 @@
 
 The index of a job is the least, over its ways, of time x (weight + price x units): with prices of nothing that is
 shortest remaining time first, with high ones the least use of dear capacity first (Smith's rule for machines that
-differ). The number of futures tried depends on the size of the problem alone, and the changes on a seed: the same
-problem gives the same answer.
+differ). The number of futures tried depends on the size of the problem alone, and the changes on a seed, which is the time: the
+same problem gives the same answer, and the next one tries other changes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 from fabric.scheduler.jct_model import Model, Way
 from fabric.scheduler.jct_roll import Rolled, first_deal, roll
+from fabric.scheduler.problem import Listed
 
 LEVELS = (0.1, 0.5, 1.5)
 LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
-SHARE_SWAP, SHARE_SHIFT = 0.1, 0.7
+SHARE_SWAP, SHARE_SHIFT = 0.2, 0.5
 # A future of J jobs, R of them running at a time, each in up to three ways, costs about J x R of these.
 BUDGET = 2_500_000
 LEAST_TRIES, MOST_TRIES = 40, 1_500
@@ -76,14 +77,19 @@ def tries(m: Model) -> int:
     return min(MOST_TRIES, int(BUDGET / (num * (running + 5) * max(1.0, ways / 3))))
 
 
-def search(m: Model, budget: int, seed: int = 0) -> Found:
-    """The best list found within `budget` futures; with too few of them, an index rule with the prices of a sample."""
+def search(m: Model, budget: int, last: Listed | None = None, seed: float = 0.0) -> Found:
+    """The best list found within `budget` futures; with too few of them, an index rule with the prices of a sample.
+
+    `last`: what the last search found. Most of it still holds, so that what one search finds the next one can build on.
+    """
     if budget < LEAST_TRIES:
         figures = _priced(_sampled(m))[1] if len(m.work) > SAMPLE else speeds(m) * 2
         order, prefs = indexed(m, figures[: len(m.flavors)], figures[len(m.flavors) :])
         return Found(order, prefs, Rolled(first=first_deal(m, order, prefs)))
     best, _, spent = _priced(m)
     best, spent = _hoisted(m, best, spent)
+    if last:
+        best, spent = min(best, _continued(m, best, last), key=_cost), spent + 1
     rng = random.Random(seed)
     while spent < budget and len(m.pinned) < len(m.work):
         order, prefs = _changed(m, best, rng)
@@ -92,6 +98,28 @@ def search(m: Model, budget: int, seed: int = 0) -> Found:
         if rolled.cost < best.rolled.cost:
             best = Found(order, prefs, rolled)
     return best
+
+
+def _continued(m: Model, best: Found, last: Listed) -> Found:
+    """The last list without those that have ended; a new job comes behind the one that it follows in `best`."""
+    row = {job.job_id: n for n, job in enumerate(m.jobs)}
+    pinned = set(m.pinned)
+    known = [(row[job_id], ways) for job_id, ways in last if job_id in row and row[job_id] not in pinned]
+    order, prefs = [*m.pinned, *(n for n, _ in known)], list(best.prefs)
+    for n, ways in known:
+        named = {option[:3]: way for option, way in zip(m.options[n], m.ways[n], strict=True)}
+        prefs[n] = [named[option[:3]] for option in ways if option[:3] in named] or prefs[n]
+    follows: int | None = None
+    is_known = {n for n, _ in known}
+    for n in best.order[len(m.pinned) :]:
+        if n not in is_known:
+            order.insert(len(m.pinned) if follows is None else order.index(follows) + 1, n)
+        follows = n
+    return Found(order, prefs, roll(m, order, prefs, best.rolled.cost))
+
+
+def _cost(found: Found) -> float:
+    return found.rolled.cost
 
 
 def _priced(m: Model) -> tuple[Found, list[float], int]:

@@ -19,7 +19,7 @@ DOUBTFUL_LOG_SD = 0.3
 def plan_jct(problem: Problem) -> Plan:
     """Least weighted mean completion time."""
     m = model(problem)
-    return plan_of(problem, m, search(m, tries(m))) if m.jobs else Plan(problem.now_s, {})
+    return plan_of(problem, m, search(m, tries(m), problem.last, problem.now_s)) if m.jobs else Plan(problem.now_s, {})
 
 
 def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
@@ -31,6 +31,7 @@ def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
         [(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order if n not in dealt],
         _review_s(problem, m, found),
         {m.jobs[n].job_id: problem.now_s + seconds for n, seconds in found.rolled.finish_s.items()},
+        listed=[(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order],
     )
 
 

@@ -40,15 +40,21 @@ class PlanJob:
     is_movable: bool = True
 
 
+Listed = list[tuple[JobId, tuple[Option, ...]]]
+"""Jobs, best first, each with its ways, best first."""
+
+
 @dataclass(slots=True)
 class Problem:
-    """`capacity`: flavor -> units that jobs may hold (running ones included). `usd_per_h`: flavor -> price of a unit."""
+    """`capacity`: flavor -> units that jobs may hold (running ones included). `usd_per_h`: flavor -> price of a unit. `last`: the
+    `Plan.listed` of the last answer, which a planner may begin with."""
 
     now_s: float
     objective: Objective
     jobs: list[PlanJob]
     capacity: Mapping[str, float]
     usd_per_h: Mapping[str, float] = field(default_factory=dict)
+    last: Listed = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -56,12 +62,13 @@ class Plan:
     """`run`: who should hold what from now on; feasible as a whole; a job that holds it already keeps its lease; a running job
     that is not in it, and is movable, gives its lease up. `order`: who comes next, best first, with the ways it may
     start (best first) as room appears. `review_s`: ask again at this time even if nothing happens.
-    `finish_s`: predicted completion times, where the planner made them.
+    `finish_s`: predicted completion times, where the planner made them. `listed`: what it would begin with next time.
     """
 
     now_s: float
     run: dict[JobId, Option]
-    order: list[tuple[JobId, tuple[Option, ...]]] = field(default_factory=list)
+    order: Listed = field(default_factory=list)
     review_s: float | None = None
     finish_s: dict[JobId, float] = field(default_factory=dict)
     bound: float | None = None
+    listed: Listed = field(default_factory=list)

@@ -22,11 +22,14 @@ from fabric.api.app import create_app
 from fabric.api.serve import ApiServer
 from fabric.api.tokens import Tokens, ensure_token_file
 from fabric.api_client import ApiClient, HttpTransport, client_of
+from fabric.artefacts import Digest
 from fabric.config import FabricConfig
 from fabric.errors import ConfigError, UnavailableError, UserError
 from fabric.jobs import Jobs, job
+from fabric.journal import Journal
+from fabric.plane.plane import JobPlane
 from fabric.states import JobState
-from tests.memory_plane import Documents, MemoryPlane
+from tests.local_plane import LocalPlane, a_plane
 
 UNTIL_S = 30.0
 
@@ -37,17 +40,20 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[MemoryPlane]:
-    made = MemoryPlane(tmp_path)
-    yield made
-    made.close()
+def local(tmp_path: Path) -> Iterator[LocalPlane]:
+    with a_plane(tmp_path / "fabric") as made:
+        yield made
 
 
 @pytest.fixture
-def server(plane: MemoryPlane, state: Path) -> Iterator[ApiServer]:
-    tokens = Tokens(Documents())
-    ensure_token_file(state / TOKEN_FILE, tokens, "ann")
-    made = ApiServer(create_app(plane, tokens), address_file=state / ADDRESS_FILE)
+def plane(local: LocalPlane) -> JobPlane:
+    return local.plane
+
+
+@pytest.fixture
+def server(local: LocalPlane, state: Path) -> Iterator[ApiServer]:
+    ensure_token_file(state / TOKEN_FILE, local.tokens, "ann")
+    made = ApiServer(create_app(local.plane, local.tokens), address_file=state / ADDRESS_FILE)
     made.start()
     yield made
     made.stop()
@@ -58,7 +64,7 @@ def jobs(server: ApiServer, state: Path) -> Jobs:
     return Jobs(client_of(FabricConfig(state_dir=state)))
 
 
-def test_a_client_finds_api_and_token_in_the_state_directory(jobs: Jobs, plane: MemoryPlane) -> None:
+def test_a_client_finds_api_and_token_in_the_state_directory(jobs: Jobs, plane: JobPlane) -> None:
     made = jobs.submit(job("echo one; sleep 0.2; echo two"))
     assert "".join(made.logs(follow=True)) == "one\ntwo\n" and made.wait(UNTIL_S) is JobState.SUCCEEDED  # type: ignore[union-attr]
     assert plane.job(made.id).user == "ann"
@@ -71,11 +77,11 @@ def test_it_listens_on_this_machine_only_and_takes_its_file_with_it(server: ApiS
         read_address(state / ADDRESS_FILE)
 
 
-def test_a_port_in_use_is_told(server: ApiServer, plane: MemoryPlane) -> None:
+def test_a_port_in_use_is_told(server: ApiServer, local: LocalPlane) -> None:
     port = urlsplit(server.url).port
     assert port is not None
     with pytest.raises(ConfigError) as taken:
-        ApiServer(create_app(plane, Tokens(Documents())), port=port).start()
+        ApiServer(create_app(local.plane, local.tokens), port=port).start()
     assert taken.value.code == "address_in_use"
 
 
@@ -112,11 +118,11 @@ def test_what_may_not_be_repeated_goes_over_a_connection_of_its_own(jobs: Jobs) 
 
 
 def test_a_restart_on_another_port_is_waited_out_and_nothing_is_submitted_twice(
-    server: ApiServer, jobs: Jobs, plane: MemoryPlane, state: Path, tmp_path: Path
+    server: ApiServer, jobs: Jobs, plane: JobPlane, state: Path, tmp_path: Path
 ) -> None:
     jobs.submit(job("true"))
     server.stop()
-    tokens = Tokens(Documents())
+    tokens = Tokens(Journal(f"sqlite:///{tmp_path / 'other.db'}"))
     again = ApiServer(create_app(plane, tokens), address_file=state / ADDRESS_FILE)
 
     def restart() -> None:
@@ -144,12 +150,13 @@ def test_a_fabric_that_is_down_is_told_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < 5 and url in away.value.message and away.value.exit_status == 4
 
 
-def test_a_working_directory_of_megabytes_arrives_whole(jobs: Jobs, plane: MemoryPlane, tmp_path: Path) -> None:
+def test_a_working_directory_of_megabytes_arrives_whole(jobs: Jobs, local: LocalPlane, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "noise.bin").write_bytes(os.urandom(24 * 2**20))
     made = jobs.submit(job("true", working_dir=folder))
-    assert len(plane.blobs[plane.how[made.id].working_dir]) > 24 * 2**20
+    with local.plane.store.open(Digest(local.how(made.id).working_dir)) as stored:
+        assert len(stored.read()) > 24 * 2**20
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(server: ApiServer, state: Path) -> None:
@@ -163,7 +170,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(server: A
     connection.close()
 
 
-def test_many_may_wait_at_once_while_others_are_served(jobs: Jobs, plane: MemoryPlane) -> None:
+def test_many_may_wait_at_once_while_others_are_served(jobs: Jobs, plane: JobPlane) -> None:
     blocker = jobs.submit(job("sleep 60", name="blocker"))
     waiting = [threading.Thread(target=lambda: jobs.api.get(f"/v1/jobs/{blocker.id}/wait", {"timeout_s": 20})) for _ in range(60)]
     for thread in waiting:
@@ -185,7 +192,7 @@ def test_a_token_file_that_others_can_read_is_not_sent(server: ApiServer, state:
     assert refused.value.code == "token_file_open"
 
 
-def test_the_command_line_follows_a_job_and_ctrl_c_leaves_it_running(server: ApiServer, plane: MemoryPlane, state: Path) -> None:
+def test_the_command_line_follows_a_job_and_ctrl_c_leaves_it_running(server: ApiServer, plane: JobPlane, state: Path) -> None:
     code = (
         "from fabric.cli.main import Root; Root(name='fabric', table={'submit': ('fabric.cli.submit:submit', '')}).main(prog_name='fabric')"
     )

@@ -32,14 +32,14 @@ def ask(
 
 def test_a_policy_is_applied_shown_listed_and_rolled_back(world: World) -> None:
     assert ask(world, "PUT", "/v1/policy", BALANCED.encode(), kind="application/yaml") == (200, {"version": 2})
-    assert world.plane.policy.classes[0].weight == 3.0
+    assert world.plane.core.book.policy.classes[0].weight == 3.0
     _, shown = ask(world, "GET", "/v1/policy", user="ann")
     assert (shown["version"], shown["by"], shown["document"]) == (2, "root", yaml.safe_load(BALANCED))
     assert ask(world, "PUT", "/v1/policy", json.dumps({**yaml.safe_load(BALANCED), "metadata": {"name": "third"}}).encode())[1] == {
         "version": 3
     }
     assert ask(world, "POST", "/v1/policy/rollback") == (200, {"version": 4})
-    assert world.plane.policy.name == "cpu-memory-balanced"
+    assert world.plane.core.book.policy.name == "cpu-memory-balanced"
     assert ask(world, "POST", "/v1/policy/rollback", b'{"version": 3}')[1] == {"version": 5}
     _, history = ask(world, "GET", "/v1/policy/history", user="ann")
     assert [each["version"] for each in history["versions"]] == [5, 4, 3, 2, 1]
@@ -58,10 +58,10 @@ def test_a_policy_is_applied_shown_listed_and_rolled_back(world: World) -> None:
     ],
 )
 def test_a_bad_policy_is_refused_and_the_old_one_stays(world: World, body: bytes, kind: str, code: str) -> None:
-    before = world.plane.policy
+    before = world.plane.core.book.policy
     status, answer = ask(world, "PUT", "/v1/policy", body, kind=kind)
     assert (answer["code"], status) == (code, 413 if code == "too_large" else 400)
-    assert world.plane.policy is before and len(world.plane.versions) == 1
+    assert world.plane.core.book.policy is before and len(world.plane.policy_history()) == 1
 
 
 def test_only_an_admin_changes_the_policy_or_sees_tokens(world: World) -> None:
@@ -139,9 +139,9 @@ def test_the_openapi_document_has_every_page_with_its_keys(world: World) -> None
 def test_an_artefact_that_is_too_large_leaves_nothing_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fabric.api.exchange.Exchange.spooled.__defaults__", (1000,))
     assert ask(world, "PUT", "/v1/artefacts", b"x" * 1001)[0] == 413
-    assert world.plane.blobs == {}
+    assert world.blobs() == []
     assert ask(world, "PUT", "/v1/artefacts", b"x" * 1000)[0] == 201
-    assert len(world.plane.blobs) == 1
+    assert len(world.blobs()) == 1
 
 
 def test_the_page_of_the_api_names_every_page_every_key_of_a_job_and_every_scope(world: World) -> None:

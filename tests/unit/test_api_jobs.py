@@ -262,7 +262,7 @@ def test_secrets_reach_the_job_and_nothing_else(world: World) -> None:
     pages = ["", "/explain", "/logs", "/story", "/wait"]
     told = b"".join(world.ask("ann", "GET", f"/v1/jobs/{job_id}{page}").body for page in pages) + world.ask("ann", "GET", "/v1/jobs").body
     assert hidden.encode() not in told
-    assert hidden not in repr(world.plane.how[job_id])  # type: ignore[index]
+    assert hidden not in repr(world.how(job_id))
     reply = world.ask("ann", "POST", "/v1/jobs", json.dumps({"command": "x", "secrets": {"bad name": hidden}}).encode())
     assert reply.status == 400 and hidden.encode() not in reply.body
     reply = world.ask("ann", "POST", "/v1/jobs", json.dumps({"command": "x", "secrets": {"KEY": [hidden]}}).encode())
@@ -282,7 +282,7 @@ def test_a_fault_of_ours_tells_nothing_of_the_inside(still: World, monkeypatch: 
     def broken(*_: Any) -> Any:
         raise KeyError("/etc/inside")
 
-    monkeypatch.setattr(still.plane, "job", broken)
+    monkeypatch.setattr(still.plane, "find", broken)
     reply = still.ask("ann", "GET", "/v1/jobs/x")
     assert (reply.status, json.loads(reply.body)["code"]) == (500, "bug") and b"inside" not in reply.body.replace(b"/v1", b"")
 

@@ -100,7 +100,7 @@ def test_every_option_reaches_the_job(world: World, tmp_path: Path, monkeypatch:
     )  # fmt: skip
     from fabric.job import JobId
 
-    spec, how = world.plane.core.jobs[JobId(job_id)].spec, world.plane.how[JobId(job_id)]
+    spec, how = world.plane.core.jobs[JobId(job_id)].spec, world.how(job_id)
     assert [(shape.selector, shape.accelerators, shape.cpus, shape.memory_bytes) for shape in spec.shapes] == [
         ("big", 1, 2.0, 10**9),
         ("small", 1, 2.0, 10**9),
@@ -115,9 +115,9 @@ def test_every_option_reaches_the_job(world: World, tmp_path: Path, monkeypatch:
     )
     assert (spec.can_resume, spec.is_preemptible) == (True, False)
     assert (how.command, how.env, how.secrets, how.grace_s) == ("python t.py --name other", {"X": "1=2"}, {"KEY": "hidden"}, 5.0)
-    assert how.working_dir in world.plane.blobs
+    assert world.plane.has(how.working_dir)
     assert submitted("--key", "once", "--", "true") == job_id
-    assert world.plane.how[JobId(submitted("--no-working-dir", "--", "python", "t.py"))].working_dir == ""
+    assert world.how(submitted("--no-working-dir", "--", "python", "t.py")).working_dir == ""
 
 
 def test_an_array_is_submitted_and_shown(world: World) -> None:
@@ -207,6 +207,7 @@ def test_without_a_token_the_hint_says_where_one_comes_from(monkeypatch: pytest.
 def test_the_queue_fits_100_columns_and_says_why_jobs_wait(world: World) -> None:
     base = submitted("--name", "a-very-long-name-of-a-job-that-nobody-can-read", "--", "sleep", "60")
     waiting = submitted("--name", "behind", "--after", base, "--", "true")
+    world.until_running(base)
     table = run("queue").stdout
     assert fits(table) and "Dependency" in table and "RUNNING" in table and short_id(waiting) in table and "…" in table
     assert "user" not in run("queue", "--me").stdout.splitlines()[0]
@@ -253,20 +254,20 @@ def test_usage_has_a_row_for_each(world: World, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_policy_is_applied_shown_and_rolled_back(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FABRIC_TOKEN", world.secrets["root"])
-    before = len(world.plane.versions)
+    before = len(world.plane.policy_history())
     text = "apiVersion: scheduling.example.com/v1\nkind: HybridPolicy\nmetadata: {name: from-cli}\nspec: {objective: jct}\n"
     (tmp_path / "policy.yaml").write_text(text)
     assert run("policy", "apply", "policy.yaml").stdout == f"version {before + 1} is in force\n"
     shown = run("policy", "show").stdout
     assert shown.startswith(f"# version {before + 1}, applied by root ") and "objective: jct" in shown
     assert run("policy", "apply", "-", input=text.replace("from-cli", "piped")).exit_code == 0
-    assert world.plane.policy.name == "piped"
-    assert run("policy", "rollback").exit_code == 0 and world.plane.policy.name == "from-cli"
-    assert run("policy", "rollback", "1").exit_code == 0 and world.plane.policy.name == "default"
+    assert world.plane.core.book.policy.name == "piped"
+    assert run("policy", "rollback").exit_code == 0 and world.plane.core.book.policy.name == "from-cli"
+    assert run("policy", "rollback", "1").exit_code == 0 and world.plane.core.book.policy.name == "default"
     history = run("policy", "history").stdout
     assert "from-cli" in history and fits(history)
     bad = run("policy", "apply", "-", input=text.replace("objective", "objektive"))
-    assert bad.exit_code == 2 and told(bad).startswith("error[unknown_policy_key]") and world.plane.policy.name == "default"
+    assert bad.exit_code == 2 and told(bad).startswith("error[unknown_policy_key]") and world.plane.core.book.policy.name == "default"
     assert run("policy", "rollback", "99").exit_code == 2
 
 

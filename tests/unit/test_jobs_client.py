@@ -202,7 +202,7 @@ def test_the_present_directory_is_stored_where_the_command_names_a_file_of_it(wo
     assert make_request("python other.py", (), None, None, {}).working_dir is None
     assert make_request("python train.py", (), None, None, {"working_dir": None}).working_dir is None
     job = jobs.submit("python train.py")
-    assert world.plane.how[job.id].working_dir in world.plane.blobs
+    assert world.plane.has(world.how(job.id).working_dir)
 
 
 def test_a_directory_is_sent_once_and_large_ones_are_told_with_their_biggest_files(

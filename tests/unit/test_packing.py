@@ -336,7 +336,15 @@ def test_an_archive_that_leads_out_unpacks_nothing(tmp_path: Path, members: list
 def test_an_archive_that_is_cut_or_none_at_all_unpacks_nothing(tmp_path: Path) -> None:
     whole = packed(tree(tmp_path / "work", {"a": os.urandom(50_000)}), tmp_path).path.read_bytes()
     flipped = whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]
-    for content in (whole[:20_000], whole[:-100], whole[:-4], flipped, b"not gzip at all", b"", whole[:1000] + b"\xff" * 1000 + whole[2000:]):
+    for content in (
+        whole[:20_000],
+        whole[:-100],
+        whole[:-4],
+        flipped,
+        b"not gzip at all",
+        b"",
+        whole[:1000] + b"\xff" * 1000 + whole[2000:],
+    ):
         (tmp_path / "cut.tar.gz").write_bytes(content)
         with pytest.raises(RuntimeFault) as caught:
             unpack(tmp_path / "cut.tar.gz", tmp_path / "there")
