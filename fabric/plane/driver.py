@@ -6,6 +6,7 @@ waits is answered only after it is on disk; while the disk is full nothing is pe
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from fabric.errors import FabricError
+from fabric.errors import FabricError, RuntimeFault
 from fabric.job_events import JOURNALLED, JobCommand, JobFact
 from fabric.journal import Committer
 from fabric.scheduler.core import Core, Decision
@@ -66,19 +67,31 @@ class Driver:
         self._put(facts, is_written, None)
 
     def tell_and_wait(self, *facts: JobFact, is_written: bool = False) -> None:
-        """Returns when the facts are applied, and on disk where they are of the kind that is kept."""
+        """Returns when the facts are applied, and on disk where they are of the kind that is kept. Raises: RuntimeFault
+        (`closed`): nobody turns any more."""
         answer: Future[None] = Future()
         self._put(facts, is_written, answer)
         answer.result()
 
     def close(self) -> None:
+        """Turn no more. Who waits is told so."""
         self._is_open = False
         self._wake.set()
         self._thread.join()
+        self._refuse_the_rest()
 
     def _put(self, facts: tuple[JobFact, ...], is_written: bool, answer: Future[None] | None) -> None:
         self._inbox.append((facts, is_written, answer))
         self._wake.set()
+        if not self._is_open and not self._thread.is_alive():
+            self._refuse_the_rest()  # `close` may have looked before this was put in
+
+    def _refuse_the_rest(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                _, _, answer = self._inbox.popleft()
+                if answer is not None:
+                    answer.set_exception(RuntimeFault("the scheduler is closed", code="closed"))
 
     def _loop(self) -> None:
         while self._is_open:

@@ -79,7 +79,7 @@ class JobPlane:
         self._policies = Policies(core, self.driver, journal, self._committer, clock, self._under_way)
         self._runner: RunnerPort | None = None
         self._progress = Progress(self.families)
-        self._is_open = True
+        self._closed = threading.Event()
 
     def start(self, runner: RunnerPort) -> None:
         self._runner = runner
@@ -88,7 +88,7 @@ class JobPlane:
 
     def close(self) -> None:
         """Stop scheduling; what runs goes on."""
-        self._is_open = False
+        self._closed.set()
         self.driver.close()
         self._solver.close()
         self._committer.close()
@@ -104,7 +104,10 @@ class JobPlane:
         return self.job(job_id)
 
     def report(self, epoch: int, facts: Sequence[RunFact]) -> None:
-        """What runners tell. Raises: RejectedError (`stale_epoch`, `attempt_over`); taken and on disk when it returns."""
+        """What runners tell; taken and on disk when it returns. Raises: RejectedError (`attempt_over`; `stale_epoch`,
+        retryable: a later scheduler exists, and the facts are its)."""
+        if epoch > self.epoch:
+            raise RejectedError(f"epoch {self.epoch} is over: {epoch} was seen", code="stale_epoch", retryable=True)
         for fact in facts:
             job = self.core.jobs.get(fact.job_id)
             if job is None or fact.attempt < job.attempt:
@@ -250,8 +253,7 @@ class JobPlane:
         return codec.decode(LaunchSpec, self.journal.document(STREAM, job_id)["how"])
 
     def _save_loop(self) -> None:
-        while self._is_open:
-            time.sleep(SAVE_S)
+        while not self._closed.wait(SAVE_S):
             try:
                 self.save_families()
             except FabricError as error:

@@ -30,9 +30,13 @@ def main(command: list[str]) -> int:
     for asked in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(asked, signal.SIG_IGN)  # only the runner ends what the guard guards
     me = os.getpid()
+    begun, begin = os.pipe()
     main_pid = os.fork()
     if main_pid == 0:
         _become(command, me, libc)
+    os.close(begin)
+    os.read(begun, 1)  # ends with the exec: before it, COMMAND has no group of its own yet and takes no SIGTERM
+    os.close(begun)
     return _serve(main_pid, woken)
 
 

@@ -62,6 +62,14 @@ def test_a_program_that_heeds_sigterm_leaves_with_its_own_code(start: Callable[[
     assert (tmp_path / "saved").exists()
 
 
+def test_a_sigterm_of_its_first_moment_is_not_lost(start: Callable[[str], Process]) -> None:
+    for wait_s in (0.0, 0.003, 0.01, 0.02, 0.05):
+        process = start("exec sleep 20")
+        time.sleep(wait_s)
+        process.terminate(10)
+        assert process.wait(5) == 143
+
+
 def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(start: Callable[[str], Process], tmp_path: Path) -> None:
     process = start("trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done")
     pid_in(tmp_path / "pid")
