@@ -111,7 +111,7 @@ def run_s_of(rehearsal: Rehearsal, job: JobRecord, way: Option) -> float | None:
 def _ask(rehearsal: Rehearsal) -> None:
     """Let the optimiser look at the job among all others, as the core would at once."""
     core, book = rehearsal.core, rehearsal.book
-    problem, asked = planning.problem_of(book, core.pace.last)
+    problem, asked = planning.problem_of(book, core.pace.warm)
     if 0 < len(problem.jobs) <= MOST_PLANNED:
         planning.take(solve(problem), asked, book, core.admission)
 

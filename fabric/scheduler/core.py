@@ -119,7 +119,7 @@ class Core:
                 book.commands.append(Kill(spec.job_id, job.attempt, "budget"))
 
     def _ask(self) -> None:
-        problem, asked = planning.problem_of(self.book, self.pace.last)
+        problem, asked = planning.problem_of(self.book, self.pace.warm)
         if problem.jobs:
             self.pace.asked(self.book.now_s)
             self._asked = asked

@@ -9,19 +9,22 @@ same problem gives the same answer, and the next one tries other changes.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from fabric.scheduler.jct_model import Model, Way
 from fabric.scheduler.jct_roll import Rolled, first_deal, roll
-from fabric.scheduler.problem import Listed
+from fabric.scheduler.problem import Listed, WarmStart
 
 LEVELS = (0.1, 0.5, 1.5)
 LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
 SHARE_SWAP, SHARE_SHIFT = 0.2, 0.5
 # A future of J jobs, R of them running at a time, each in up to three ways, costs about J x R of these.
-BUDGET = 2_500_000
+BUDGET = 1_000_000
 LEAST_TRIES, MOST_TRIES = 40, 1_500
+# So many changes in a row that together gain less than this part end a search: the next one goes on.
+STALLED, GAIN = 150, 0.0005
 SAMPLE = 120
 EPS_S = 1e-9
 HOISTS = (1, 2, 4, 8, 16, 32)
@@ -29,11 +32,13 @@ HOISTS = (1, 2, 4, 8, 16, 32)
 
 @dataclass(slots=True)
 class Found:
-    """A list with its ways, and the future that it leads to (its first step alone where the problem is large)."""
+    """A list with its ways, the future that it leads to (its first step alone where the problem is large), and the figures
+    (prices, then leans, of each flavor) of the rule that it comes from."""
 
     order: list[int]
     prefs: list[list[Way]]
     rolled: Rolled
+    figures: list[float]
 
 
 def speeds(m: Model) -> list[float]:
@@ -47,8 +52,15 @@ def speeds(m: Model) -> list[float]:
     return [t / c if c else 0.0 for t, c in zip(total, count, strict=True)]
 
 
-def indexed(m: Model, prices: list[float], leans: list[float]) -> tuple[list[int], list[list[Way]]]:
-    """The list under `prices`, and each job's ways, best first, under `leans`: per flavor, of a unit, in jobs that wait."""
+def halves(figures: list[float]) -> tuple[list[float], list[float]]:
+    """Prices and leans, one of each per flavor."""
+    middle = len(figures) // 2
+    return figures[:middle], figures[middle:]
+
+
+def indexed(m: Model, figures: list[float]) -> tuple[list[int], list[list[Way]]]:
+    """The list under prices, and each job's ways, best first, under leans: per flavor, of a unit, in jobs that wait."""
+    prices, leans = halves(figures)
     prefs: list[list[Way]] = []
     keys: list[float] = []
     for n, ways in enumerate(m.ways):
@@ -77,27 +89,48 @@ def tries(m: Model) -> int:
     return min(MOST_TRIES, int(BUDGET / (num * (running + 5) * max(1.0, ways / 3))))
 
 
-def search(m: Model, budget: int, last: Listed | None = None, seed: float = 0.0) -> Found:
+def search(m: Model, budget: int, warm: WarmStart | None = None, seed: float = 0.0) -> Found:
     """The best list found within `budget` futures; with too few of them, an index rule with the prices of a sample.
 
-    `last`: what the last search found. Most of it still holds, so that what one search finds the next one can build on.
+    `warm`: what the last search found. Most of it still holds, so that what one search finds the next one can build on.
     """
+    rng, figures = random.Random(seed), _known(m, warm)
     if budget < LEAST_TRIES:
-        figures = _priced(_sampled(m))[1] if len(m.work) > SAMPLE else speeds(m) * 2
-        order, prefs = indexed(m, figures[: len(m.flavors)], figures[len(m.flavors) :])
-        return Found(order, prefs, Rolled(first=first_deal(m, order, prefs)))
-    best, _, spent = _priced(m)
+        return _ruled(m, figures, rng)
+    best, spent = _priced(m) if figures is None else _retuned(m, figures, range(len(figures)))
     best, spent = _hoisted(m, best, spent)
-    if last:
-        best, spent = min(best, _continued(m, best, last), key=_cost), spent + 1
-    rng = random.Random(seed)
-    while spent < budget and len(m.pinned) < len(m.work):
+    if warm is not None:
+        best, spent = min(best, _continued(m, best, warm.listed), key=_cost), spent + 1
+    last, goal = spent, best.rolled.cost
+    while spent < min(budget, last + STALLED) and len(m.pinned) < len(m.work):
         order, prefs = _changed(m, best, rng)
         rolled = roll(m, order, prefs, best.rolled.cost)
         spent += 1
         if rolled.cost < best.rolled.cost:
-            best = Found(order, prefs, rolled)
+            best = Found(order, prefs, rolled, best.figures)
+            if rolled.cost < (1 - GAIN) * goal:
+                last, goal = spent, rolled.cost
     return best
+
+
+def _known(m: Model, warm: WarmStart | None) -> list[float] | None:
+    """The last figures, where they say something of every flavor."""
+    if warm is None or not all(flavor in warm.prices for flavor in m.flavors):
+        return None
+    return [warm.prices[flavor][which] for which in (0, 1) for flavor in m.flavors]
+
+
+def _ruled(m: Model, figures: list[float] | None, rng: random.Random) -> Found:
+    """An index rule, its figures found on a sample; where there are some already, only one of them is looked at again, so that
+    they change slowly and few leases with them."""
+    if len(m.work) <= SAMPLE:
+        figures = speeds(m) * 2
+    elif figures is None:
+        figures = _priced(_sampled(m))[0].figures
+    else:
+        figures = _retuned(_sampled(m), figures, [rng.randrange(len(figures))])[0].figures
+    order, prefs = indexed(m, figures)
+    return Found(order, prefs, Rolled(first=first_deal(m, order, prefs)), figures)
 
 
 def _continued(m: Model, best: Found, last: Listed) -> Found:
@@ -115,38 +148,47 @@ def _continued(m: Model, best: Found, last: Listed) -> Found:
         if n not in is_known:
             order.insert(len(m.pinned) if follows is None else order.index(follows) + 1, n)
         follows = n
-    return Found(order, prefs, roll(m, order, prefs, best.rolled.cost))
+    return Found(order, prefs, roll(m, order, prefs, best.rolled.cost), best.figures)
 
 
 def _cost(found: Found) -> float:
     return found.rolled.cost
 
 
-def _priced(m: Model) -> tuple[Found, list[float], int]:
-    """The best of the index rules, its prices and leans, and how many were tried: some at all flavors' speed, then each
-    figure up and down by itself."""
+def _priced(m: Model) -> tuple[Found, int]:
+    """The best of the index rules, and how many were tried: some at all flavors' speed, then each figure by itself."""
     speed = speeds(m)
     starts = [[level * s for s in speed] + [level * lean * s for s in speed] for level in LEVELS for lean in LEANS]
-    best, at, spent = _tried(m, starts[0]), starts[0], len(starts)
-    for figures in starts[1:]:
-        found = _tried(m, figures)
-        if found.rolled.cost < best.rolled.cost:
-            best, at = found, figures
+    best, spent = min((_tried(m, figures) for figures in starts), key=_cost), len(starts)
     for step in PRICE_STEPS:
-        for figure in range(len(at)):
-            for factor in (step, 1 / step):
-                figures = list(at)
-                figures[figure] *= factor
-                found, spent = _tried(m, figures), spent + 1
-                if found.rolled.cost < best.rolled.cost:
-                    best, at = found, figures
-                    break
-    return best, at, spent
+        best, more = _stepped(m, best, range(len(best.figures)), step)
+        spent += more
+    return best, spent
+
+
+def _retuned(m: Model, figures: list[float], which: Iterable[int]) -> tuple[Found, int]:
+    """The same near `figures`, of which those in `which` may change."""
+    best, spent = _stepped(m, _tried(m, figures), which, PRICE_STEPS[-1])
+    return best, spent + 1
+
+
+def _stepped(m: Model, best: Found, which: Iterable[int], step: float) -> tuple[Found, int]:
+    """Each of these figures up and down by itself."""
+    spent = 0
+    for figure in which:
+        for factor in (step, 1 / step):
+            figures = list(best.figures)
+            figures[figure] *= factor
+            found, spent = _tried(m, figures), spent + 1
+            if found.rolled.cost < best.rolled.cost:
+                best = found
+                break
+    return best, spent
 
 
 def _tried(m: Model, figures: list[float]) -> Found:
-    order, prefs = indexed(m, figures[: len(m.flavors)], figures[len(m.flavors) :])
-    return Found(order, prefs, roll(m, order, prefs))
+    order, prefs = indexed(m, figures)
+    return Found(order, prefs, roll(m, order, prefs), figures)
 
 
 def _hoisted(m: Model, best: Found, spent: int) -> tuple[Found, int]:
@@ -162,7 +204,7 @@ def _hoisted(m: Model, best: Found, spent: int) -> tuple[Found, int]:
             order = base.order[:low] + longest[:num] + [n for n in base.order[low:] if n not in hoisted]
             rolled, spent = roll(m, order, base.prefs), spent + 1
             if rolled.cost < best.rolled.cost:
-                best = Found(order, base.prefs, rolled)
+                best = Found(order, base.prefs, rolled, base.figures)
     return best, spent
 
 

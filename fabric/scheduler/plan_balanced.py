@@ -24,7 +24,7 @@ def plan_balanced(problem: Problem) -> Plan:
         return Plan(problem.now_s, {})
     _age(m, problem.now_s)
     m.tail = TAIL_SHARE * sum(m.weight)
-    return plan_of(problem, m, search(m, tries(m), problem.last, problem.now_s))
+    return plan_of(problem, m, search(m, tries(m), problem.warm, problem.now_s))
 
 
 def _age(m: Model, now_s: float) -> None:

@@ -7,8 +7,8 @@ the capacity; a lease is given up only for a list whose whole future, restarts a
 from __future__ import annotations
 
 from fabric.scheduler.jct_model import Model, model
-from fabric.scheduler.jct_search import Found, search, tries
-from fabric.scheduler.problem import Plan, Problem
+from fabric.scheduler.jct_search import Found, halves, search, tries
+from fabric.scheduler.problem import Plan, Problem, WarmStart
 
 # A doubtful job that has used up this part of what was expected of it is worth another look.
 REVIEW_SHARE = 0.25
@@ -19,19 +19,20 @@ DOUBTFUL_LOG_SD = 0.3
 def plan_jct(problem: Problem) -> Plan:
     """Least weighted mean completion time."""
     m = model(problem)
-    return plan_of(problem, m, search(m, tries(m), problem.last, problem.now_s)) if m.jobs else Plan(problem.now_s, {})
+    return plan_of(problem, m, search(m, tries(m), problem.warm, problem.now_s)) if m.jobs else Plan(problem.now_s, {})
 
 
 def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
     """The plan that a list stands for."""
+    listed = [(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order]
     dealt = {n: way for n, way, _ in found.rolled.first}
     return Plan(
         problem.now_s,
         {m.jobs[n].job_id: m.options[n][way.nth] for n, way in dealt.items()},
-        [(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order if n not in dealt],
+        [row for n, row in zip(found.order, listed, strict=True) if n not in dealt],
         _review_s(problem, m, found),
         {m.jobs[n].job_id: problem.now_s + seconds for n, seconds in found.rolled.finish_s.items()},
-        listed=[(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order],
+        warm=WarmStart(listed, {f: (price, lean) for f, price, lean in zip(m.flavors, *halves(found.figures), strict=True)}),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fabric.job import JobId, Option
 from fabric.scheduler.admission import Admission
 from fabric.scheduler.book import Book
-from fabric.scheduler.problem import Listed, Plan, PlanJob, Problem
+from fabric.scheduler.problem import Plan, PlanJob, Problem, WarmStart
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
 
@@ -32,7 +32,7 @@ class Pace:
         self.asked_s = float("-inf")
         self.is_waiting = False
         self.review_s: float | None = None
-        self.last: Listed = []
+        self.warm: WarmStart | None = None
 
     def due_s(self, num_jobs: int) -> float:
         """The earliest time to ask again; infinite while there is no cause."""
@@ -50,11 +50,11 @@ class Pace:
         self.changes, self.asked_s, self.is_waiting, self.review_s = 0, now_s, True, None
 
     def answered(self, plan: Plan) -> None:
-        self.is_waiting, self.review_s, self.last = False, plan.review_s, plan.listed
+        self.is_waiting, self.review_s, self.warm = False, plan.review_s, plan.warm
 
 
-def problem_of(book: Book, last: Listed) -> tuple[Problem, list[JobRecord]]:
-    """The problem as it is now, and the waiting jobs in it. `last`: see `Problem`."""
+def problem_of(book: Book, warm: WarmStart | None) -> tuple[Problem, list[JobRecord]]:
+    """The problem as it is now, and the waiting jobs in it. `warm`: see `Problem`."""
     holding = [job for job in book.holding.values() if job.estimate is not None]
     waiting = (job for job in book.backlog.all_waiting() if job.estimate is not None)
     first = heapq.nsmallest(WINDOW, waiting, key=lambda job: (job.rank, job.spec.submitted_s, job.spec.job_id))
@@ -62,7 +62,7 @@ def problem_of(book: Book, last: Listed) -> tuple[Problem, list[JobRecord]]:
     jobs = [_running(job, book, weights[job.spec.job_id]) for job in holding]
     jobs += [_view(job, book, weights[job.spec.job_id]) for job in first]
     prices = {name: price for name, price in book.standing.prices.items() if name in book.machines.stocks}
-    return Problem(book.now_s, book.policy.objective, jobs, _capacity(book, with_unknown=False), prices, last), first
+    return Problem(book.now_s, book.policy.objective, jobs, _capacity(book, with_unknown=False), prices, warm), first
 
 
 def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admission) -> None:

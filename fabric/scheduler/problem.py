@@ -45,16 +45,25 @@ Listed = list[tuple[JobId, tuple[Option, ...]]]
 
 
 @dataclass(slots=True)
+class WarmStart:
+    """What a planner found, for the next time to begin with: its list, and per flavor two prices of a unit (the planner's own,
+    not money)."""
+
+    listed: Listed = field(default_factory=list)
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Problem:
-    """`capacity`: flavor -> units that jobs may hold (running ones included). `usd_per_h`: flavor -> price of a unit. `last`: the
-    `Plan.listed` of the last answer, which a planner may begin with."""
+    """`capacity`: flavor -> units that jobs may hold (running ones included). `usd_per_h`: flavor -> price of a unit. `warm`: what
+    the last answer's planner left to begin with."""
 
     now_s: float
     objective: Objective
     jobs: list[PlanJob]
     capacity: Mapping[str, float]
     usd_per_h: Mapping[str, float] = field(default_factory=dict)
-    last: Listed = field(default_factory=list)
+    warm: WarmStart | None = None
 
 
 @dataclass(slots=True)
@@ -62,7 +71,7 @@ class Plan:
     """`run`: who should hold what from now on; feasible as a whole; a job that holds it already keeps its lease; a running job
     that is not in it, and is movable, gives its lease up. `order`: who comes next, best first, with the ways it may
     start (best first) as room appears. `review_s`: ask again at this time even if nothing happens.
-    `finish_s`: predicted completion times, where the planner made them. `listed`: what it would begin with next time.
+    `finish_s`: predicted completion times, where the planner made them. `warm`: for the next problem.
     """
 
     now_s: float
@@ -71,4 +80,4 @@ class Plan:
     review_s: float | None = None
     finish_s: dict[JobId, float] = field(default_factory=dict)
     bound: float | None = None
-    listed: Listed = field(default_factory=list)
+    warm: WarmStart | None = None

@@ -173,7 +173,7 @@ def test_the_predicted_completions_are_those_of_the_list() -> None:
 def test_the_search_is_never_worse_than_the_index_rule() -> None:
     jobs = [job(f"j{n}", 100.0 * (n * 7 % 11 + 1), way("fast", 1.0 + n % 3), way("slow", 1.0, units=1 + n % 4)) for n in range(14)]
     m = model(problem(*jobs))
-    assert search(m, tries(m)).rolled.cost <= roll(m, *indexed(m, [0.0, 0.0], [0.0, 0.0])).cost
+    assert search(m, tries(m)).rolled.cost <= roll(m, *indexed(m, [0.0] * 4)).cost
 
 
 def test_doubt_makes_a_size_count_for_less_and_certainty_changes_nothing() -> None:
