@@ -10,7 +10,10 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from fabric.job import Option
+from fabric.scheduler.jct_future import Table
 from fabric.scheduler.problem import PlanJob, Problem
 
 # A move that gains less than this is noise in the rates, so even a free restart counts as this long.
@@ -18,7 +21,7 @@ LEAST_RESTART_S = 1.0
 # The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs.
 RELUCTANCE = 3.0
 LEAST_LOG_SD = 0.05
-STREAM_POWER = 0.85
+STREAM_POWER = 0.92
 EPS = 1e-9
 LEAST_RATE = 1e-100
 
@@ -51,23 +54,51 @@ class Model:
     pinned: list[int]
     tail: float = 0.0
     power: float = 1.0
-    _soonest: list[tuple[float, float, float]] | None = field(default=None, init=False)
-
-    def seconds(self, n: int, way: Way) -> float:
-        """Time until job n has finished if it has this way from now on, restart and lost work included."""
-        if self.held[n] is way:
-            return self.warmup_s[n] + self.work[n] / way.rate
-        lost = self.lost[n] if self.held[n] is not None else 0.0
-        return self.restart_s[n] + (self.work[n] + lost) / way.rate
+    _table: Table | None = field(default=None, init=False)
 
     @property
-    def soonest(self) -> list[tuple[float, float, float]]:
-        """Of each job, soonest first: the least time that it takes, its weight, and what it would cost to end then."""
-        if self._soonest is None:
-            # A hair less: what ends exactly then must not be counted twice.
-            least_s = [(1 - EPS) * min(self.work[n] / way.rate for way in ways) for n, ways in enumerate(self.ways)]
-            self._soonest = sorted((s, w, w * s**self.power) for s, w in zip(least_s, self.weight, strict=True))
-        return self._soonest
+    def table(self) -> Table:
+        """The same as arrays, once nothing changes any more. Padded where a job has fewer ways than others."""
+        if self._table is None:
+            self._table = _table(self)
+        return self._table
+
+
+def _table(m: Model) -> Table:
+    num, most = len(m.work), max(map(len, m.ways), default=1)
+    flavor, units, rate = np.zeros((num, most), np.int64), np.zeros((num, most)), np.ones((num, most))
+    for n, ways in enumerate(m.ways):
+        for way in ways:
+            flavor[n, way.nth], units[n, way.nth], rate[n, way.nth] = way.flavor, way.units, way.rate
+    # A hair less: what ends exactly then must not be counted twice.
+    least_s = (1 - EPS) * np.array([min(m.work[n] / way.rate for way in ways) for n, ways in enumerate(m.ways)])
+    weight, by_time = np.array(m.weight), np.argsort(least_s, kind="stable")
+    num_ways = np.array([len(ways) for ways in m.ways], np.int64)
+    held = np.array([-1 if way is None else way.nth for way in m.held], np.int64)
+    work, restart_s, warmup_s, lost = (np.array(values) for values in (m.work, m.restart_s, m.warmup_s, m.lost))
+    nth = np.arange(most)
+    is_held = nth == held[:, None]
+    seconds = np.where(is_held, warmup_s[:, None] + work[:, None] / rate, restart_s[:, None] + (work + lost)[:, None] / rate)
+    seconds[nth >= num_ways[:, None]] = np.inf
+    return Table(
+        np.array(m.capacity),
+        num_ways,
+        flavor,
+        units,
+        rate,
+        seconds,
+        work,
+        weight,
+        restart_s,
+        held,
+        warmup_s,
+        lost,
+        least_s[by_time],
+        weight[by_time],
+        (weight * least_s**m.power)[by_time],
+        m.power,
+        m.tail,
+    )
 
 
 def model(problem: Problem) -> Model:

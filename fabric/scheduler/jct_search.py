@@ -1,9 +1,8 @@
-"""Searches for the list with the least mean completion time: a family of index rules, then changes of the best one.
+"""Searches for the priority list with the least cost (`jct_future`), the jobs' ways included.
 
-The index of a job is the least, over its ways, of time x (weight + price x units): with prices of nothing that is
-shortest remaining time first, with high ones the least use of dear capacity first (Smith's rule for machines that
-differ). The number of futures tried depends on the size of the problem alone, and the changes on a seed, which is the time: the
-same problem gives the same answer, and the next one tries other changes.
+It begins with index rules: a job comes early if it needs little time and few units, at a price per unit and flavor, found
+by looking at the futures that the prices lead to. A climb by random changes goes on from there, and from what the last search
+found. The seed is the problem's own time: the same problem gives the same answer, and the next one tries other changes.
 """
 
 from __future__ import annotations
@@ -12,32 +11,32 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from fabric.scheduler.jct_model import Model, Way
-from fabric.scheduler.jct_roll import Rolled, first_deal, roll
+import numpy as np
+
+from fabric.scheduler.jct_future import Array, Ran, climb, first, run
+from fabric.scheduler.jct_model import Model
 from fabric.scheduler.problem import Listed, WarmStart
 
 LEVELS = (0.1, 0.5, 1.5)
 LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
-SHARE_SWAP, SHARE_SHIFT = 0.2, 0.5
 # A future of J jobs, R of them running at a time, each in up to three ways, costs about J x R of these.
-BUDGET = 1_000_000
-LEAST_TRIES, MOST_TRIES = 40, 1_500
-# So many changes in a row that together gain less than this part end a search: the next one goes on.
-STALLED, GAIN = 150, 0.0005
+BUDGET = 20_000_000
+LEAST_TRIES, MOST_TRIES = 40, 5_000
+# A search ends early once this part of its budget has in a row gained less than this part of the cost: the next one goes on.
+STALLED_SHARE, GAIN = 0.4, 0.0002
 SAMPLE = 120
-EPS_S = 1e-9
 HOISTS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(slots=True)
 class Found:
-    """A list with its ways, the future that it leads to (its first step alone where the problem is large), and the figures
-    (prices, then leans, of each flavor) of the rule that it comes from."""
+    """A list with its ways (int64[jobs] and int64[jobs, ways], see `jct_future`), the future that it leads to (its first step alone
+    where the problem is large), and the figures (prices, then leans, of each flavor) of the rule that it comes from."""
 
-    order: list[int]
-    prefs: list[list[Way]]
-    rolled: Rolled
+    order: Array
+    prefs: Array
+    ran: Ran
     figures: list[float]
 
 
@@ -58,27 +57,18 @@ def halves(figures: list[float]) -> tuple[list[float], list[float]]:
     return figures[:middle], figures[middle:]
 
 
-def indexed(m: Model, figures: list[float]) -> tuple[list[int], list[list[Way]]]:
+def indexed(m: Model, figures: list[float]) -> tuple[Array, Array]:
     """The list under prices, and each job's ways, best first, under leans: per flavor, of a unit, in jobs that wait."""
-    prices, leans = halves(figures)
-    prefs: list[list[Way]] = []
-    keys: list[float] = []
-    for n, ways in enumerate(m.ways):
-        seconds = [m.seconds(n, way) for way in ways]
-        ranked = sorted(ways, key=lambda way: (seconds[way.nth] * (m.weight[n] + leans[way.flavor] * way.units), way.nth))
-        prefs.append(ranked)
-        keys.append(min(_key(m, n, way, prices[way.flavor]) for way in ways))
+    t = m.table
+    prices, leans = (np.array(half) for half in halves(figures))
+    weight = t.weight[:, None]
+    prefs = np.argsort(t.seconds * (weight + leans[t.flavor] * t.units), axis=1, kind="stable")
+    # Taking a lease away costs its holder a restart, so that much counts for the holder.
+    own_s = t.seconds - np.where(t.held[:, None] >= 0, t.restart_s[:, None] + t.lost[:, None] / t.rate, 0.0)
+    keys = (own_s * (1.0 + prices[t.flavor] * t.units / weight)).min(axis=1)
     pinned = set(m.pinned)
     order = sorted(range(len(keys)), key=lambda n: (n not in pinned, keys[n], m.jobs[n].submitted_s, m.jobs[n].job_id))
-    return order, prefs
-
-
-def _key(m: Model, n: int, way: Way, price: float) -> float:
-    """Taking a lease away costs its holder a restart, so that much counts for the holder."""
-    seconds = m.seconds(n, way)
-    if m.held[n] is not None:
-        seconds -= m.restart_s[n] + m.lost[n] / way.rate
-    return seconds * (1.0 + price * way.units / m.weight[n])
+    return np.array(order, np.int64), np.where(np.arange(prefs.shape[1]) < t.num_ways[:, None], prefs, -1)
 
 
 def tries(m: Model) -> int:
@@ -94,23 +84,25 @@ def search(m: Model, budget: int, warm: WarmStart | None = None, seed: float = 0
 
     `warm`: what the last search found. Most of it still holds, so that what one search finds the next one can build on.
     """
-    rng, figures = random.Random(seed), _known(m, warm)
+    figures = _known(m, warm)
     if budget < LEAST_TRIES:
-        return _ruled(m, figures, rng)
-    best, spent = _priced(m) if figures is None else _retuned(m, figures, range(len(figures)))
-    best, spent = _hoisted(m, best, spent)
+        return _ruled(m, figures, random.Random(seed))
+    best = _hoisted(m, _priced(m) if figures is None else _retuned(m, figures, range(len(figures))))
     if warm is not None:
-        best, spent = min(best, _continued(m, best, warm.listed), key=_cost), spent + 1
-    last, goal = spent, best.rolled.cost
-    while spent < min(budget, last + STALLED) and len(m.pinned) < len(m.work):
-        order, prefs = _changed(m, best, rng)
-        rolled = roll(m, order, prefs, best.rolled.cost)
-        spent += 1
-        if rolled.cost < best.rolled.cost:
-            best = Found(order, prefs, rolled, best.figures)
-            if rolled.cost < (1 - GAIN) * goal:
-                last, goal = spent, rolled.cost
-    return best
+        best = min(best, _continued(m, best, warm.listed), key=_cost)
+    low = len(m.pinned)
+    if low == len(m.work):
+        return best
+    order, prefs = climb(m.table, best.order, best.prefs, low, budget, int(STALLED_SHARE * budget), GAIN, int(seed) % 2**32)
+    return _found(m, order, prefs, best.figures)
+
+
+def _found(m: Model, order: Array, prefs: Array, figures: list[float]) -> Found:
+    return Found(order, prefs, run(m.table, order, prefs, np.inf), figures)
+
+
+def _cost(found: Found) -> float:
+    return found.ran.cost
 
 
 def _known(m: Model, warm: WarmStart | None) -> list[float] | None:
@@ -126,11 +118,11 @@ def _ruled(m: Model, figures: list[float] | None, rng: random.Random) -> Found:
     if len(m.work) <= SAMPLE:
         figures = speeds(m) * 2
     elif figures is None:
-        figures = _priced(_sampled(m))[0].figures
+        figures = _priced(_sampled(m)).figures
     else:
-        figures = _retuned(_sampled(m), figures, [rng.randrange(len(figures))])[0].figures
+        figures = _retuned(_sampled(m), figures, [rng.randrange(len(figures))]).figures
     order, prefs = indexed(m, figures)
-    return Found(order, prefs, Rolled(first=first_deal(m, order, prefs)), figures)
+    return Found(order, prefs, first(m.table, order, prefs), figures)
 
 
 def _continued(m: Model, best: Found, last: Listed) -> Found:
@@ -138,79 +130,74 @@ def _continued(m: Model, best: Found, last: Listed) -> Found:
     row = {job.job_id: n for n, job in enumerate(m.jobs)}
     pinned = set(m.pinned)
     known = [(row[job_id], ways) for job_id, ways in last if job_id in row and row[job_id] not in pinned]
-    order, prefs = [*m.pinned, *(n for n, _ in known)], list(best.prefs)
+    prefs = best.prefs.copy()
     for n, ways in known:
-        named = {option[:3]: way for option, way in zip(m.options[n], m.ways[n], strict=True)}
-        prefs[n] = [named[option[:3]] for option in ways if option[:3] in named] or prefs[n]
-    follows: int | None = None
-    is_known = {n for n, _ in known}
-    for n in best.order[len(m.pinned) :]:
+        nth = {option[:3]: nth for nth, option in enumerate(m.options[n])}
+        if kept := [nth[option[:3]] for option in ways if option[:3] in nth]:
+            prefs[n] = -1
+            prefs[n, : len(kept)] = kept
+    listed = [n for n, _ in known]
+    is_known = set(listed)
+    behind: dict[int | None, list[int]] = {}
+    before: int | None = None
+    for n in best.order[len(m.pinned) :].tolist():
         if n not in is_known:
-            order.insert(len(m.pinned) if follows is None else order.index(follows) + 1, n)
-        follows = n
-    return Found(order, prefs, roll(m, order, prefs, best.rolled.cost), best.figures)
+            behind.setdefault(before, []).append(n)
+        else:
+            before = n
+    order = [*m.pinned, *behind.get(None, ()), *(one for n in listed for one in (n, *behind.get(n, ())))]
+    return _found(m, np.array(order, np.int64), prefs, best.figures)
 
 
-def _cost(found: Found) -> float:
-    return found.rolled.cost
-
-
-def _priced(m: Model) -> tuple[Found, int]:
-    """The best of the index rules, and how many were tried: some at all flavors' speed, then each figure by itself."""
+def _priced(m: Model) -> Found:
+    """The best of the index rules: some at all flavors' speed, then each figure by itself."""
     speed = speeds(m)
     starts = [[level * s for s in speed] + [level * lean * s for s in speed] for level in LEVELS for lean in LEANS]
-    best, spent = min((_tried(m, figures) for figures in starts), key=_cost), len(starts)
+    best = min((_tried(m, figures) for figures in starts), key=_cost)
     for step in PRICE_STEPS:
-        best, more = _stepped(m, best, range(len(best.figures)), step)
-        spent += more
-    return best, spent
+        best = _stepped(m, best, range(len(best.figures)), step)
+    return best
 
 
-def _retuned(m: Model, figures: list[float], which: Iterable[int]) -> tuple[Found, int]:
-    """The same near `figures`, of which those in `which` may change."""
-    best, spent = _stepped(m, _tried(m, figures), which, PRICE_STEPS[-1])
-    return best, spent + 1
+def _retuned(m: Model, figures: list[float], which: Iterable[int]) -> Found:
+    """The best near `figures`, of which those in `which` may change."""
+    return _stepped(m, _tried(m, figures), which, PRICE_STEPS[-1])
 
 
-def _stepped(m: Model, best: Found, which: Iterable[int], step: float) -> tuple[Found, int]:
+def _stepped(m: Model, best: Found, which: Iterable[int], step: float) -> Found:
     """Each of these figures up and down by itself."""
-    spent = 0
     for figure in which:
         for factor in (step, 1 / step):
             figures = list(best.figures)
             figures[figure] *= factor
-            found, spent = _tried(m, figures), spent + 1
-            if found.rolled.cost < best.rolled.cost:
+            found = _tried(m, figures)
+            if found.ran.cost < best.ran.cost:
                 best = found
                 break
-    return best, spent
+    return best
 
 
 def _tried(m: Model, figures: list[float]) -> Found:
-    order, prefs = indexed(m, figures)
-    return Found(order, prefs, roll(m, order, prefs), figures)
+    return _found(m, *indexed(m, figures), figures)
 
 
-def _hoisted(m: Model, best: Found, spent: int) -> tuple[Found, int]:
+def _hoisted(m: Model, best: Found) -> Found:
     """Where the last completion counts, also tries the best list with its longest jobs first."""
     if not m.tail:
-        return best, spent
+        return best
     base = best
-    low = len(m.pinned)
-    longest = sorted(base.order[low:], key=lambda n: -min(m.seconds(n, way) for way in m.ways[n]))
+    pinned, rest = np.split(base.order, [len(m.pinned)])
+    longest = rest[np.argsort(-m.table.seconds.min(axis=1)[rest], kind="stable")]
     for num in HOISTS:
         if num < len(longest):
-            hoisted = set(longest[:num])
-            order = base.order[:low] + longest[:num] + [n for n in base.order[low:] if n not in hoisted]
-            rolled, spent = roll(m, order, base.prefs), spent + 1
-            if rolled.cost < best.rolled.cost:
-                best = Found(order, base.prefs, rolled, base.figures)
-    return best, spent
+            order = np.concatenate((pinned, longest[:num], rest[~np.isin(rest, longest[:num])]))
+            best = min(best, _found(m, order, base.prefs, base.figures), key=_cost)
+    return best
 
 
 def _sampled(m: Model) -> Model:
     """A small problem like this one: every k-th job by size, and a k-th of the capacity (but room for its widest job)."""
-    by_size = sorted(range(len(m.work)), key=lambda n: min(m.seconds(n, way) for way in m.ways[n]))
+    by_size = np.argsort(m.table.seconds.min(axis=1), kind="stable").tolist()
     step = max(1, len(by_size) // SAMPLE)
     kept = by_size[step // 2 :: step]
     widest = [max((way.units for n in kept for way in m.ways[n] if way.flavor == f), default=0.0) for f in range(len(m.flavors))]
@@ -230,22 +217,3 @@ def _sampled(m: Model) -> Model:
         lost=[0.0] * len(kept),
         pinned=[],
     )
-
-
-def _changed(m: Model, found: Found, rng: random.Random) -> tuple[list[int], list[list[Way]]]:
-    """One change: a job shifted in the list, two jobs swapped, or another choice and order of one job's ways. Jobs that may
-    not move stay in front."""
-    order, prefs, low, num = list(found.order), found.prefs, len(m.pinned), len(found.order)
-    kind = rng.random()
-    if kind < SHARE_SHIFT:
-        at = rng.randrange(low, num)
-        to = at + int(rng.gauss(0, max(2.0, num / 4)))
-        order.insert(max(low, min(num - 1, to)), order.pop(at))
-    elif kind < SHARE_SHIFT + SHARE_SWAP:
-        a, b = rng.randrange(low, num), rng.randrange(low, num)
-        order[a], order[b] = order[b], order[a]
-    else:
-        n = order[rng.randrange(low, num)]
-        prefs = list(prefs)
-        prefs[n] = rng.sample(m.ways[n], rng.randint(1, len(m.ways[n])))
-    return order, prefs

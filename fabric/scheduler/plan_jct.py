@@ -6,6 +6,9 @@ the capacity; a lease is given up only for a list whose whole future, restarts a
 
 from __future__ import annotations
 
+import numpy as np
+
+from fabric.scheduler.jct_future import Ran
 from fabric.scheduler.jct_model import Model, model
 from fabric.scheduler.jct_search import Found, halves, search, tries
 from fabric.scheduler.problem import Plan, Problem, WarmStart
@@ -24,22 +27,24 @@ def plan_jct(problem: Problem) -> Plan:
 
 def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
     """The plan that a list stands for."""
-    listed = [(m.jobs[n].job_id, tuple(m.options[n][way.nth] for way in found.prefs[n])) for n in found.order]
-    dealt = {n: way for n, way, _ in found.rolled.first}
+    ids, order, ran = [job.job_id for job in m.jobs], found.order.tolist(), found.ran
+    listed = [(ids[n], tuple(m.options[n][nth] for nth in found.prefs[n].tolist() if nth >= 0)) for n in order]
+    holds, ends = ran.first.tolist(), np.flatnonzero(ran.finish_s < np.inf).tolist()
     return Plan(
         problem.now_s,
-        {m.jobs[n].job_id: m.options[n][way.nth] for n, way in dealt.items()},
-        [row for n, row in zip(found.order, listed, strict=True) if n not in dealt],
-        _review_s(problem, m, found),
-        {m.jobs[n].job_id: problem.now_s + seconds for n, seconds in found.rolled.finish_s.items()},
+        {ids[n]: m.options[n][holds[n]] for n in order if holds[n] >= 0},
+        [row for n, row in zip(order, listed, strict=True) if holds[n] < 0],
+        _review_s(problem, m, ran),
+        {ids[n]: problem.now_s + float(ran.finish_s[n]) for n in ends},
         warm=WarmStart(listed, {f: (price, lean) for f, price, lean in zip(m.flavors, *halves(found.figures), strict=True)}),
     )
 
 
-def _review_s(problem: Problem, m: Model, found: Found) -> float | None:
+def _review_s(problem: Problem, m: Model, ran: Ran) -> float | None:
     """When to look again although nothing happens: others wait for one that may prove much longer than expected."""
-    doubtful = [seconds for n, _, seconds in found.rolled.first if m.jobs[n].log_sd >= DOUBTFUL_LOG_SD]
-    if not doubtful or len(found.rolled.first) == len(m.jobs):
+    holding = np.flatnonzero(ran.first >= 0).tolist()
+    doubtful = [float(ran.first_ends_s[n]) for n in holding if m.jobs[n].log_sd >= DOUBTFUL_LOG_SD]
+    if not doubtful or len(holding) == len(m.jobs):
         return None
     least_s = max(LEAST_REVIEW_S, LEAST_REVIEW_RESTARTS * max(m.restart_s))
     return problem.now_s + max(least_s, REVIEW_SHARE * min(doubtful))

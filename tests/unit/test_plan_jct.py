@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.bounds.jct import mean_jct_bound
 from fabric.job import JobId, Option
+from fabric.scheduler.jct_future import run
 from fabric.scheduler.jct_model import doubt, model
-from fabric.scheduler.jct_roll import roll
 from fabric.scheduler.jct_search import indexed, search, tries
 from fabric.scheduler.plan_balanced import plan_balanced
 from fabric.scheduler.plan_jct import plan_jct
@@ -173,7 +174,7 @@ def test_the_predicted_completions_are_those_of_the_list() -> None:
 def test_the_search_is_never_worse_than_the_index_rule() -> None:
     jobs = [job(f"j{n}", 100.0 * (n * 7 % 11 + 1), way("fast", 1.0 + n % 3), way("slow", 1.0, units=1 + n % 4)) for n in range(14)]
     m = model(problem(*jobs))
-    assert search(m, tries(m)).rolled.cost <= roll(m, *indexed(m, [0.0] * 4)).cost
+    assert search(m, tries(m)).ran.cost <= run(m.table, *indexed(m, [0.0] * 4), np.inf).cost
 
 
 def test_doubt_makes_a_size_count_for_less_and_certainty_changes_nothing() -> None:
