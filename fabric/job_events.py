@@ -106,9 +106,10 @@ class PolicyApplied:
 
 @dataclass(frozen=True, slots=True)
 class PlanSolved:
-    """What the optimiser answers to `Solve`: `plan` is a `fabric.scheduler.problem.Plan`."""
+    """What the optimiser answers to `Solve`: `plan` is a `fabric.scheduler.problem.Plan`; `took_s` of a processor's time."""
 
     plan: Any
+    took_s: float = 0.0
 
 
 # ---- what the core decided

@@ -73,7 +73,7 @@ class JobPlane:
         self.shelf = Shelf(core, journal, clock, {} if asides is None else asides)
         self._committer = Committer(journal)
         self.driver = Driver(core, self._committer, self.perform, clock, self._note)
-        self._solver = Solver(lambda plan: self.driver.tell(PlanSolved(plan)))
+        self._solver = Solver(lambda plan, took_s: self.driver.tell(PlanSolved(plan, took_s)))
         self._under_way = UnderWay()
         self._submitting = Submitting(core, self.driver, journal, self._committer, self.families, self.shelf, clock, self._under_way)
         self._policies = Policies(core, self.driver, journal, self._committer, clock, self._under_way)

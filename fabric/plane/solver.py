@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import IO
@@ -23,9 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 class Solver:
-    """`on_plan(plan)` is called from this solver's thread for every problem that was asked."""
+    """`on_plan(plan, took_s)` is called from this solver's thread for every problem that was asked; `took_s`: see `PlanSolved`."""
 
-    def __init__(self, on_plan: Callable[[Plan], None]) -> None:
+    def __init__(self, on_plan: Callable[[Plan, float], None]) -> None:
         self._on_plan = on_plan
         self._problems: SimpleQueue[Problem | None] = SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,25 +45,26 @@ class Solver:
 
     def _loop(self) -> None:
         while (problem := self._problems.get()) is not None:
+            took_s = 0.0
             try:
-                plan = self._solve(problem)
+                plan, took_s = self._solve(problem)
             except Exception as error:  # a plan less; the next problem gets a fresh process
                 _log.warning("solve jobs=%d failed: %r", len(problem.jobs), error)
                 self._process = None
                 plan = kept(problem)
-            self._on_plan(plan)
+            self._on_plan(plan, took_s)
 
-    def _solve(self, problem: Problem) -> Plan:
+    def _solve(self, problem: Problem) -> tuple[Plan, float]:
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None and self._process.stdout is not None
         _send(self._process.stdin, pickle.dumps(problem))
-        plan = pickle.loads(_receive(self._process.stdout))  # written by our own child only
+        plan, took_s = pickle.loads(_receive(self._process.stdout))  # written by our own child only
         if isinstance(plan, BaseException):
             raise plan
         assert isinstance(plan, Plan)
-        return plan
+        return plan, took_s
 
 
 def kept(problem: Problem) -> Plan:
@@ -85,19 +87,23 @@ def _receive(pipe: IO[bytes]) -> bytes:
 
 
 def main() -> None:
-    """Answer problems from stdin until it closes."""
+    """Answer problems from stdin until it closes, each with the time that it took; the first brings its planner in, and says 0."""
     from fabric.scheduler.optimise import solve
 
+    is_first = True
     while True:
         try:
             problem = pickle.loads(_receive(sys.stdin.buffer))
         except EOFError:
             return
+        began_s = time.process_time()
         try:
             answer: object = solve(problem)
         except Exception as error:
             answer = RuntimeError(repr(error))
-        _send(sys.stdout.buffer, pickle.dumps(answer))
+        took_s = 0.0 if is_first else time.process_time() - began_s
+        is_first = False
+        _send(sys.stdout.buffer, pickle.dumps((answer, took_s)))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Core:
         book.now_s = max(book.now_s, now_s)
         for fact in facts:
             if isinstance(fact, PlanSolved):
-                self._take_plan(fact.plan)
+                self._take_plan(fact)
             else:
                 book.apply(fact)
         self._fire_timers()
@@ -125,7 +125,8 @@ class Core:
             self._asked = asked
             self.book.commands.append(Solve(problem))
 
-    def _take_plan(self, plan: Plan) -> None:
-        self.pace.answered(plan)
+    def _take_plan(self, fact: PlanSolved) -> None:
+        plan: Plan = fact.plan
+        self.pace.answered(plan, fact.took_s)
         planning.take(plan, self._asked, self.book, self.admission)
         self._asked = []

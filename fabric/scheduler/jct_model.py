@@ -21,7 +21,7 @@ LEAST_RESTART_S = 1.0
 # The next plan may undo a move, so giving up a lease counts for this many restarts more than it costs.
 RELUCTANCE = 3.0
 LEAST_LOG_SD = 0.05
-STREAM_POWER = 0.92
+STREAM_POWER = 0.9
 EPS = 1e-9
 LEAST_RATE = 1e-100
 

@@ -21,7 +21,7 @@ LEVELS = (0.1, 0.5, 1.5)
 LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
 # A future of J jobs, R of them running at a time, each in up to three ways, costs about J x R of these.
-BUDGET = 20_000_000
+BUDGET = 8_000_000
 LEAST_TRIES, MOST_TRIES = 40, 5_000
 # A search ends early once this part of its budget has in a row gained less than this part of the cost: the next one goes on.
 STALLED_SHARE, GAIN = 0.4, 0.0002

@@ -22,6 +22,8 @@ CHANGED_FRAC = 0.02
 SMALL = 200
 """Up to so many jobs every change is a cause to ask."""
 LONGEST_S = 3600.0
+MOST_BUSY_FRAC = 0.1
+"""The optimiser computes for at most this part of the time: on a laptop it shares the processors with the jobs."""
 
 
 class Pace:
@@ -31,6 +33,7 @@ class Pace:
         self.changes = 0
         self.asked_s = float("-inf")
         self.is_waiting = False
+        self.took_s = 0.0
         self.review_s: float | None = None
         self.warm: WarmStart | None = None
 
@@ -38,7 +41,7 @@ class Pace:
         """The earliest time to ask again; infinite while there is no cause."""
         if self.is_waiting or num_jobs == 0:
             return float("inf")
-        soonest = self.asked_s + SECONDS_PER_JOB * num_jobs
+        soonest = self.asked_s + max(SECONDS_PER_JOB * num_jobs, self.took_s / MOST_BUSY_FRAC)
         due = float("inf") if self.review_s is None else max(soonest, self.review_s)
         if self.changes >= max(1.0, CHANGED_FRAC * (num_jobs - SMALL)):
             return soonest
@@ -49,8 +52,8 @@ class Pace:
     def asked(self, now_s: float) -> None:
         self.changes, self.asked_s, self.is_waiting, self.review_s = 0, now_s, True, None
 
-    def answered(self, plan: Plan) -> None:
-        self.is_waiting, self.review_s, self.warm = False, plan.review_s, plan.warm
+    def answered(self, plan: Plan, took_s: float) -> None:
+        self.is_waiting, self.took_s, self.review_s, self.warm = False, took_s, plan.review_s, plan.warm
 
 
 def problem_of(book: Book, warm: WarmStart | None) -> tuple[Problem, list[JobRecord]]:
