@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +164,21 @@ def test_balanced_lets_a_long_job_that_has_waited_long_enough_go_first() -> None
     old = job("old", 3_600.0, one, submitted_s=0.0)
     new = [job(f"n{n}", 1_200.0, one, submitted_s=1e6) for n in range(8)]
     assert JobId("old") in plan_balanced(problem(old, *new, capacity={"fast": 1.0}, now_s=1e6)).run
+
+
+@both
+@pytest.mark.parametrize(
+    ("deadline_s", "goes_first"),
+    [(None, False), (310.0, True), (100_000.0, False), (250.0, False)],
+    ids=["none", "just in time", "far away", "lost already"],
+)
+def test_a_longer_job_goes_first_only_where_its_deadline_is_near_and_can_be_met(
+    plan: Callable[[Problem], Plan], deadline_s: float | None, goes_first: bool
+) -> None:
+    one = way("fast", 1.0)
+    jobs = [job("long", 300.0, one, deadline_s=deadline_s), job("short", 100.0, one)]
+    made = plan(problem(*jobs, capacity={"fast": 1.0}))
+    assert ("long" in made.run) == goes_first
 
 
 def test_the_predicted_completions_are_those_of_the_list() -> None:
