@@ -86,6 +86,11 @@ class JobSpec:
     array_id: JobId | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_movable(self) -> bool:
+        """Whether a plan may take its lease for another's sake: not where all that it has done would be lost."""
+        return self.is_preemptible and self.can_resume
+
 
 class Option(NamedTuple):
     """One resolved way to run a job: shape number `shape` of its spec, on `flavor`, with `num_bundles` bundles.

@@ -70,11 +70,13 @@ class LeaseRefused:
 
 @dataclass(frozen=True, slots=True)
 class JobVacated:
-    """A preempted attempt has ended and its checkpoint is kept; `done` is the work that survives."""
+    """A preempted attempt has ended and its checkpoint is kept; `done` of `total` is the work that survives; `total` as in
+    `JobProgressed`."""
 
     job_id: JobId
     attempt: int
     done: float = 0.0
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ ON_CPUS = Variant("cpus", "", Resources())
 UNKNOWN = ""
 """Stands for every family of which nothing has been measured."""
 MAX_UNKNOWN = 1000
+HEARD_LOG_SD = 0.4
+"""The doubt of a job of whose family one runs and has told its pace."""
+HEARD_NEWS_FRAC = 0.2
 OWN_LOG_SD = 0.1
 """The doubt of a job that has told how much it has done of how much."""
 
@@ -32,11 +35,32 @@ class Families:
         self.catalogue = catalogue
         self.estimator = Estimator(catalogue, base_s=BASE_JOB_S)
         self._unknown: dict[tuple[Shape, ...], JobEstimate] = {}
+        self._heard: dict[str, float] = {}
 
     def estimate(self, spec: JobSpec) -> JobEstimate:
         """The prediction for a job before it has said anything itself: work 1 is the whole job."""
-        if spec.family in self.estimator.profiles:
+        if self._is_measured(spec.family):
             return self._estimate(spec.family, spec.shapes)
+        unknown, ratio = self._prior(spec), self._heard.get(spec.family)
+        if ratio is None:
+            return unknown
+        return JobEstimate(1.0, {way: ratio * rate for way, rate in unknown.rates.items()}, HEARD_LOG_SD)
+
+    def hear(self, spec: JobSpec, shape_number: int, flavor: str, whole_per_s: float) -> bool:
+        """A job that runs makes so much of its whole in a second: until one of its family has ended, that speaks for the others.
+        Whether it says much else than what was heard before."""
+        prior = self._prior(spec).rates.get((shape_number, flavor), 0.0)
+        if prior <= 0 or self._is_measured(spec.family):
+            return False
+        before, ratio = self._heard.get(spec.family), whole_per_s / prior
+        self._heard[spec.family] = ratio
+        return before is None or abs(ratio - before) > HEARD_NEWS_FRAC * before
+
+    def _is_measured(self, family: str) -> bool:
+        profile = self.estimator.profiles.get(family)
+        return profile is not None and bool(profile.measured)
+
+    def _prior(self, spec: JobSpec) -> JobEstimate:
         found = self._unknown.get(spec.shapes)
         if found is None:
             if len(self._unknown) >= MAX_UNKNOWN:
@@ -62,6 +86,7 @@ class Families:
         shape = spec.shapes[shape_number]
         variant = _variant(shape)
         self._describe(spec.family, variant)
+        self._heard.pop(spec.family, None)
         one_unit_s = run_s * (_units(shape) * num_bundles / shape.num_bundles) ** SCALING
         run = Run(spec.job_id, spec.family, 0, variant.name, flavor, "", one_unit_s, 0.0, 0, "ok", spec.user, spec.queue)
         self.estimator.record(run)

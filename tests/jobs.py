@@ -40,8 +40,8 @@ def machine(name: str, flavor: Flavor = A100, *, gpus: float = 4.0, cpus: float 
 
 def spec(name: str, *shapes: Shape, queue: str = "default", priority: str = "", submitted_s: float = 0.0, **kwargs: Any) -> JobSpec:
     form = kwargs.pop("form", "program")
-    user = kwargs.pop("user", "ann")
-    return JobSpec(JobId(name), name, user, queue, priority, form, shapes or (GPU,), name, submitted_s, **kwargs)
+    user, family = kwargs.pop("user", "ann"), kwargs.pop("family", name)
+    return JobSpec(JobId(name), name, user, queue, priority, form, shapes or (GPU,), family, submitted_s, **kwargs)
 
 
 def estimate(run_s: float, flavors: tuple[str, ...] = tuple(CATALOGUE), log_sd: float = 0.0, num_shapes: int = 1) -> JobEstimate:

@@ -38,6 +38,7 @@ from fabric.plane.driver import STREAM, Driver, WallClock
 from fabric.plane.policies import Policies
 from fabric.plane.progress import Progress
 from fabric.plane.shelf import Shelf
+from fabric.plane.siblings import Siblings
 from fabric.plane.solver import Solver
 from fabric.plane.submitting import Submitting
 from fabric.plane.under_way import UnderWay
@@ -53,7 +54,7 @@ from profiler.store import to_document
 
 FAMILIES = "families"
 LOG_BYTES = 1 << 20
-SAVE_S = 5.0
+TEND_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -79,12 +80,13 @@ class JobPlane:
         self._policies = Policies(core, self.driver, journal, self._committer, clock, self._under_way)
         self._runner: RunnerPort | None = None
         self._progress = Progress(self.families)
+        self._siblings = Siblings(self.families, self.driver)
         self._closed = threading.Event()
 
     def start(self, runner: RunnerPort) -> None:
         self._runner = runner
         self.driver.start()
-        threading.Thread(target=self._save_loop, name="families", daemon=True).start()
+        threading.Thread(target=self._tend_loop, name="families", daemon=True).start()
 
     def close(self) -> None:
         """Stop scheduling; what runs goes on."""
@@ -243,18 +245,22 @@ class JobPlane:
         self.shelf.note(facts)
         for fact in facts:
             if isinstance(fact, JobProgressed):
-                estimate = self._progress.estimate(self.core, fact)
-                if estimate is not None:
-                    self.driver.tell(JobEstimated(fact.job_id, estimate))
+                found = self._progress.estimate(self.core, fact)
+                if found is not None:
+                    family = self.core.jobs[fact.job_id].spec.family
+                    self.driver.tell(JobEstimated(fact.job_id, found[0]), *(self._siblings.first(family) if found[1] else ()))
             elif isinstance(fact, JobEnded):
                 self._progress.learn(self.core, fact, self.shelf.aside(fact.job_id))
+                if fact.outcome == "ok" and fact.job_id in self.core.jobs:
+                    self._siblings.note(self.core.jobs[fact.job_id].spec.family)
 
     def _how(self, job_id: JobId) -> LaunchSpec:
         return codec.decode(LaunchSpec, self.journal.document(STREAM, job_id)["how"])
 
-    def _save_loop(self) -> None:
-        while not self._closed.wait(SAVE_S):
+    def _tend_loop(self) -> None:
+        while not self._closed.wait(TEND_S):
             try:
+                self._siblings.renew()
                 self.save_families()
             except FabricError as error:
-                _log.warning("families not saved: %s", error.message)
+                _log.warning("families not tended: %s", error.message)

@@ -6,6 +6,7 @@ from fabric.job import JobEstimate, JobId
 from fabric.job_events import JobEnded, JobProgressed
 from fabric.plane.views import Aside
 from fabric.scheduler.core import Core
+from fabric.scheduler.ways import speed_up
 from fabric.states import JobState
 from profiler.families import Families
 
@@ -21,8 +22,9 @@ class Progress:
         self._families = families
         self._first: dict[tuple[JobId, int], tuple[float, float]] = {}
 
-    def estimate(self, core: Core, fact: JobProgressed) -> JobEstimate | None:
-        """A new estimate for the job that told it; None where nothing new follows."""
+    def estimate(self, core: Core, fact: JobProgressed) -> tuple[JobEstimate, bool] | None:
+        """A new estimate for the job that told it, and whether others of its family are to be predicted anew; None where nothing new
+        follows."""
         job = core.jobs.get(fact.job_id)
         if job is None or job.grant is None or job.estimate is None or job.state is not JobState.RUNNING or not fact.total:
             return None
@@ -30,12 +32,14 @@ class Progress:
         first_s, first_done = self._first.setdefault(key, (now_s, fact.done))
         if now_s - first_s < LEAST_S or fact.done <= first_done:
             return None
-        rate, option = (fact.done - first_done) / (now_s - first_s), job.grant.option
+        option = job.grant.option
+        rate = (fact.done - first_done) / (now_s - first_s) / speed_up(job.spec.shapes[option.shape], option.num_bundles)
         here = job.estimate.rates.get((option.shape, option.flavor), 0.0)
         is_known = job.estimate.work == fact.total and abs(rate - here) <= NEWS_FRAC * here
         if is_known:
             return None
-        return self._families.from_progress(job.spec, job.estimate, option.shape, option.flavor, rate, fact.total)
+        is_news = self._families.hear(job.spec, option.shape, option.flavor, rate / fact.total)
+        return self._families.from_progress(job.spec, job.estimate, option.shape, option.flavor, rate, fact.total), is_news
 
     def learn(self, core: Core, fact: JobEnded, aside: Aside) -> None:
         """A job has succeeded in one go: its run time belongs to its family's history."""

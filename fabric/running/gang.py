@@ -172,7 +172,7 @@ class Gang:
             return JobEnded(job_id, attempt, "ok", exit_code=0)
         done = self._keep()
         if self._is_preempted and self._first_bad is None:
-            return JobVacated(job_id, attempt, done)
+            return JobVacated(job_id, attempt, done, self._progress.total if self._progress is not None else None)
         bad = self._first_bad or next(ending for ending in endings if ending.outcome != "ok")
         return JobEnded(job_id, attempt, bad.outcome, bad.message, bad.exit_code)
 

@@ -207,8 +207,8 @@ class Admission:
 
     def _start(self, job: JobRecord, way: Option, *, has_claim: bool) -> bool:
         book, spec = self.book, job.spec
-        if not self._is_allowed(job, way):
-            return False
+        if (barred := self.barred(job, way)) is not None:
+            return self._refuse(job, *barred)
         end_s = math.inf if has_claim else self._latest_end_s(job, way)
         if not has_claim and (kept := self.holds.quota_kept(job, way, end_s)) is not None:
             return self._refuse(job, "Priority", kept, is_for_quota=True)
@@ -230,18 +230,17 @@ class Admission:
         book.commands.append(Launch(spec.job_id, job.attempt, grant))
         return True
 
-    def _is_allowed(self, job: JobRecord, way: Option) -> bool:
-        """Quota, the user's limit and the budget."""
+    def barred(self, job: JobRecord, way: Option) -> tuple[str, str] | None:
+        """Why quota, the user's limit or the budget keep the job from this way, whatever room there is: code and detail."""
         standing, spec = self.book.standing, job.spec
         if (shortage := standing.quotas.shortage(spec.queue, way.flavor, way.units)) is not None:
-            return self._refuse(job, "QuotaExhausted", shortage)
+            return "QuotaExhausted", shortage
         if (limit := standing.user_limit(job, way.units)) is not None:
-            return self._refuse(job, "UserLimit", limit)
-        if spec.budget_usd is not None and way.rate > 0:
-            run_s = (job.work - job.done) / way.rate + self.book.policy.restart_s
-            if job.spent_usd + run_s * standing.usd_per_s(way) > spec.budget_usd:
-                return self._refuse(job, "BudgetExceeded", f"{run_s * standing.usd_per_s(way):.2f} USD on {way.flavor}")
-        return True
+            return "UserLimit", limit
+        usd = self.book.cost_usd(job, way)
+        if spec.budget_usd is not None and job.spent_usd + usd > spec.budget_usd:
+            return "BudgetExceeded", f"{usd:.2f} USD on {way.flavor}"
+        return None
 
     def _kept_units(self, job: JobRecord, flavor: str) -> float:
         """Free units that are not for this job: promised to others, or left idle by the plan that knew of it."""

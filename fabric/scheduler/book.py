@@ -141,7 +141,7 @@ class Book:
             return
         job.done = job.done_at(self.now_s, self.policy.restart_s)
         job.seen_s = self.now_s
-        job.estimate, job.ends_s = fact.estimate, None
+        job.take_estimate(fact.estimate)
         self.changes += 1
         if job.state is JobState.PENDING:
             self.enqueue(job)
@@ -150,13 +150,14 @@ class Book:
         job = self._current(fact.job_id, fact.attempt)
         if job is None or job.state is not JobState.RUNNING:
             return
-        passed_s = self.now_s - job.seen_s
-        if job.seen_s > job.started_s and passed_s > 0 and fact.done > job.done:
-            rate = (fact.done - job.done) / passed_s
+        job.total = fact.total or job.total
+        passed_s, done = self.now_s - job.seen_s, job.measured(fact.done)
+        if job.seen_s > job.started_s and passed_s > 0 and done > job.done:
+            rate = (done - job.done) / passed_s
             job.seen_rate = rate if job.seen_rate is None else 0.7 * job.seen_rate + 0.3 * rate
-        job.done, job.seen_s, job.ends_s = fact.done, self.now_s, None
+        job.done, job.seen_s, job.ends_s = done, self.now_s, None
         if fact.checkpointed is not None:
-            job.checkpointed = fact.checkpointed
+            job.checkpointed = job.measured(fact.checkpointed)
 
     def _started(self, fact: JobStarted) -> None:
         job = self._current(fact.job_id, fact.attempt)
@@ -191,7 +192,8 @@ class Book:
         job = self._current(fact.job_id, fact.attempt)
         if job is not None and job.is_holding:
             self._release(job)
-            job.done = job.checkpointed = fact.done
+            job.total = fact.total or job.total
+            job.done = job.checkpointed = job.measured(fact.done)
             self._retry(job, "Priority", "preempted")
 
     def _ended(self, fact: JobEnded) -> None:
@@ -467,6 +469,12 @@ class Book:
             self.wake(patient_until_s, job)
             return tuple(preferred)
         return (*preferred, *(way for way in ways if way not in preferred))
+
+    def cost_usd(self, job: JobRecord, way: Option) -> float:
+        """What the rest of the job is predicted to cost this way."""
+        if way.rate <= 0:
+            return 0.0
+        return ((job.work - job.done) / way.rate + self.policy.restart_s) * self.standing.usd_per_s(way)
 
     def can_ever(self, job: JobRecord, way: Option) -> bool:
         """Whether the nodes, empty, could hold it this way."""

@@ -22,7 +22,7 @@ LEANS = (1.0, 3.0)
 PRICE_STEPS = (2.0, 1.4)
 # A future of J jobs, R of them running at a time, each in up to three ways, costs about J x R of these.
 BUDGET = 8_000_000
-LEAST_TRIES, MOST_TRIES = 40, 5_000
+LEAST_TRIES, MOST_TRIES, SMALL = 40, 5_000, 100
 # A search ends early once this part of its budget has in a row gained less than this part of the cost: the next one goes on.
 STALLED_SHARE, GAIN = 0.4, 0.0002
 SAMPLE = 120
@@ -72,11 +72,12 @@ def indexed(m: Model, figures: list[float]) -> tuple[Array, Array]:
 
 
 def tries(m: Model) -> int:
-    """How many futures this problem may look at."""
+    """How many futures this problem may look at. A large one changes little from one time to the next, and more often: each time a
+    smaller part of the search is enough."""
     num = max(len(m.work), 1)
     running = min(num, sum(m.capacity))
     ways = sum(map(len, m.ways)) / num
-    return min(MOST_TRIES, int(BUDGET / (num * (running + 5) * max(1.0, ways / 3))))
+    return min(MOST_TRIES, int(BUDGET * min(1.0, SMALL / num) / (num * (running + 5) * max(1.0, ways / 3))))
 
 
 def search(m: Model, budget: int, warm: WarmStart | None = None, seed: float = 0.0) -> Found:

@@ -7,7 +7,7 @@ run; the larger the problem, the rarer, so that solving never takes more than a 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from fabric.job import JobId, Option
 from fabric.scheduler.admission import Admission
@@ -63,7 +63,7 @@ def problem_of(book: Book, warm: WarmStart | None) -> tuple[Problem, list[JobRec
     first = heapq.nsmallest(WINDOW, waiting, key=lambda job: (job.rank, job.spec.submitted_s, job.spec.job_id))
     weights = book.standing.job_weights([*holding, *first])
     jobs = [_running(job, book, weights[job.spec.job_id]) for job in holding]
-    jobs += [_view(job, book, weights[job.spec.job_id]) for job in first]
+    jobs += [view for job in first if (view := _view(job, book, weights[job.spec.job_id])).options]
     prices = {name: price for name, price in book.standing.prices.items() if name in book.machines.stocks}
     return Problem(book.now_s, book.policy.objective, jobs, _capacity(book, with_unknown=False), prices, warm), first
 
@@ -92,8 +92,8 @@ def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admissio
     for rank, (job_id, ways) in enumerate(plan.order, start=1):
         _requeue(book, job_id, float(rank), ways)
     leaving, starting = moves_of(plan, book.holding.values())
-    for job, wanted in leaving if is_alone else ():
-        admission.tell_to_leave(job, "Move" if wanted is not None else "Plan", None)
+    if is_alone:
+        _make_room(leaving, starting, book, admission)
     for job_id, way in starting.items():
         waiting = book.jobs.get(job_id)
         if waiting is None or waiting.state not in (JobState.PENDING, JobState.PREEMPTING):
@@ -102,6 +102,39 @@ def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admissio
             admission.claims[job_id] = way
         _requeue(book, job_id, -1.0, (way, *(other for other in waiting.ways if other[:3] != way[:3])))
     book.freed_flavors.update(book.machines.stocks)
+
+
+Leaving = Sequence[tuple[JobRecord, Option | None]]
+
+
+def _make_room(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admission: Admission) -> None:
+    """Tell those to leave who should, but nobody for one that then may not start."""
+    barred = _barred(leaving, starting, book, admission)
+    for job, wanted in leaving:
+        if wanted is not None:
+            admission.tell_to_leave(job, "Move", None)
+        elif job.grant is None or job.grant.option.flavor not in barred:
+            admission.tell_to_leave(job, "Plan", None)
+
+
+def _barred(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admission: Admission) -> set[str]:
+    """Flavors on which a quota, a limit or a budget keeps something from its start even when all have left who should."""
+    standing, counted = book.standing, [(job, job.grant.option, -1) for job, _ in leaving if job.grant is not None]
+    for job, way, sign in counted:
+        standing.count(job, way, sign)
+    barred = set()
+    for job_id, way in starting.items():
+        waiting = book.jobs.get(job_id)
+        if waiting is None:
+            continue
+        if admission.barred(waiting, way) is not None:
+            barred.add(way.flavor)
+        else:
+            standing.count(waiting, way, 1)
+            counted.append((waiting, way, 1))
+    for job, way, sign in counted:
+        standing.count(job, way, -sign)
+    return barred
 
 
 def _requeue(book: Book, job_id: JobId, rank: float, ways: tuple[Option, ...]) -> None:
@@ -124,15 +157,21 @@ def _view(job: JobRecord, book: Book, weight: float) -> PlanJob:
     spec, estimate, restart_s = job.spec, job.estimate, book.policy.restart_s
     return PlanJob(
         spec.job_id,
-        book.ways_of(job),
+        _affordable(job, book),
         max(job.work - job.done_at(book.now_s, restart_s), 1e-9 * job.work),
         spec.submitted_s,
         weight,
         estimate.log_sd if estimate else 0.0,
         spec.deadline_s,
         restart_s=restart_s,
-        is_movable=spec.is_preemptible,
+        is_movable=spec.is_movable,
     )
+
+
+def _affordable(job: JobRecord, book: Book) -> tuple[Option, ...]:
+    """A way that the budget does not cover is no way: others would leave for a job that then does not start."""
+    ways, left_usd = book.ways_of(job), (job.spec.budget_usd or 0.0) - job.spent_usd
+    return ways if job.spec.budget_usd is None else tuple(way for way in ways if book.cost_usd(job, way) <= left_usd)
 
 
 def _running(job: JobRecord, book: Book, weight: float) -> PlanJob:
@@ -160,7 +199,7 @@ def moves_of(plan: Plan, holding: Iterable[JobRecord]) -> tuple[list[tuple[JobRe
             continue
         if wanted is not None and wanted[:3] == job.grant.option[:3]:
             del starting[job.spec.job_id]
-        elif job.spec.is_preemptible and job.state is JobState.RUNNING and job.dispatched_s <= plan.now_s:
+        elif job.spec.is_movable and job.state is JobState.RUNNING and job.dispatched_s <= plan.now_s:
             leaving.append((job, wanted))
         else:
             starting.pop(job.spec.job_id, None)

@@ -17,7 +17,8 @@ LAST_RANK = 1e12
 
 @dataclass(slots=True)
 class JobRecord:
-    """Times are the core's `now_s`. `done` is work kept so far as of `seen_s`; `checkpointed` what a preemption keeps of it.
+    """Times are the core's `now_s`. `done` is work kept so far as of `seen_s`, in the unit of its estimate; `checkpointed` what a
+    preemption keeps of it; `total` is all work in the unit that the job itself counts in, where it has told.
 
     `ways` are the options it may take, best first; `why` is the code of why it waits; `not_before_s` ends a back-off.
     `cls` is the class that it was queued with; `expects` are the jobs that were told to leave for it. `memory_factor`
@@ -40,6 +41,7 @@ class JobRecord:
     started_s: float = 0.0
     done: float = 0.0
     checkpointed: float = 0.0
+    total: float | None = None
     seen_s: float = 0.0
     seen_rate: float | None = None
     spent_usd: float = 0.0
@@ -82,6 +84,18 @@ class JobRecord:
         since = max(self.seen_s, self.started_s + restart_s)
         done = self.done + max(0.0, now_s - since) * self.rate
         return min(done, self.work) if self.estimate else done
+
+    def measured(self, told: float) -> float:
+        """What the job says that it has done, in the unit of its estimate (an estimate from its family's history counts whole jobs)."""
+        return told * self.work / self.total if self.total else told
+
+    def take_estimate(self, estimate: JobEstimate) -> None:
+        """From now on this is what is predicted; where its unit is another, all that is measured in it is brought to that."""
+        scale = estimate.work / self.work if self.total and self.work else 1.0
+        self.done, self.checkpointed = self.done * scale, self.checkpointed * scale
+        if scale != 1.0 and self.grant is not None:
+            self.seen_rate = self.rate * scale
+        self.estimate, self.ends_s = estimate, None
 
     @property
     def work(self) -> float:

@@ -103,17 +103,22 @@ class Standing:
         """Charge (1) or return (-1) what a job holds."""
         spec, cls = job.spec, job.cls or self.lowest
         self.now_s = now_s
-        self.quotas.change(spec.queue, option.flavor, sign * option.units)
+        self.count(job, option, sign)
         usd_per_s = sign * self.weight_usd_per_s(option)
         if (spending := self.spending.get(spec.queue)) is not None:
             spending.change(sign * self.usd_per_s(option), now_s)
         self._usage_of_queue(spec.queue).change(option.flavor, usd_per_s, now_s)
         self._usage_of_class(spec.queue, cls.name).change(option.flavor, usd_per_s, now_s)
-        self.user_units[spec.user, spec.queue] += sign * option.units  # type: ignore[assignment]
-        self.user_jobs[spec.user, spec.queue] += sign
         self.held_values.setdefault(spec.queue, Counter())[cls.value] += sign
         if not self.queue(spec.queue).nominal:
             self.unlimited_values[cls.value] += sign
+
+    def count(self, job: JobRecord, option: Option, sign: int) -> None:
+        """What quotas and limits see of it, and nothing else."""
+        spec = job.spec
+        self.quotas.change(spec.queue, option.flavor, sign * option.units)
+        self.user_units[spec.user, spec.queue] += sign * option.units  # type: ignore[assignment]
+        self.user_jobs[spec.user, spec.queue] += sign
 
     def user_limit(self, job: JobRecord, units: float) -> str | None:
         """Why the job's user may not hold so much more in its queue; None where that is allowed."""

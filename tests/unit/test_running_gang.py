@@ -100,7 +100,7 @@ def test_preempted_ranks_get_the_whole_grace_and_the_checkpoint_s_work_survives(
     first.said = Progress(70.0, 100.0, checkpointed=60.0)
     played = Played(first, PlayedRank())
     played.gang.preempt()
-    assert played.end()[-1] == JobVacated("j", 1, 60.0)
+    assert played.end()[-1] == JobVacated("j", 1, 60.0, 100.0)
     assert first.graces_s[0] == 20.0
     assert played.kept == [([0], 60.0)]
 
@@ -110,7 +110,7 @@ def test_without_a_checkpoint_nothing_survives_a_preemption() -> None:
     rank.said = Progress(70.0, 100.0)
     played = Played(rank)
     played.gang.preempt()
-    assert played.end()[-1] == JobVacated("j", 1, 0.0)
+    assert played.end()[-1] == JobVacated("j", 1, 0.0, 100.0)
 
 
 def test_a_checkpoint_that_cannot_be_stored_keeps_nothing() -> None:
