@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from fabric import ray_io
@@ -10,22 +11,34 @@ from fabric.client import Client
 from fabric.errors import FabricError
 from fabric.status_form import fabric_json, pool_json
 from fabric.tiers import tiers_json
-from fabric.types import PoolSnapshot
+from fabric.types import Lease, PoolSnapshot
 
 POOL_TIMEOUT_S = 30.0
 """A pool that is just being started takes seconds to answer."""
 
 
 def read_status(client: Client) -> dict[str, Any]:
-    """Ask every pool. A pool that does not answer becomes a `problem`, never an error."""
-    answers = read_pools(client)
+    """Ask every pool, and the scheduler what jobs hold. A pool that does not answer becomes a `problem`, never an error; without the
+    scheduler there are no leases of jobs to show."""
+    answers, of_jobs = read_pools(client), read_leases()
     tiers = []
     for tier in client.config.tiers:
         answer = answers[tier.name]
         pool = PoolSnapshot(tier.name, 0, (), (), tier.task_share) if isinstance(answer, FabricError) else answer
+        mine = {node.node_id for node in pool.nodes}
+        pool = dataclasses.replace(pool, leases=(*pool.leases, *(lease for lease in of_jobs if lease.node_id in mine)))
         tiers.append(pool_json(pool, client.catalogue, problem=answer.message if isinstance(answer, FabricError) else None))
     unlabelled = [node.node_id for node in ray_io.living_nodes() if not (node.tier and node.flavor)]
     return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled)
+
+
+def read_leases() -> list[Lease]:
+    """What jobs hold; nothing where the scheduler does not answer."""
+    try:
+        leases: list[Lease] = ray_io.ask(ray_io.actor("scheduler").leases.remote(), timeout_s=POOL_TIMEOUT_S)
+    except FabricError:
+        return []
+    return leases
 
 
 def read_tiers(client: Client, *, is_all: bool = False) -> dict[str, Any]:

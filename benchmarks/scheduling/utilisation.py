@@ -113,7 +113,7 @@ def jct_h(outcome: Outcome, jobs: Sequence[TraceJob]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     by_seed = [measure(seed) for seed in range(args.seeds)]
     figures: Mapping[str, float] = {name: statistics.median(row[name] for row in by_seed) for name in by_seed[0]}

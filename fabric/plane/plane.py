@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import IO, Any, Literal
 
@@ -48,7 +49,7 @@ from fabric.running.order import log_key, result_key
 from fabric.scheduler.core import Core
 from fabric.states import JobState
 from fabric.stored_log import StoredLog, read_joined
-from fabric.types import Flavor
+from fabric.types import Flavor, Lease
 from profiler.families import Families
 from profiler.store import to_document
 
@@ -225,6 +226,20 @@ class JobPlane:
     def settled_seq(self) -> int:
         """See `UnderWay.settled_seq`."""
         return self._under_way.settled_seq(lambda: self.journal.last_seq(STREAM))
+
+    def leases(self) -> list[Lease]:
+        """What jobs hold now: one for each node of each attempt, with all that its bundles there take."""
+        with self.driver.lock:
+            held = [
+                (job.spec, job.attempt, job.grant, self.core.book.demand(job, job.grant.option))
+                for job in self.core.book.holding.values()
+                if job.grant
+            ]
+        return [
+            Lease(f"{spec.job_id}.{attempt}", spec.name, node, {name: amount * num for name, amount in demand.items()})
+            for spec, attempt, grant, demand in held
+            for node, num in Counter(grant.nodes).items()
+        ]
 
     def estimate_all(self) -> None:
         """Predict every job that has not ended anew: predictions are not kept in the journal."""

@@ -27,7 +27,7 @@ from fabric.policy import Policy
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
 from fabric.scheduler.core import Core
-from fabric.types import Flavor, Node
+from fabric.types import Flavor, Lease, Node
 
 SNAPSHOT_S = 60.0
 SNAPSHOT_FACTS = 5_000
@@ -74,6 +74,9 @@ class SchedulerShell:
 
     def address(self) -> str:
         return self.url
+
+    def leases(self) -> list[Lease]:
+        return self._plane.leases()
 
     def report(self, epoch: int, facts: Sequence[RunFact]) -> None:
         self._plane.report(epoch, facts)
