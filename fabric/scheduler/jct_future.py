@@ -75,53 +75,49 @@ def _begin(t: Table) -> State:
     return state
 
 
-def _left_of(t: Table, state: State, n: int, now_s: float) -> float:
-    return min(state.left[n], (state.ends_s[n] - now_s) * t.rate[n, state.holds[n]])  # type: ignore[no-any-return]
-
-
 def _deal(t: Table, state: State, order: Array, num: int, prefs: Array, now_s: float, num_held: int) -> tuple[int, int]:
     """Deals to the first `num` of `order`: how many hold something then, and how far down the list the last of them is. Ends once there
     is no room and all who held something were seen."""
-    free = t.capacity.copy()
+    # Local names: each look into the tuples would count a reference.
+    lefts, owed, holds, ends = state.left, state.owed, state.holds, state.ends_s
+    flavor, units, rate, restart_s = t.flavor, t.units, t.rate, t.restart_s
+    free, most = t.capacity.copy(), prefs.shape[1]
     room, unseen, place = free.sum(), num_held, 0
     while place < num and (room > ROOM or unseen > 0):
         n = order[place]
         place += 1
-        had, way = state.holds[n], fitting(t, n, prefs, free)
+        had, way = holds[n], -1
         unseen -= had >= 0
+        for nth in range(most):
+            one = prefs[n, nth]
+            if one < 0:
+                break
+            if free[flavor[n, one]] >= units[n, one]:
+                way = one
+                break
         if way != had:
-            left = state.left[n] if had < 0 else left_of(t, state, n, now_s)
+            left = lefts[n] if had < 0 else min(lefts[n], (ends[n] - now_s) * rate[n, had])
             if way < 0:
-                state.left[n], state.holds[n], state.ends_s[n] = left, -1, np.inf
+                lefts[n], holds[n], ends[n] = left, -1, np.inf
                 num_held -= 1
                 continue
-            ends_s = now_s + t.restart_s[n] + (left + state.owed[n]) / t.rate[n, way]
-            if had >= 0 and free[t.flavor[n, had]] >= t.units[n, had] and state.ends_s[n] <= ends_s:
+            ends_s = now_s + restart_s[n] + (left + owed[n]) / rate[n, way]
+            if had >= 0 and free[flavor[n, had]] >= units[n, had] and ends[n] <= ends_s:
                 way = had
             else:
                 num_held += had < 0
-                state.left[n], state.owed[n], state.holds[n], state.ends_s[n] = left + state.owed[n], 0.0, way, ends_s
+                lefts[n], owed[n], holds[n], ends[n] = left + owed[n], 0.0, way, ends_s
         if way >= 0:
-            free[t.flavor[n, way]] -= t.units[n, way]
-            room -= t.units[n, way]
+            free[flavor[n, way]] -= units[n, way]
+            room -= units[n, way]
     return num_held, place
-
-
-def _fitting(t: Table, n: int, prefs: Array, free: Array) -> int:
-    """The first of the job's ways that fits, or -1."""
-    for nth in range(prefs.shape[1]):
-        way = prefs[n, nth]
-        if way < 0:
-            break
-        if free[t.flavor[n, way]] >= t.units[n, way]:
-            return way  # type: ignore[no-any-return]
-    return -1
 
 
 def _run(t: Table, order: Array, prefs: Array, stop_at: float) -> Ran:
     """The future of a list. Given up as soon as its cost must pass `stop_at`: no job ends before now, nor before its fastest way
     lets it."""
     state, order = begin(t), order.copy()
+    ends, weight, soonest_s = state.ends_s, t.weight, t.soonest_s
     num, now_s, cost, late = order.size, 0.0, 0.0, 0.0
     past, overdue, to_come = 0, 0.0, t.soonest_cost.sum()
     num_held, reach = deal(t, state, order, num, prefs, now_s, (t.held >= 0).sum())
@@ -129,22 +125,22 @@ def _run(t: Table, order: Array, prefs: Array, stop_at: float) -> Ran:
     while num_held > 0:
         now_s = np.inf
         for place in range(reach):
-            now_s = min(now_s, state.ends_s[order[place]])
+            now_s = min(now_s, ends[order[place]])
         counted, kept = now_s**t.power, 0
         for place in range(reach):
             n = order[place]
-            if state.ends_s[n] <= now_s:
+            if ends[n] <= now_s:
                 finish_s[n] = now_s
-                cost += t.weight[n] * counted
+                cost += weight[n] * counted
                 late += min(now_s, FAR_S) ** LATE_POWER
-                overdue -= t.weight[n]
+                overdue -= weight[n]
                 num_held -= 1
             else:
                 order[kept] = n
                 kept += 1
         order[kept : kept + num - reach] = order[reach:num]
         num -= reach - kept
-        while past < t.soonest_s.size and t.soonest_s[past] <= now_s:
+        while past < soonest_s.size and soonest_s[past] <= now_s:
             overdue += t.soonest_weight[past]
             to_come -= t.soonest_cost[past]
             past += 1
@@ -215,5 +211,5 @@ def compiled(function: Callable[..., Any]) -> Any:
     return numba.njit(cache=True)(function)
 
 
-begin, left_of, fitting, shift, draw = (compiled(function) for function in (_begin, _left_of, _fitting, _shift, _draw))
-deal, run, first, climb = (compiled(function) for function in (_deal, _run, _first, _climb))
+begin, deal, shift, draw = (compiled(function) for function in (_begin, _deal, _shift, _draw))
+run, first, climb = (compiled(function) for function in (_run, _first, _climb))
