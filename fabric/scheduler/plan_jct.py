@@ -28,15 +28,19 @@ def plan_jct(problem: Problem) -> Plan:
 def plan_of(problem: Problem, m: Model, found: Found) -> Plan:
     """The plan that a list stands for."""
     ids, order, ran = [job.job_id for job in m.jobs], found.order.tolist(), found.ran
-    listed = [(ids[n], tuple(m.options[n][nth] for nth in found.prefs[n].tolist() if nth >= 0)) for n in order]
-    holds, ends = ran.first.tolist(), np.flatnonzero(ran.finish_s < np.inf).tolist()
+    prefs, holds, ends = found.prefs.tolist(), ran.first.tolist(), np.flatnonzero(ran.finish_s < np.inf).tolist()
+    rows = {n: (ids[n], tuple(m.options[n][nth] for nth in prefs[n] if nth >= 0)) for n in order if ends or holds[n] < 0}
     return Plan(
         problem.now_s,
         {ids[n]: m.options[n][holds[n]] for n in order if holds[n] >= 0},
-        [row for n, row in zip(order, listed, strict=True) if holds[n] < 0],
+        [rows[n] for n in order if holds[n] < 0],
         _review_s(problem, m, ran),
         {ids[n]: problem.now_s + float(ran.finish_s[n]) for n in ends},
-        warm=WarmStart(listed, {f: (price, lean) for f, price, lean in zip(m.flavors, *halves(found.figures), strict=True)}),
+        # A list that was not searched for has nothing to go on from but its prices.
+        warm=WarmStart(
+            list(rows.values()) if ends else [],
+            {f: (price, lean) for f, price, lean in zip(m.flavors, *halves(found.figures), strict=True)},
+        ),
     )
 
 

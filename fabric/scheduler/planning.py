@@ -18,7 +18,7 @@ from fabric.states import JobState
 
 WINDOW = 5000
 SECONDS_PER_JOB = 0.003
-CHANGED_FRAC = 0.02
+CHANGED_FRAC = 0.04
 SMALL = 200
 """Up to so many jobs every change is a cause to ask."""
 LONGEST_S = 3600.0
@@ -46,7 +46,7 @@ class Pace:
         if self.changes >= max(1.0, CHANGED_FRAC * (num_jobs - SMALL)):
             return soonest
         if self.changes:
-            return min(due, max(soonest, self.asked_s + LONGEST_S))
+            return min(due, max(soonest, self.asked_s + LONGEST_S * max(1.0, num_jobs / WINDOW)))
         return due
 
     def asked(self, now_s: float) -> None:
