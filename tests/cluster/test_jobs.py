@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import fabric
+from fabric.status import read_leases
 from tests.jobs import BALANCED
 
 URGENT = """
@@ -129,6 +130,8 @@ def test_a_cancelled_job_ends_whether_it_waits_or_runs(plane: Any, eventually: C
     running = fabric.submit("sleep 300", gpus=1, name="sleeper")
     waiting = fabric.submit("sleep 300", gpus=1, name="behind")
     eventually(lambda: running.status() == "RUNNING", 90.0)
+    held = [lease for lease in read_leases() if lease.owner == "sleeper"]
+    assert [lease.demand["GPU"] for lease in held] == [1.0], "`fabric status` shows what jobs hold"
     for job in (waiting, running):
         job.cancel()
         assert job.wait(timeout_s=60) == "CANCELLED"

@@ -9,6 +9,8 @@ from fabric.job_events import JobEstimated, JobPreempted, JobProgressed, JobStar
 from fabric.policy import Policy, QueuePolicy
 from fabric.scheduler.core import Decision
 from fabric.scheduler.optimise import solve
+from fabric.scheduler.planning import Pace
+from fabric.scheduler.problem import Plan
 from fabric.states import JobState
 from tests.jobs import Desk, estimate, machine, spec
 
@@ -55,6 +57,14 @@ def test_no_plan_takes_a_lease_whose_work_would_be_lost() -> None:
     desk = with_a_long_job(can_resume=False)
     told = planned(desk, desk.submit(spec("short", ONE), run_s=100.0)) + planned(desk, desk.tell(at_s=500.0))
     assert not told
+
+
+def test_the_optimiser_is_asked_so_rarely_that_it_computes_for_a_tenth_of_the_time() -> None:
+    pace = Pace()
+    pace.asked(100.0)
+    pace.answered(Plan(100.0, {}), took_s=3.0)
+    pace.changes = 1
+    assert pace.due_s(num_jobs=50) == pytest.approx(130.0)
 
 
 def test_progress_in_the_job_s_own_unit_is_brought_to_that_of_its_estimate() -> None:
