@@ -111,7 +111,7 @@ def test_a_more_urgent_job_takes_the_gpu_and_the_other_goes_on_from_its_checkpoi
         "begin = int(at.read_text()) if at.exists() else 0\n"
         "print('begins at', begin, flush=True)\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        "for i in range(begin, 40):\n"
+        "for i in range(begin, 100):\n"
         "    at.parent.mkdir(parents=True, exist_ok=True); at.write_text(str(i)); time.sleep(0.2)\n"
     )
     low = fabric.submit([sys.executable, "-c", loop], gpus=1, priority="usual", checkpoint_dir="checkpoints", name="low")
