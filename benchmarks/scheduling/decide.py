@@ -163,7 +163,7 @@ def measure(policy: Policy, queues: tuple[str, ...], num_queued: int, num_events
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--events", type=int, default=300, help="jobs that end, and as many that come")
+    parser.add_argument("--events", type=int, default=500, help="jobs that end, and as many that come")
     parser.add_argument("--queued", type=int, default=10_000)
     parser.add_argument("--no-plan", action="store_true", help="without the optimiser: first in order, first served")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
