@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import IO, Any, Literal
 
@@ -43,7 +42,7 @@ from fabric.plane.siblings import Siblings
 from fabric.plane.solver import Solver
 from fabric.plane.submitting import Submitting
 from fabric.plane.under_way import UnderWay
-from fabric.plane.views import Aside
+from fabric.plane.views import Aside, leases_of
 from fabric.ports import RunnerPort
 from fabric.running.order import log_key, result_key
 from fabric.scheduler.core import Core
@@ -228,18 +227,8 @@ class JobPlane:
         return self._under_way.settled_seq(lambda: self.journal.last_seq(STREAM))
 
     def leases(self) -> list[Lease]:
-        """What jobs hold now: one for each node of each attempt, with all that its bundles there take."""
         with self.driver.lock:
-            held = [
-                (job.spec, job.attempt, job.grant, self.core.book.demand(job, job.grant.option))
-                for job in self.core.book.holding.values()
-                if job.grant
-            ]
-        return [
-            Lease(f"{spec.job_id}.{attempt}", spec.name, node, {name: amount * num for name, amount in demand.items()})
-            for spec, attempt, grant, demand in held
-            for node, num in Counter(grant.nodes).items()
-        ]
+            return list(leases_of(self.core))
 
     def estimate_all(self) -> None:
         """Predict every job that has not ended anew: predictions are not kept in the journal."""

@@ -11,6 +11,7 @@ from fabric import ray_io
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.job_events import NodesSeen, RunFact
+from fabric.plane.views import leases_of
 from fabric.scheduler.core import Core
 from fabric.types import Node
 
@@ -96,14 +97,10 @@ def _shared(node: Node, share: float) -> Mapping[str, float]:
 
 def _held_by_node(core: Core) -> dict[str, dict[str, float]]:
     held: dict[str, dict[str, float]] = {}
-    for job in core.book.holding.values():
-        if job.grant is None:
-            continue
-        demand = core.book.demand(job, job.grant.option)
-        for node_id in job.grant.nodes:
-            mine = held.setdefault(node_id, {})
-            for name, amount in demand.items():
-                mine[name] = mine.get(name, 0.0) + amount
+    for lease in leases_of(core):
+        mine = held.setdefault(lease.node_id, {})
+        for name, amount in lease.demand.items():
+            mine[name] = mine.get(name, 0.0) + amount
     return held
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from fabric.scheduler.backlog import Group, reason
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
+from fabric.types import Lease
 
 
 @dataclass(slots=True)
@@ -108,3 +110,12 @@ def find(core: Core, text: str) -> JobRecord | None:
         return job
     named = [each for each in core.jobs.values() if each.spec.name == text or (len(text) >= 8 and each.spec.job_id.endswith(text))]
     return max(named, key=lambda each: (each.spec.submitted_s, each.spec.job_id), default=None)
+
+
+def leases_of(core: Core) -> Iterator[Lease]:
+    """What jobs hold, under the core's lock: one for each node of each attempt, with all that its bundles there take."""
+    for job in core.book.holding.values():
+        if job.grant is not None:
+            demand, name = core.book.demand(job, job.grant.option), f"{job.spec.job_id}.{job.attempt}"
+            for node_id, num in Counter(job.grant.nodes).items():
+                yield Lease(name, job.spec.name, node_id, {resource: amount * num for resource, amount in demand.items()})

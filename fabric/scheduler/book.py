@@ -68,7 +68,6 @@ class Book(Situation):
                     if not self.jobs[other_id].state.is_final:
                         self._dependents.setdefault(other_id, []).append(job.spec.job_id)
                 self.enqueue(job)
-        self.num_preempting = sum(job.is_leaving for job in self.holding.values())
         self.index_held()
         for queue in self.standing.spending:
             self.check_budget(queue)

@@ -89,7 +89,7 @@ def search(m: Model, budget: int, warm: WarmStart | None = None, seed: float = 0
     if budget < LEAST_TRIES:
         return _ruled(m, figures, random.Random(seed))
     best = _hoisted(m, _priced(m) if figures is None else _retuned(m, figures, range(len(figures))))
-    if warm is not None:
+    if warm is not None and warm.listed:
         best = min(best, _continued(m, best, warm.listed), key=_cost)
     low = len(m.pinned)
     if low == len(m.work):
