@@ -63,7 +63,7 @@ def problem_of(book: Book, warm: WarmStart | None) -> tuple[Problem, list[JobRec
     first = heapq.nsmallest(WINDOW, waiting, key=lambda job: (job.rank, job.spec.submitted_s, job.spec.job_id))
     weights = book.standing.job_weights([*holding, *first])
     jobs = [_running(job, book, weights[job.spec.job_id]) for job in holding]
-    jobs += [view for job in first if (view := _view(job, book, weights[job.spec.job_id])).options]
+    jobs += [_view(job, book, weights[job.spec.job_id]) for job in first]
     prices = {name: price for name, price in book.standing.prices.items() if name in book.machines.stocks}
     return Problem(book.now_s, book.policy.objective, jobs, _capacity(book, with_unknown=False), prices, warm), first
 
@@ -157,7 +157,7 @@ def _view(job: JobRecord, book: Book, weight: float) -> PlanJob:
     spec, estimate, restart_s = job.spec, job.estimate, book.policy.restart_s
     return PlanJob(
         spec.job_id,
-        _affordable(job, book),
+        book.ways_of(job),
         max(job.work - job.done_at(book.now_s, restart_s), 1e-9 * job.work),
         spec.submitted_s,
         weight,
@@ -166,12 +166,6 @@ def _view(job: JobRecord, book: Book, weight: float) -> PlanJob:
         restart_s=restart_s,
         is_movable=spec.is_movable,
     )
-
-
-def _affordable(job: JobRecord, book: Book) -> tuple[Option, ...]:
-    """A way that the budget does not cover is no way: others would leave for a job that then does not start."""
-    ways, left_usd = book.ways_of(job), (job.spec.budget_usd or 0.0) - job.spent_usd
-    return ways if job.spec.budget_usd is None else tuple(way for way in ways if book.cost_usd(job, way) <= left_usd)
 
 
 def _running(job: JobRecord, book: Book, weight: float) -> PlanJob:
