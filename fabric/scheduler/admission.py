@@ -232,10 +232,14 @@ class Admission:
 
     def barred(self, job: JobRecord, way: Option) -> tuple[str, str] | None:
         """Why quota, the user's limit or the budget keep the job from this way, whatever room there is: code and detail."""
-        standing, spec = self.book.standing, job.spec
-        if (shortage := standing.quotas.shortage(spec.queue, way.flavor, way.units)) is not None:
+        if (shortage := self.book.standing.quotas.shortage(job.spec.queue, way.flavor, way.units)) is not None:
             return "QuotaExhausted", shortage
-        if (limit := standing.user_limit(job, way.units)) is not None:
+        return self._own_bar(job, way)
+
+    def _own_bar(self, job: JobRecord, way: Option) -> tuple[str, str] | None:
+        """The part of `barred` that nobody's leaving lifts: the user's limit and the budget."""
+        spec = job.spec
+        if (limit := self.book.standing.user_limit(job, way.units)) is not None:
             return "UserLimit", limit
         usd = self.book.cost_usd(job, way)
         if spec.budget_usd is not None and job.spent_usd + usd > spec.budget_usd:
@@ -265,7 +269,8 @@ class Admission:
 
     def _preempt_for(self, job: JobRecord, ways: tuple[Option, ...]) -> bool:
         """Tell the cheapest allowed victims to leave; the room is then claimed for the job."""
-        found = self.preemption.find(job, ways, self.refusal, self.claims)
+        affordable = tuple(way for way in ways if self._own_bar(job, way) is None)
+        found = self.preemption.find(job, affordable, self.refusal, self.claims)
         if found is None:
             return False
         way, victims = found

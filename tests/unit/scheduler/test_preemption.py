@@ -116,6 +116,21 @@ def test_a_job_that_may_not_be_preempted_stays() -> None:
     assert leaving(desk) == []
 
 
+@pytest.mark.parametrize(
+    ("queue", "high"),
+    [(QueuePolicy("default"), {"budget_usd": 1e-6}), (QueuePolicy("default", max_units_per_user=5.0), {"user": "ann"})],
+    ids=["no budget", "a user's limit"],
+)
+def test_nobody_leaves_for_a_job_that_then_may_not_start(queue: QueuePolicy, high: dict[str, object]) -> None:
+    desk = Desk(machine("a1"), machine("a2"), policy=Policy(classes=CLASSES, queues=(queue,), restart_s=60.0))
+    hold(desk, "first", 4, priority="high", user="ann")
+    hold(desk, "low", 4, user="bob")
+    desk.submit(spec("high", Shape("a100", 4), priority="high", submitted_s=1.0, **high), run_s=LONG_S)  # type: ignore[arg-type]
+    assert leaving(desk) == []
+    desk.submit(spec("other", Shape("a100", 4), priority="high", submitted_s=1.0, user="eve"), run_s=LONG_S)
+    assert leaving(desk) == ["low"]
+
+
 def test_the_room_is_kept_for_the_one_for_whom_others_left() -> None:
     desk = desk_of()
     hold(desk, "low1", 2)
