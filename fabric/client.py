@@ -230,6 +230,8 @@ class Client:
             if answer is not None:
                 self._take_profiles(answer, described)
         except Exception as error:  # the last table stays in force, whatever broke; the next round tries again
+            if not ray_io.is_connected():  # the program is at its end
+                return
             _log.warning("refresh failed: %s", ray_io.describe_exception(error))
 
     def _take_capacities(self, fresh: Mapping[str, FlavorCapacity]) -> None:

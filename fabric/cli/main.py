@@ -31,6 +31,7 @@ COMMANDS = {
     "policy": ("fabric.cli.policy:policy", "The scheduling policy: apply, show, history, rollback."),
     "token": ("fabric.cli.token:token", "The API's tokens: create, list, revoke."),
     "explain": ("fabric.cli.explain:explain", "Why a task or a call goes where it goes."),
+    "profiles": ("fabric.cli.profiles:profiles", "What was measured of tasks: export, import, forget."),
     "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
     "replay": ("fabric.cli.replay:replay", "Run what the journal recorded again, under another policy or on other machines."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),

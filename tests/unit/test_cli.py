@@ -78,6 +78,7 @@ def test_every_read_has_json() -> None:
     expected = {"status", "tiers", "explain", "doctor", "config show", "node labels", "node resources", "simulate", "replay"}
     expected |= {"submit", "queue", "cancel", "plan", "usage", "token create", "token list", "token revoke"}
     expected |= {"policy apply", "policy show", "policy history", "policy rollback"}
+    expected |= {"profiles export", "profiles import", "profiles forget"}
     assert reads == {f"fabric {name}" for name in expected}
 
 
