@@ -88,6 +88,9 @@ class TaskProfile:
     def buckets(self) -> set[int]:
         return {bucket for bucket, _, _ in self.measured}
 
+    def num_runs(self) -> int:
+        return sum(seen.num_runs for seen in self.measured.values())
+
 
 class Estimator:
     """All task profiles of a fabric. `dirty` names those that changed since the caller last cleared it."""
