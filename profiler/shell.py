@@ -17,6 +17,7 @@ from fabric import ray_io
 from fabric.config import FabricConfig
 from fabric.journal import Journal
 from fabric.types import Fingerprint, Flavor, Run, Variant
+from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
 from profiler.store import from_document, to_document
 
@@ -88,6 +89,11 @@ class ProfilerShell:
         """The measured runs of a task, oldest first, as far as they are among the last 20,000 of all."""
         with self._lock:
             return [run for run in self._recent.values() if run.task == task]
+
+    def task_uses(self) -> list[TaskUse]:
+        """What tasks asked for and used, of the last 20,000 runs."""
+        with self._lock:
+            return task_uses(self._recent.values(), self._estimator.profiles)
 
     def profiles(self, task: str | None = None) -> list[TaskProfile]:
         """All profiles, or those of the tasks with this name."""
