@@ -43,7 +43,7 @@ def job_hints(row: Mapping[str, Any], *, is_accelerated: bool) -> list[str]:
             gain = f"would save {usd(row['cost_usd'] * (1.0 - cpus / asked))} per run"
         found.append(f"asks for {_cpus(asked)}, uses {used:.2g}: cpus={cpus:g} {gain}")
     if words := _memory_hint(row):
-        found.append(f"{words} would leave {_size(row['memory_asked_bytes'] - fitting_memory(row['memory_peak_bytes']))} to others")
+        found.append(f"{words}: memory='{_size(fitting_memory(row['memory_peak_bytes']))}' would leave {_size(row['memory_asked_bytes'] - fitting_memory(row['memory_peak_bytes']))} to others")
     return found
 
 
@@ -53,10 +53,10 @@ def task_hints(row: Mapping[str, Any]) -> list[str]:
     saves = f" would save up to {usd(per_1000)} per 1,000 calls" if per_1000 else " leaves more to others"
     found = []
     if words := _memory_hint(row):
-        found.append(f"{words} or resources='auto'{saves}")
+        found.append(f"{words}: memory={fitting_memory(row['memory_peak_bytes']) >> 20} * 2**20 or resources='auto'{saves}")
     asked, used = row["cpus_asked"], row["cpus_used"]
     if asked > 0 and (cpus := fitting_cpus(used)) <= LEAST_GAIN * asked:
-        found.append(f"asks for {_cpus(asked)}, uses {used:.2g}: cpus={cpus:g}{saves}")
+        found.append(f"asks for {_cpus(asked)}, uses {used:.2g}: num_cpus={cpus:g}{saves}")
     return found
 
 
@@ -108,11 +108,11 @@ def render_efficiency(form: Mapping[str, Any]) -> str:
 
 
 def _memory_hint(row: Mapping[str, Any]) -> str:
-    """Empty where the memory fits, or none was asked for."""
+    """What it asked for and used; empty where that fits, or nothing was asked for."""
     asked, peak = row["memory_asked_bytes"], row["memory_peak_bytes"]
     if not asked or not peak or fitting_memory(peak) > LEAST_GAIN * asked:
         return ""
-    return f"asks for {gib(asked)}, uses {gib(peak)} at its peak: memory='{_size(fitting_memory(peak))}'"
+    return f"asks for {gib(asked)}, uses {gib(peak)} at its peak"
 
 
 def _where(job: Mapping[str, Any]) -> str:

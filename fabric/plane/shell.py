@@ -23,6 +23,7 @@ from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
+from fabric.plane.slow_node_watch import SlowNodeWatch
 from fabric.policy import Policy
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
@@ -62,6 +63,7 @@ class SchedulerShell:
         self._plane.estimate_all()
         reconcile(self._plane, living, takeover_s=self._runners.takeover_s if self._runners.is_new_cluster else 0.0)
         self._watch.start()
+        SlowNodeWatch(self._plane).start()
         threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()
         tokens = Tokens(self._journal)
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)

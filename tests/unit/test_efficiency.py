@@ -100,7 +100,7 @@ def test_a_task_pays_for_its_dominant_share_of_the_node_and_wastes_what_it_does_
     assert (row["cost_usd"], row["wasted_usd"]) == (pytest.approx(hour_usd / 2), pytest.approx(hour_usd * 3 / 8))
     assert (row["cpu_frac"], row["memory_frac"], row["runs"]) == (0.5, 0.25, 1000)
     assert task_hints(row)[0] == (
-        "asks for 8 GiB, uses 2 GiB at its peak: memory='2.5GiB' or resources='auto' would save up to $0.05 per 1,000 calls"
+        "asks for 8 GiB, uses 2 GiB at its peak: memory=2560 * 2**20 or resources='auto' would save up to $0.05 per 1,000 calls"
     )
 
 
