@@ -15,7 +15,7 @@ _has_tried = False
 def read_usage() -> NodeUsage:
     """CPU use is the mean since the last reading in this process."""
     memory = psutil.virtual_memory()
-    gpu_frac, gpu_used, gpu_total = _gpus(_load_nvml())
+    gpu_frac, gpu_used, gpu_total = _gpus(load_nvml())
     return NodeUsage(
         cpu_frac=psutil.cpu_percent() / 100.0,
         memory_used_bytes=memory.total - memory.available,
@@ -26,7 +26,7 @@ def read_usage() -> NodeUsage:
     )
 
 
-def _load_nvml() -> Any:
+def load_nvml() -> Any:
     """NVML, started once; None where there is no driver. Discovery and doctor report a broken one."""
     global _nvml, _has_tried
     if not _has_tried:

@@ -1,4 +1,5 @@
-"""The profiler actor, named `profiler`: takes measured runs from workers, gives estimates to clients, keeps profiles.
+"""The profiler actor, named `profiler`: takes measured runs from workers, gives estimates to clients, keeps profiles,
+names nodes that are slower than their like.
 
 Profiles are saved every `SAVE_S` and at once after an OOM; a restarted profiler loses at most that much. They age once a day.
 It answers with estimates; routing is the caller's.
@@ -6,6 +7,7 @@ It answers with estimates; routing is the caller's.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -18,11 +20,14 @@ from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
 from profiler.disk import ProfileDisk
+from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
 from profiler.store import to_document
+from profiler.stragglers import Straggler, Stragglers
 
 NAME = "profiler"
 SAVE_S = 2.0
+LOOK_S = 5.0
 RECENT_RUNS = 20_000
 _log = logging.getLogger(__name__)
 
@@ -35,6 +40,8 @@ class ProfilerShell:
         self._catalogue = dict(catalogue)
         self._disk = ProfileDisk(config)
         self._estimator = Estimator(catalogue)
+        self._stragglers = Stragglers()
+        self._looked_s = 0.0
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, Run] = OrderedDict()
         # A version is the wall clock at the change, so that it also grows across a restart of this actor.
@@ -57,10 +64,12 @@ class ProfilerShell:
 
     def record(self, node_id: str, flavor: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Learn from a worker's batch of calls (rows as in `fabric.worker.Row`)."""
+        now_s = time.monotonic()
         with self._lock:
             for call_id, task, variant, wall_s, cpu_s, peak, outcome, bucket, user, queue in rows:
                 run = Run(call_id, task, bucket, variant, flavor, node_id, wall_s, cpu_s, peak, outcome, user, queue)
                 self._estimator.record(run)
+                self._stragglers.observe(run, now_s)
                 self._recent[call_id] = run
             while len(self._recent) > RECENT_RUNS:
                 self._recent.popitem(last=False)
@@ -92,6 +101,24 @@ class ProfilerShell:
         """The measured runs of a task, oldest first, as far as they are among the last 20,000 of all."""
         with self._lock:
             return [run for run in self._recent.values() if run.task == task]
+
+    def task_uses(self) -> list[TaskUse]:
+        """What tasks asked for and used, of the last 20,000 runs."""
+        with self._lock:
+            return task_uses(self._recent.values(), self._estimator.profiles)
+
+    def stragglers(self, slower_than: float | None = None) -> list[Straggler]:
+        """The nodes that are slower than their like, the slowest first; `since_s` is wall-clock time. `slower_than`: from now on a
+        node is named when it takes so many times as long."""
+        with self._lock:
+            self._stragglers.slower_than = slower_than or self._stragglers.slower_than
+            named, ahead_s = list(self._stragglers.named.values()), time.time() - time.monotonic()
+        return [dataclasses.replace(one, since_s=one.since_s + ahead_s) for one in sorted(named, key=lambda one: -one.factor)]
+
+    def forget_node(self, node_id: str) -> None:
+        """See `Stragglers.forget`."""
+        with self._lock:
+            self._stragglers.forget(node_id)
 
     def profiles(self, task: str | None = None) -> list[TaskProfile]:
         """All profiles, or those of the tasks with this name."""
@@ -138,14 +165,26 @@ class ProfilerShell:
             self._unsaved.add(task)
         self._estimator.dirty.clear()
 
+    def _look(self) -> None:
+        """Judge the nodes by what was measured."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            nodes = {node.node_id: node for node in ray_io.living_nodes()}
+            with self._lock:
+                self._stragglers.look(nodes, now_s)
+
     def _loop(self) -> None:
         pause = threading.Event()
         while True:
             pause.wait(SAVE_S)
-            try:
-                with self._lock:
-                    self._estimator.age(time.time())
-                    self._note_changes()
-                self.save()
-            except Exception as error:  # a full disk must not end the profiler; the next change tries again
-                _log.warning("save failed: %s", ray_io.describe_exception(error))
+            for step in (self._age, self.save, self._look):
+                try:
+                    step()
+                except Exception as error:  # a full disk, a head that is away: neither may end the profiler; the next round tries again
+                    _log.warning("%s failed: %s", step.__name__.strip("_"), ray_io.describe_exception(error))
+
+    def _age(self) -> None:
+        with self._lock:
+            self._estimator.age(time.time())
+            self._note_changes()

@@ -105,6 +105,14 @@ class JobPlanePort(Protocol):
         """The rows of `fabric.job_answers`, see `USAGE_ROW_KEYS` there."""
         ...
 
+    def efficiency(self, by: Literal["user", "queue", "task"], user: str | None = None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """The rows of `fabric.efficiency_form` (`user`: of what is theirs alone), and why tasks are missing in them, if they are."""
+        ...
+
+    def job_efficiency(self, name_or_id: str) -> Mapping[str, Any]:
+        """See `fabric.efficiency_form.JOB_EFFICIENCY_KEYS`."""
+        ...
+
     def policy_apply(self, document: str | Mapping[str, Any], by: str) -> int:
         """The new version. Raises: as `fabric.policy_document.read_policy`; the policy in force then stays."""
         ...

@@ -28,6 +28,7 @@ COMMANDS = {
     "cancel": ("fabric.cli.cancel:cancel", "End jobs, or take them out of the queue."),
     "plan": ("fabric.cli.plan:plan", "Where and when a job would run and what it would cost; nothing is submitted."),
     "usage": ("fabric.cli.usage:usage", "Who used what, by user or queue."),
+    "efficiency": ("fabric.cli.efficiency:efficiency", "Asked for against used, of a job or by user, queue or task, in dollars."),
     "policy": ("fabric.cli.policy:policy", "The scheduling policy: apply, show, history, rollback."),
     "token": ("fabric.cli.token:token", "The API's tokens: create, list, revoke."),
     "explain": ("fabric.cli.explain:explain", "Why a task or a call goes where it goes."),
