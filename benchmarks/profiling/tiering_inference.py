@@ -15,6 +15,7 @@ import numpy as np
 from request_queues import Floats, poisson, serve
 from tiering_world import MODEL_DOMAINS, World
 
+from fabric.batching import ServiceTime
 from fabric.stations import Search, Service, Station
 
 REQUESTS = 20_000
@@ -97,6 +98,13 @@ def first_free(requests: Requests, world: World) -> Served:
             best = one
     assert best is not None
     return best
+
+
+def alone(arrivals_s: Floats, time: ServiceTime) -> Floats:
+    """Latencies on one unit that serves nothing else and takes all that waits."""
+    starts, largest = np.array([0, len(arrivals_s)]), np.array([[UNBOUNDED]])
+    fixed, per_item = np.array([[time.fixed_s]]), np.array([[time.per_item_s]])
+    return serve(arrivals_s, starts, np.zeros(1, dtype=np.int64), fixed, per_item, largest, np.zeros(1)) - arrivals_s
 
 
 def _served(stations, requests, world, run) -> Served:  # type: ignore[no-untyped-def]
