@@ -30,6 +30,7 @@ COMMANDS = {
     "usage": ("fabric.cli.usage:usage", "Who used what, by user or queue."),
     "policy": ("fabric.cli.policy:policy", "The scheduling policy: apply, show, history, rollback."),
     "token": ("fabric.cli.token:token", "The API's tokens: create, list, revoke."),
+    "profile": ("fabric.cli.profile:profile", "What a model, a callable or a script needs, and its time and cost on each flavor."),
     "explain": ("fabric.cli.explain:explain", "Why a task or a call goes where it goes."),
     "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
     "replay": ("fabric.cli.replay:replay", "Run what the journal recorded again, under another policy or on other machines."),
