@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fabric.config import FabricConfig
 from fabric.errors import RuntimeFault, UnknownNameError
 from fabric.profiling.findings import Findings, Order
 from fabric.profiling.forecast import Situation, report
 from fabric.profiling.probe import raise_problem, run_probe
-from fabric.profiling.stored import Stored
 from fabric.profiling.target import Target
 from fabric.types import Device, Flavor
 from pools import probe_cpu
 from pools.flavors import flavor_of_device, load_catalogue
+
+if TYPE_CHECKING:
+    from fabric.profiling.stored import Stored  # imports Ray
 
 
 @dataclass(frozen=True, slots=True)

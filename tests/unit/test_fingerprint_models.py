@@ -18,6 +18,7 @@ from profiler.fingerprint import fingerprint, fingerprint_model  # noqa: E402
 from profiler.model_facts import ModelFacts  # noqa: E402
 from profiler.onnx_model import read_onnx  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # what the libraries say of models as small as these
 DATA = Path(os.environ.get("FABRIC_DATA_DIR", Path(__file__).parents[3] / "shared" / "data"))
 F, I64, TEXT, U8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.UINT8
 
