@@ -31,6 +31,7 @@ COMMANDS = {
     "efficiency": ("fabric.cli.efficiency:efficiency", "Asked for against used, of a job or by user, queue or task, in dollars."),
     "policy": ("fabric.cli.policy:policy", "The scheduling policy: apply, show, history, rollback."),
     "token": ("fabric.cli.token:token", "The API's tokens: create, list, revoke."),
+    "profile": ("fabric.cli.profile:profile", "What a model, a callable or a script needs, and its time and cost on each flavor."),
     "explain": ("fabric.cli.explain:explain", "Why a task or a call goes where it goes."),
     "profiles": ("fabric.cli.profiles:profiles", "What was measured of tasks: export, import, forget."),
     "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
