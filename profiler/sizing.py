@@ -221,7 +221,8 @@ def size_step(input_bytes: int) -> int:
 
 
 def _stepped(num_bytes: float, per_octave: int) -> int:
-    return round(2.0 ** (round(math.log2(max(num_bytes, 1.0)) * per_octave) / per_octave))
+    steps = round(math.log2(max(num_bytes, 1.0)) * per_octave)
+    return round(math.pow(2.0, steps / per_octave))
 
 
 def _more_than(failed_bytes: int, most_bytes: int) -> int:

@@ -115,7 +115,7 @@ class Process:
     def cpu_s(self) -> float:
         """Seconds of CPU that all of it has used by now."""
         total_s = 0.0
-        for pid in _tree(self.pid):
+        for pid in tree(self.pid):
             with contextlib.suppress(OSError, ValueError, IndexError):  # it ended meanwhile
                 # Behind the name, which may hold anything: own user and system time, then those of what it has reaped.
                 own_user, own_system, user, system = map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
