@@ -146,9 +146,7 @@ class Search:
         service = self.services[number]
         return Offered(service.rate_per_s, service.times[flavor], min(time.single_s for time in service.times.values()))
 
-    def _dealt(
-        self, groups: Sequence[Group], start: Sequence[Units] = (), barred: tuple[int, str] = _NOBODY
-    ) -> tuple[float, list[Units]]:
+    def _dealt(self, groups: Sequence[Group], start: Sequence[Units] = (), barred: tuple[int, str] = _NOBODY) -> tuple[float, list[Units]]:
         """Deals the free units out, each few to where each of them lowers the objective most; `barred`: a group that gets none of a flavor."""
         chosen: list[Units] = [dict(units) for units in start] or [{} for _ in groups]
         free = {name: count - sum(units.get(name, 0) for units in chosen) for name, count in self.supply.items()}

@@ -92,7 +92,9 @@ def can_serve(services: Sequence[Service], stations: Sequence[Station]) -> bool:
     served = {name for station in stations for name in station.services}
     rate = {one.name: one for one in services}
     demands = (
-        sum(rate[name].rate_per_s * rate[name].times[station.flavor].per_item_s for name in station.services) * station.share / station.units
+        sum(rate[name].rate_per_s * rate[name].times[station.flavor].per_item_s for name in station.services)
+        * station.share
+        / station.units
         for station in stations
     )
     return served == set(rate) and all(demand < 1.0 for demand in demands)
