@@ -18,7 +18,8 @@ from fabric.types import Flavor, Node, Resources
 
 MARGIN = 1.2
 """What is suggested is the peak and a fifth: the next input is a little larger."""
-LEAST_CPUS = 0.1
+LEAST_CPUS, WHOLE_CPU, SLACK_CPUS = 0.1, 0.8, 0.15
+"""Below a whole CPU it is tenths; a hundredth above a whole number is no reason for one more."""
 _MEMORY_STEPS = ((2**31, 2**27), (2**62, 2**29))
 
 
@@ -136,9 +137,10 @@ def fitting_memory(peak_bytes: int) -> int:
 
 
 def fitting_cpus(used: float) -> float:
-    """What to ask for after such a mean use: whole CPUs, tenths below one."""
-    wanted = max(LEAST_CPUS, used * MARGIN)
-    return float(math.ceil(wanted)) if wanted > 1.0 else math.ceil(wanted * 10.0 - 1e-9) / 10.0
+    """What to ask for after such a mean use. Ray enforces no CPUs, so a little less than the mean is no harm."""
+    if used <= WHOLE_CPU:
+        return max(LEAST_CPUS, math.ceil(used * MARGIN * 10.0 - 1e-9) / 10.0)
+    return float(math.ceil(used - SLACK_CPUS))
 
 
 def _of_node(demand: Mapping[str, float], node: Node) -> dict[str, float]:

@@ -43,7 +43,8 @@ def job_hints(row: Mapping[str, Any], *, is_accelerated: bool) -> list[str]:
             gain = f"would save {usd(row['cost_usd'] * (1.0 - cpus / asked))} per run"
         found.append(f"asks for {_cpus(asked)}, uses {used:.2g}: cpus={cpus:g} {gain}")
     if words := _memory_hint(row):
-        found.append(f"{words}: memory='{_size(fitting_memory(row['memory_peak_bytes']))}' would leave {_size(row['memory_asked_bytes'] - fitting_memory(row['memory_peak_bytes']))} to others")
+        fitting = fitting_memory(row["memory_peak_bytes"])
+        found.append(f"{words}: memory='{_size(fitting)}' would leave {gib(row['memory_asked_bytes'] - fitting)} to others")
     return found
 
 

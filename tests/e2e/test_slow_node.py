@@ -1,4 +1,4 @@
-"""A twin with two nodes of one flavor, one of which is slow: named in `fabric status`, cordoned by the policy; and what work used, in dollars."""
+"""A twin with two nodes of one flavor, one of which is slow: named, and cordoned by the policy; what work used, in dollars."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ while time.monotonic() < until_s:
         list(each.map(range(40)))
     print("ran", flush=True)
 """
-SPIN = "import time; t = time.monotonic()\nwhile time.monotonic() < t + 3: pass"
+SPIN = "import time\nwhile time.process_time() < 2: pass"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,8 @@ def closed(shell: Shell) -> dict[str, str]:
 def test_what_a_job_and_tasks_asked_for_is_set_against_what_they_used(shell: Shell) -> None:
     shell("submit", "--follow", "--cpus", "2", "--memory", "1GB", "--name", "spin", "--", sys.executable, "-c", SPIN)
     form = shell.json("efficiency", "spin")
-    assert form["cpus_asked"] == pytest.approx(2.0) and 0.2 < form["cpu_frac"] < 0.6, "it can use one of its two"
+    assert form["cpus_asked"] == pytest.approx(2.0) and form["cpus_used"] * form["wall_s"] == pytest.approx(2.0, rel=0.2)
+    assert form["cpu_frac"] < 0.55, "it can use one of its two"
     assert 0 < form["memory_peak_bytes"] < 200 * 2**20 and form["wasted_usd"] > 0
     assert "hint: asks for 2 CPUs, uses " in shell("efficiency", "spin").stdout
     tasks = shell.json("efficiency", "--tasks")
