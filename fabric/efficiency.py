@@ -26,11 +26,12 @@ _MEMORY_STEPS = ((2**31, 2**27), (2**62, 2**29))
 @dataclass(slots=True)
 class Tally:
     """Sums of one job, task, user or queue. Amounts × seconds; memory that was asked for and its peaks also × seconds, and the most of
-    each. `cost_usd` and `wasted_usd` are None until something with a price was added."""
+    each. `own_s` is `wall_s` without what twins sleep. `cost_usd` and `wasted_usd` are None until something with a price was added."""
 
     num_jobs: int = 0
     num_runs: int = 0
     wall_s: float = 0.0
+    own_s: float = 0.0
     cpu_asked_s: float = 0.0
     cpu_s: float = 0.0
     memory_asked_byte_s: float = 0.0
@@ -47,6 +48,7 @@ class Tally:
     def add_job(self, use: AttemptUse, cost_usd: float | None) -> None:
         """All measured attempts of one job, and what they cost."""
         self.num_jobs += 1
+        self.own_s += use.wall_s
         self._add_amounts(use.wall_s, use.cpu_asked_s, use.cpu_s, use.memory_bytes, use.peak_memory_bytes)
         if use.gpu_busy_s is not None and use.gpu_seen_s is not None:
             self.gpu_seen_s += use.gpu_seen_s
@@ -61,6 +63,7 @@ class Tally:
         """So many alike runs of a task on one node. A twin sleeps for what it stretches: its CPU time is set against the rest."""
         self.num_runs += num
         own_s = wall_s / (node.slowdown or 1.0)
+        self.own_s += own_s
         self._add_amounts(wall_s, asked.num_cpus * own_s, cpu_s, asked.memory_bytes, peak_memory_bytes)
         if flavor.usd_per_h is None:
             return
@@ -102,7 +105,7 @@ class Tally:
 
     def as_row(self, name: str) -> dict[str, Any]:
         """See `fabric.efficiency_form`. What was asked for and used of CPUs is the mean over the time that it ran."""
-        own_s = self.wall_s or math.inf
+        own_s = self.own_s or math.inf
         return {
             "name": name,
             "jobs": self.num_jobs,

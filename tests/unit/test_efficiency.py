@@ -73,6 +73,12 @@ def test_more_than_was_asked_for_is_shown_and_saves_nothing() -> None:
     assert (row["cpu_frac"], row["wasted_usd"], job_hints(row, is_accelerated=False)) == (2.5, 0.0, [])
 
 
+def test_hints_of_a_gang_are_for_each_of_its_processes() -> None:
+    row = row_of(AttemptUse(10.0, cpu_asked_s=160.0, cpu_s=80.0), None)
+    (hint,) = job_hints(row, is_accelerated=True, num_ranks=4)
+    assert hint == "each process asks for 4 CPUs, uses 2: cpus=2 leaves the others to those who wait"
+
+
 def test_without_a_price_there_are_no_dollars() -> None:
     row = row_of(AttemptUse(10.0, cpu_asked_s=40.0, cpu_s=1.0), None)
     assert (row["cost_usd"], row["wasted_usd"]) == (None, None)
@@ -113,7 +119,7 @@ def test_what_a_twin_sleeps_is_no_idle_cpu() -> None:
     tally, twin = Tally(), node("c1", COLD, CPU=4.0)
     twin = type(twin)(**{**{name: getattr(twin, name) for name in twin.__slots__}, "slowdown": 4.0})
     tally.add_runs(1, 40.0, 10.0, 0, Resources(num_cpus=1.0), twin, COLD)
-    assert tally.cpu_frac == pytest.approx(1.0)
+    assert tally.cpu_frac == pytest.approx(1.0) and tally.as_row("t")["cpus_asked"] == pytest.approx(1.0)
 
 
 def test_runs_are_summed_up_with_what_their_variant_asks_for_and_unknown_ones_left_out() -> None:
@@ -180,7 +186,7 @@ def test_a_job_that_asks_for_two_cpus_and_uses_one_is_told_so(world: World, monk
     assert answer.as_json() == json.loads(json.dumps(form))
 
 
-def test_a_callable_is_not_charged_for_the_imports_of_its_child(world: World) -> None:
+def test_a_callable_is_measured_too(world: World) -> None:
     made: Any = world.jobs("ann").submit(job(sum, [1, 2], name="tiny"))
     assert made.result(UNTIL_S) == 3
     assert made.efficiency().as_json()["jobs"] == 1
