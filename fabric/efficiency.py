@@ -18,8 +18,9 @@ from fabric.types import Flavor, Node, Resources
 
 MARGIN = 1.2
 """What is suggested is the peak and a fifth: the next input is a little larger."""
-LEAST_CPUS, WHOLE_CPU, SLACK_CPUS = 0.1, 0.8, 0.15
-"""Below a whole CPU it is tenths; a hundredth above a whole number is no reason for one more."""
+LEAST_CPUS, WAITING_CPUS, SLACK_CPUS = 0.1, 0.3, 0.15
+"""What uses so little waits most of the time, and tenths will do; what uses more may have been kept from a whole CPU by others. A hundredth
+above a whole number is no reason for one more."""
 _MEMORY_STEPS = ((2**31, 2**27), (2**62, 2**29))
 
 
@@ -141,9 +142,9 @@ def fitting_memory(peak_bytes: int) -> int:
 
 def fitting_cpus(used: float) -> float:
     """What to ask for after such a mean use. Ray enforces no CPUs, so a little less than the mean is no harm."""
-    if used <= WHOLE_CPU:
+    if used <= WAITING_CPUS:
         return max(LEAST_CPUS, math.ceil(used * MARGIN * 10.0 - 1e-9) / 10.0)
-    return float(math.ceil(used - SLACK_CPUS))
+    return float(max(1, math.ceil(used - SLACK_CPUS)))
 
 
 def _of_node(demand: Mapping[str, float], node: Node) -> dict[str, float]:
