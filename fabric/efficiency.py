@@ -18,18 +18,21 @@ from fabric.types import Flavor, Node, Resources
 
 MARGIN = 1.2
 """What is suggested is the peak and a fifth: the next input is a little larger."""
-LEAST_CPUS = 0.1
+LEAST_CPUS, WAITING_CPUS, SLACK_CPUS = 0.1, 0.3, 0.15
+"""What uses so little waits most of the time, and tenths will do; what uses more may have been kept from a whole CPU by others. A hundredth
+above a whole number is no reason for one more."""
 _MEMORY_STEPS = ((2**31, 2**27), (2**62, 2**29))
 
 
 @dataclass(slots=True)
 class Tally:
     """Sums of one job, task, user or queue. Amounts × seconds; memory that was asked for and its peaks also × seconds, and the most of
-    each. `cost_usd` and `wasted_usd` are None until something with a price was added."""
+    each. `own_s` is `wall_s` without what twins sleep. `cost_usd` and `wasted_usd` are None until something with a price was added."""
 
     num_jobs: int = 0
     num_runs: int = 0
     wall_s: float = 0.0
+    own_s: float = 0.0
     cpu_asked_s: float = 0.0
     cpu_s: float = 0.0
     memory_asked_byte_s: float = 0.0
@@ -46,6 +49,7 @@ class Tally:
     def add_job(self, use: AttemptUse, cost_usd: float | None) -> None:
         """All measured attempts of one job, and what they cost."""
         self.num_jobs += 1
+        self.own_s += use.wall_s
         self._add_amounts(use.wall_s, use.cpu_asked_s, use.cpu_s, use.memory_bytes, use.peak_memory_bytes)
         if use.gpu_busy_s is not None and use.gpu_seen_s is not None:
             self.gpu_seen_s += use.gpu_seen_s
@@ -60,6 +64,7 @@ class Tally:
         """So many alike runs of a task on one node. A twin sleeps for what it stretches: its CPU time is set against the rest."""
         self.num_runs += num
         own_s = wall_s / (node.slowdown or 1.0)
+        self.own_s += own_s
         self._add_amounts(wall_s, asked.num_cpus * own_s, cpu_s, asked.memory_bytes, peak_memory_bytes)
         if flavor.usd_per_h is None:
             return
@@ -101,7 +106,7 @@ class Tally:
 
     def as_row(self, name: str) -> dict[str, Any]:
         """See `fabric.efficiency_form`. What was asked for and used of CPUs is the mean over the time that it ran."""
-        own_s = self.wall_s or math.inf
+        own_s = self.own_s or math.inf
         return {
             "name": name,
             "jobs": self.num_jobs,
@@ -136,9 +141,10 @@ def fitting_memory(peak_bytes: int) -> int:
 
 
 def fitting_cpus(used: float) -> float:
-    """What to ask for after such a mean use: whole CPUs, tenths below one."""
-    wanted = max(LEAST_CPUS, used * MARGIN)
-    return float(math.ceil(wanted)) if wanted > 1.0 else math.ceil(wanted * 10.0 - 1e-9) / 10.0
+    """What to ask for after such a mean use. Ray enforces no CPUs, so a little less than the mean is no harm."""
+    if used <= WAITING_CPUS:
+        return max(LEAST_CPUS, math.ceil(used * MARGIN * 10.0 - 1e-9) / 10.0)
+    return float(max(1, math.ceil(used - SLACK_CPUS)))
 
 
 def _of_node(demand: Mapping[str, float], node: Node) -> dict[str, float]:

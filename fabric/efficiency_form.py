@@ -30,22 +30,23 @@ IDLE_GPU_FRAC = 0.3
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
-def job_hints(row: Mapping[str, Any], *, is_accelerated: bool) -> list[str]:
-    """What to ask for the next time. A job pays for accelerators or for CPUs; memory that it leaves free is others' gain."""
+def job_hints(row: Mapping[str, Any], *, is_accelerated: bool, num_ranks: int = 1) -> list[str]:
+    """What to ask for the next time, for each of its `num_ranks` processes. A job pays for accelerators or for CPUs; memory that
+    it leaves free is others' gain."""
     found = []
     if is_accelerated and row["gpu_frac"] is not None and row["gpu_frac"] < IDLE_GPU_FRAC:
         saved = f", {usd(row['wasted_usd'])} of {usd(row['cost_usd'])} was for nothing" if row["wasted_usd"] else ""
         found.append(f"its GPU was busy for {_percent(row['gpu_frac'])} of the time{saved}: `fabric plan --gpus any` shows cheaper ones")
-    asked, used = row["cpus_asked"], row["cpus_used"]
+    asked, used = row["cpus_asked"] / num_ranks, row["cpus_used"] / num_ranks
     if (cpus := fitting_cpus(used)) <= LEAST_GAIN * asked:
         gain = "leaves the others to those who wait"
         if not is_accelerated and row["cost_usd"]:
             gain = f"would save {usd(row['cost_usd'] * (1.0 - cpus / asked))} per run"
-        found.append(f"asks for {_cpus(asked)}, uses {used:.2g}: cpus={cpus:g} {gain}")
+        each = "each process " if num_ranks > 1 else ""
+        found.append(f"{each}asks for {_cpus(asked)}, uses {used:.2g}: cpus={cpus:g} {gain}")
     if words := _memory_hint(row):
-        found.append(
-            f"{words}: memory='{_size(fitting_memory(row['memory_peak_bytes']))}' would leave {_size(row['memory_asked_bytes'] - fitting_memory(row['memory_peak_bytes']))} to others"
-        )
+        fitting = fitting_memory(row["memory_peak_bytes"])
+        found.append(f"{words}: memory='{_size(fitting)}' would leave {gib(row['memory_asked_bytes'] - fitting)} to others")
     return found
 
 
@@ -130,13 +131,9 @@ def _cpus(number: float) -> str:
 
 def _size(num_bytes: int) -> str:
     """As `memory=` reads it: `4GiB`, `384MiB`."""
-    return (
-        f"{num_bytes // 2**30}GiB"
-        if num_bytes % 2**30 == 0
-        else f"{num_bytes / 2**30:g}GiB"
-        if num_bytes > 2**31
-        else f"{num_bytes // 2**20}MiB"
-    )
+    if num_bytes < 2**31 and num_bytes % 2**30:
+        return f"{num_bytes >> 20}MiB"
+    return f"{num_bytes / 2**30:g}GiB"
 
 
 def _part(used: float, form: Mapping[str, Any]) -> float | None:

@@ -23,8 +23,11 @@ def job_efficiency(core: Core, job: JobRecord, aside: Aside) -> dict[str, Any]:
     if aside.use is not None:
         tally.add_job(aside.use, _cost_usd(core, job, aside))
     row = tally.as_row(job.spec.name)
-    is_accelerated = aside.use is not None and aside.use.accelerator_asked_s > 0
-    return {**row, "timeout_s": job.spec.timeout_s, "hints": job_hints(row, is_accelerated=is_accelerated) if aside.use else []}
+    hints: list[str] = []
+    if aside.use is not None:
+        num_ranks = aside.option.num_bundles if aside.option is not None else 1
+        hints = job_hints(row, is_accelerated=aside.use.accelerator_asked_s > 0, num_ranks=num_ranks)
+    return {**row, "timeout_s": job.spec.timeout_s, "hints": hints}
 
 
 def efficiency_rows(

@@ -1,4 +1,4 @@
-"""A twin with two nodes of one flavor, one of which is slow: named in `fabric status`, cordoned by the policy; and what work used, in dollars."""
+"""A twin with two nodes of one flavor, one of which is slow: named, and cordoned by the policy; what work used, in dollars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ metadata: {name: close-slow-nodes}
 spec: {stragglers: cordon, slowerThan: 1.5}
 """
 LOAD = """
-import sys, time
+import pathlib, sys, time
 import fabric, ray
 
 SLOW = sys.argv[1]
@@ -36,13 +36,11 @@ def work(_):
 
 fabric.connect()
 first, second = (fabric.task(name=name, memory=2**30)(work) for name in ("first", "second"))
-until_s = time.monotonic() + 90.0
-while time.monotonic() < until_s:
+while not pathlib.Path("stop").exists():
     for each in (first, second):
         list(each.map(range(40)))
-    print("ran", flush=True)
 """
-SPIN = "import time; t = time.monotonic()\nwhile time.monotonic() < t + 3: pass"
+SPIN = "import time\nwhile time.process_time() < 2: pass"
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +76,11 @@ def test_a_slow_node_is_named_and_the_policy_closes_it(shell: Shell) -> None:
         health = until(lambda: closed(shell), 60.0)
         assert health == {nodes["hot"]: "cordoned", nodes["cold"]: "ready"}, "never the last of its flavor"
     finally:
-        load.kill()
-        load.wait(10)
+        (shell.cwd / "stop").touch()
+        try:
+            load.wait(60)
+        finally:
+            load.kill()
 
 
 def closed(shell: Shell) -> dict[str, str]:
@@ -91,7 +92,8 @@ def closed(shell: Shell) -> dict[str, str]:
 def test_what_a_job_and_tasks_asked_for_is_set_against_what_they_used(shell: Shell) -> None:
     shell("submit", "--follow", "--cpus", "2", "--memory", "1GB", "--name", "spin", "--", sys.executable, "-c", SPIN)
     form = shell.json("efficiency", "spin")
-    assert form["cpus_asked"] == pytest.approx(2.0) and 0.2 < form["cpu_frac"] < 0.6, "it can use one of its two"
+    assert form["cpus_asked"] == pytest.approx(2.0) and form["cpus_used"] * form["wall_s"] == pytest.approx(2.0, rel=0.2)
+    assert form["cpu_frac"] < 0.55, "it can use one of its two"
     assert 0 < form["memory_peak_bytes"] < 200 * 2**20 and form["wasted_usd"] > 0
     assert "hint: asks for 2 CPUs, uses " in shell("efficiency", "spin").stdout
     tasks = shell.json("efficiency", "--tasks")
