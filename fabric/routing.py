@@ -109,7 +109,7 @@ class Candidate:
 class Plan:
     """All candidates of one task and size bucket under one table: compiled once, asked for every call."""
 
-    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred")
+    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred", "sums")
 
     def __init__(
         self, candidates: Sequence[Candidate], excluded: Sequence[Alternative], preferred: frozenset[str], waiting_usd_per_s: float
@@ -122,6 +122,7 @@ class Plan:
         self.excluded = tuple(excluded)
         self.preferred = preferred
         self._waiting = waiting_usd_per_s
+        self.sums: Mapping[str, str] = {}  # variant -> how its memory came about, where it was sized
         self._lanes = tuple({id(claim.lane): claim.lane for c in candidates for claim in c.claims}.values())
 
     def load(self) -> Load:

@@ -16,6 +16,7 @@ from typing import Any
 from fabric import ray_io
 from fabric.config import FabricConfig
 from fabric.journal import Journal
+from fabric.sizes import bucket
 from fabric.types import Fingerprint, Flavor, Run, Variant
 from profiler.estimate import Estimator, TaskProfile
 from profiler.store import from_document, to_document
@@ -54,17 +55,17 @@ class ProfilerShell:
     def record(self, node_id: str, flavor: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Learn from a worker's batch of calls (rows as in `fabric.worker.Row`)."""
         with self._lock:
-            for call_id, task, variant, wall_s, cpu_s, peak, outcome, bucket, user, queue in rows:
-                run = Run(call_id, task, bucket, variant, flavor, node_id, wall_s, cpu_s, peak, outcome, user, queue)
+            for row in rows:
+                run = _run(node_id, flavor, *row)
                 self._estimator.record(run)
-                self._recent[call_id] = run
+                self._recent[run.call_id] = run
             while len(self._recent) > RECENT_RUNS:
                 self._recent.popitem(last=False)
             self._note_changes()
 
-    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> None:
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int, input_bytes: int) -> None:
         with self._lock:
-            self._estimator.remember_oom(task, variant, asked_bytes, used_bytes)
+            self._estimator.remember_oom(task, variant, asked_bytes, used_bytes, input_bytes)
             self._note_changes()
         self.save()
 
@@ -117,3 +118,23 @@ class ProfilerShell:
                 self.save()
             except Exception as error:  # a full disk must not end the profiler; the next change tries again
                 _log.warning("save failed: %s", ray_io.describe_exception(error))
+
+
+def _run(
+    node_id: str,
+    flavor: str,
+    call_id: str,
+    task: str,
+    variant: str,
+    wall_s: float,
+    cpu_s: float,
+    peak_bytes: int,
+    outcome: Any,
+    size: int,
+    user: str,
+    queue: str,
+    *more: Any,
+) -> Run:
+    """A row of `fabric.worker` with where it ran."""
+    where = (call_id, task, bucket(size), variant, flavor, node_id)
+    return Run(*where, wall_s, cpu_s, peak_bytes, outcome, user, queue, size, *more)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.sizing import Needs, Request, Sizing, cheapest, size_step, student_t
+from fabric.sizes import size_step
+from profiler.needs import Needs
+from profiler.sizing import Request, Sizing, cheapest, student_t
 
 MB = 10**6
 GB = 10**9
