@@ -81,13 +81,15 @@ class JobVacated:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """An attempt has ended by itself, by force, or with its node."""
+    """An attempt has ended by itself, by force, or with its node. `peak_bytes`: the most memory that a rank was seen to use; 0 where
+    none was looked at."""
 
     job_id: JobId
     attempt: int
     outcome: Outcome
     message: str = ""
     exit_code: int | None = None
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

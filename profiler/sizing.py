@@ -91,7 +91,7 @@ class Sizing:
     def _near(self, input_bytes: int) -> str:
         """How many of the runs had inputs of about this size, in words."""
         if input_bytes < 0:
-            return " of inputs of unknown size"
+            return " with inputs of all sizes" if any(size >= 0 for size, _ in self._needs.runs) else ""
         low = 1 << max(input_bytes.bit_length() - 1, 0)
         near = sum(low <= size < 2 * low for size, _ in self._needs.runs)
         octave = f"{shown_bytes(low)} to {shown_bytes(2 * low)} inputs"

@@ -169,12 +169,12 @@ class Gang:
             return JobEnded(job_id, attempt, self._killed_as, _KILLED_BY[self._killed_as], _exit_code(endings))
         all_ok = all(ending.outcome == "ok" for ending in endings)
         if all_ok and not (self._is_preempted and self._progress is not None and self._progress.is_short):
-            return JobEnded(job_id, attempt, "ok", exit_code=0)
+            return JobEnded(job_id, attempt, "ok", exit_code=0, peak_bytes=max(ending.peak_bytes for ending in endings))
         done = self._keep()
         if self._is_preempted and self._first_bad is None:
             return JobVacated(job_id, attempt, done, self._progress.total if self._progress is not None else None)
         bad = self._first_bad or next(ending for ending in endings if ending.outcome != "ok")
-        return JobEnded(job_id, attempt, bad.outcome, bad.message, bad.exit_code)
+        return JobEnded(job_id, attempt, bad.outcome, bad.message, bad.exit_code, bad.peak_bytes)
 
     def _keep(self) -> float:
         """Mirror all ranks' checkpoints; the work that they keep. Where that fails, the checkpoint before it stays."""

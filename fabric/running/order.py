@@ -15,11 +15,13 @@ LEASE_PREFIX = "lease-"
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How one rank ended. `exit_code` is as a shell gives it: 128 + n where signal n ended it; None: it never ran."""
+    """How one rank ended. `exit_code` is as a shell gives it: 128 + n where signal n ended it; None: it never ran. `peak_bytes`: the most
+    memory that was seen in use (0: it was too short to be looked at)."""
 
     outcome: Outcome
     message: str = ""
     exit_code: int | None = None
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
