@@ -22,8 +22,11 @@ from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNam
 from fabric.lanes import Lanes
 from fabric.probing import Probing
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
+from fabric.sizes import bucket
 from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant, name_of
-from profiler.estimate import Predictor, TaskProfile, next_request_bytes
+from profiler.estimate import Predictor, TaskProfile
+from profiler.needs import Needs
+from profiler.sizing import Sizing
 
 SWEEP_S = 0.1
 SWEEP_CALLS = 1024
@@ -75,6 +78,7 @@ class Client:
         self._probing = Probing()
         self._described: dict[str, _Description] = {}
         self._versions: dict[str, int] = {}
+        self._sizings: dict[tuple[str, str], tuple[tuple[int, int], Sizing]] = {}
         self._revive = revive
         self._revived_s = float("-inf")
         self._attached_s = time.monotonic()
@@ -116,24 +120,52 @@ class Client:
         """Changes whenever a plan of this task must be compiled anew."""
         return (self.table.version, self._versions.get(task, 0))
 
-    def plan(self, task: str, bucket: int, variants: Iterable[Variant]) -> Plan:
-        """Compile the plan of one task and size bucket. Raises: NoFitError."""
+    def plan(self, task: str, input_bytes: int, variants: Iterable[Variant]) -> Plan:
+        """Compile the plan of one task for arguments of this size (-1: unknown). Raises: NoFitError."""
         profile = self.profiles.get(task) or TaskProfile(task)
-        near = bucket if bucket >= 0 else _commonest_bucket(profile)
+        near = _bucket_of(profile, input_bytes)
         estimate_of = Predictor(profile, self.catalogue, near).estimate
-        enlarged = [_enlarged(variant, profile.memory_floor_bytes.get(variant.name, 0)) for variant in variants]
+        sized = [self._sized(profile, variant, input_bytes) for variant in variants]
         domain = profile.fingerprint.domain
         with self.lock:
-            plan = compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=name_of(task))
+            plan = compile_plan(
+                [variant for variant, _ in sized],
+                self.table.capacities,
+                estimate_of,
+                self.policy,
+                self.lanes,
+                domain=domain,
+                task=name_of(task),
+            )
+        plan.sums = {variant.name: told for variant, told in sized if told}
         plan.untried = self._probing.find(plan.candidates, profile.num_runs(), task, near)
         return plan
 
-    def take_untried(self, plan: Plan, task: str, bucket: int) -> Candidate | None:
+    def take_untried(self, plan: Plan, task: str, input_bytes: int) -> Candidate | None:
         """Where this call should go to find out how fast it is there; None: where it is best."""
         untried = plan.take_untried()
         if untried is not None:
-            self._probing.note(untried, task, bucket)
+            self._probing.note(untried, task, _bucket_of(self.profiles.get(task) or TaskProfile(task), input_bytes))
         return untried
+
+    def _sized(self, profile: TaskProfile, variant: Variant, input_bytes: int) -> tuple[Variant, str]:
+        """The variant with the memory that a call of this size asks for, and how that came about where it was measured."""
+        needs = profile.needs.get(variant.name) or Needs()
+        if not variant.is_auto:
+            return _enlarged(variant, needs.floor_bytes(input_bytes, self._node_bytes()[1])), ""
+        key, version = (profile.task, variant.name), (self.table.version, self._versions.get(profile.task, 0))
+        known = self._sizings.get(key)
+        if known is None or known[0] != version:
+            least, most = self._node_bytes(variant.flavor)
+            known = self._sizings[key] = (version, Sizing(needs, probe_bytes=least // 2, most_bytes=most))
+        request = known[1].request(input_bytes)
+        return _enlarged(variant, request.memory_bytes), request.sum
+
+    def _node_bytes(self, flavor: str = "") -> tuple[int, int]:
+        """Memory of the smallest and the largest ready node that a variant for this flavor may use."""
+        capacities = [c for c in self.table.capacities.values() if not flavor or c.flavor.answers_to(flavor)]
+        each = [int(shape.get("memory", 0.0)) for capacity in capacities for shape, _ in capacity.shapes]
+        return min(each, default=0), max(each, default=0)
 
     def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:
         """Count a submitted call as in flight."""
@@ -149,19 +181,19 @@ class Client:
         call_id = ray_io.call_id(ref)
         return next((call for call in reversed(list(self.history)) if call.call_id == call_id), None)
 
-    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> None:
-        """The next call of this variant asks for more, here at once and everywhere after the next refresh."""
-        profile = self.profiles.setdefault(task, TaskProfile(task))
-        floor = next_request_bytes(asked_bytes, used_bytes)
-        if floor > profile.memory_floor_bytes.get(variant, 0):
-            profile.memory_floor_bytes[variant] = floor
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int, input_bytes: int) -> None:
+        """The next call of this variant with arguments as large asks for more, here at once and everywhere after the next refresh."""
+        needs = self.profiles.setdefault(task, TaskProfile(task)).needs.setdefault(variant, Needs())
+        before = dict(needs.floors)
+        needs.add_oom(input_bytes, asked_bytes, used_bytes)
+        if needs.floors != before:
             self._versions[task] = self._versions.get(task, 0) + 1
-            self._tell("profiler", "remember_oom", task, variant, asked_bytes, used_bytes)
+            self._tell("profiler", "remember_oom", task, variant, asked_bytes, used_bytes, input_bytes)
 
     def _on_arrival(self, error: FabricError) -> None:
         context = error.context
         if isinstance(error, OutOfMemory) and "task" in context:
-            self.remember_oom(context["task"], context["variant"], context["asked_bytes"], context["used_bytes"])
+            self.remember_oom(context["task"], context["variant"], context["asked_bytes"], context["used_bytes"], context["input_bytes"])
 
     def is_lost(self, flavor: str) -> bool:
         """Whether the flavor has no node left in the table in force: nothing of it can be running. Cordoned and draining
@@ -387,10 +419,13 @@ def _shape(capacity: FlavorCapacity) -> tuple[Any, ...]:
     return (capacity.shapes, capacity.closed, capacity.slowdown)
 
 
-def _commonest_bucket(profile: TaskProfile) -> int:
+def _bucket_of(profile: TaskProfile, input_bytes: int) -> int:
+    """The size bucket of a call; of one whose size is not known, the commonest."""
+    if input_bytes >= 0:
+        return bucket(input_bytes)
     counts: dict[int, int] = {}
-    for (bucket, _, _), seen in profile.measured.items():
-        counts[bucket] = counts.get(bucket, 0) + seen.num_runs
+    for (each, _, _), seen in profile.measured.items():
+        counts[each] = counts.get(each, 0) + seen.num_runs
     return max(counts, key=lambda b: counts[b], default=0)
 
 

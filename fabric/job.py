@@ -85,6 +85,8 @@ class JobSpec:
     is_preemptible: bool = True
     array_id: JobId | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    memory_sum: str = ""
+    """How its memory came about, where it was sized by what its family needed."""
 
     @property
     def is_movable(self) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fabric import ray_io
+from fabric import ray_io, sizes
 from fabric.client import Client
 from fabric.errors import FabricError, UnknownNameError
 from fabric.explanation import Explanation
@@ -163,10 +163,11 @@ def rank(client: Client, profile: TaskProfile, bucket: int) -> Ranking:
     """The route that a call of this size would take now."""
     client.profiles[profile.task] = profile
     try:
-        route = client.plan(profile.task, bucket, profile.variants.values()).route()
+        plan = client.plan(profile.task, sizes.max_bytes(bucket), profile.variants.values())
+        route = plan.route()
     except FabricError as error:
         return Ranking(bucket, None, error.message)
-    return Ranking(bucket, Explanation(plain_name(profile.task), profile.fingerprint, route))
+    return Ranking(bucket, Explanation(plain_name(profile.task), profile.fingerprint, route, sum=plan.sums.get(route.chosen.variant, "")))
 
 
 def plain_name(key: str) -> str:
@@ -176,7 +177,7 @@ def plain_name(key: str) -> str:
 
 def max_bytes(bucket: int) -> int | None:
     """The largest argument that falls into a bucket (see `fabric.sizes`); None for arguments of unknown size."""
-    return None if bucket == UNKNOWN else 256 * 4**bucket
+    return None if bucket == UNKNOWN else sizes.max_bytes(bucket)
 
 
 def _profiles(client: Client) -> list[TaskProfile]:

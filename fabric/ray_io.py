@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -146,6 +147,12 @@ def worker_place() -> WorkerPlace:
     context = ray.get_runtime_context()
     labels = context.get_node_labels()
     return WorkerPlace(context.get_node_id(), labels.get(FLAVOR_LABEL, ""), float(labels.get(SLOWDOWN_LABEL, "1")))
+
+
+def session_directory() -> Path:
+    """Where Ray keeps this node's files while the cluster runs."""
+    context = ray.get_runtime_context()
+    return Path(str(context.get_temp_dir())) / str(context.get_session_name())
 
 
 def call_id_reader() -> Callable[[], str]:

@@ -111,9 +111,10 @@ class Plan:
     """All candidates of one task and size bucket under one table: compiled once, asked for every call.
 
     `untried`: a candidate that has not run yet and is worth one try (see `fabric.probing`); whoever compiles the plan sets it.
+    `sums`: variant -> how the memory that it asks for came about, where it was sized.
     """
 
-    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred", "untried")
+    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred", "sums", "untried")
 
     def __init__(
         self, candidates: Sequence[Candidate], excluded: Sequence[Alternative], preferred: frozenset[str], waiting_usd_per_s: float
@@ -127,6 +128,7 @@ class Plan:
         self.preferred = preferred
         self.untried: Candidate | None = None
         self._waiting = waiting_usd_per_s
+        self.sums: Mapping[str, str] = {}  # variant -> how its memory came about, where it was sized
         self._lanes = tuple({id(claim.lane): claim.lane for c in candidates for claim in c.claims}.values())
 
     def load(self) -> Load:

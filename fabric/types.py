@@ -96,6 +96,8 @@ class Variant:
     flavor: str
     resources: Resources
     code_hash: str = ""
+    is_auto: bool = False
+    """Its memory is sized by what earlier calls needed; `resources.memory_bytes` is then 0."""
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -218,7 +220,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured call, as its worker saw it."""
+    """One measured call, as its worker saw it; one that was killed, as its node agent did.
+
+    `peak_memory_bytes`: the most that its worker held meanwhile, without Ray's object store. `input_bytes` of its arguments (-1:
+    unknown). `asked_bytes`: its request for memory (0: none). GPU figures are None where no card was given or it does not say.
+    """
 
     call_id: str
     task: str
@@ -229,9 +235,14 @@ class Run:
     wall_s: float
     cpu_s: float
     peak_memory_bytes: int
-    outcome: Literal["ok", "error", "oom"] = "ok"
+    outcome: Literal["ok", "error", "oom", "timeout"] = "ok"
     user: str = ""
     queue: str = ""
+    input_bytes: int = -1
+    asked_bytes: int = 0
+    num_page_faults: int = 0
+    gpu_frac: float | None = None
+    gpu_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fabric.sizes import UNKNOWN
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
+from profiler.needs import Needs
 
 BASE_S = 0.05
 BASE_LOG_VAR = 1.5**2
@@ -29,8 +31,6 @@ LEAST_WEIGHT = 1e-3
 BUCKET_LOG_STEP = 0.8 * math.log(4.0)
 """Run time grows a little less than the input: size buckets are a factor of 4 apart."""
 BUCKET_LOG_VAR = 0.5**2
-LEAST_REQUEST_BYTES = 128 * 2**20
-"""An idle Ray worker holds about as much."""
 REFERENCE_FLOPS = 0.0384e12
 REFERENCE_BANDWIDTH = 2.74e9
 """One vCPU of the catalogue's `cpu` flavor, FP32."""
@@ -76,14 +76,14 @@ class TaskProfile:
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
     variants: dict[str, Variant] = field(default_factory=dict)
     measured: dict[tuple[int, str, str], Measured] = field(default_factory=dict)
-    memory_floor_bytes: dict[str, int] = field(default_factory=dict)
-    """Variant -> bytes to ask for, set when a run of it was out of memory."""
+    needs: dict[str, Needs] = field(default_factory=dict)
+    """Variant -> what its calls needed of memory."""
     as_of_s: float | None = None
 
     def forget(self, variant: str) -> None:
         """Drop what was measured of a variant: its code is another now."""
         self.measured = {key: seen for key, seen in self.measured.items() if key[1] != variant}
-        self.memory_floor_bytes.pop(variant, None)
+        self.needs.pop(variant, None)
 
     def buckets(self) -> set[int]:
         return {bucket for bucket, _, _ in self.measured}
@@ -121,17 +121,19 @@ class Estimator:
         """Learn from one measured run; failed runs teach nothing about time."""
         if run.outcome != "ok":
             return
+        if run.peak_memory_bytes:  # of short calls only some are read
+            self.needs_of(run.task, run.variant).add(run.input_bytes, run.peak_memory_bytes)
         measured = self.profile(run.task).measured.setdefault((run.bucket, run.variant, run.flavor), Measured())
         measured.add(math.log(max(run.wall_s, 1e-6)), run.peak_memory_bytes)
         self.dirty.add(run.task)
 
-    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> int:
-        """After an OOM the next call asks for twice what was asked for or used. Returns the new floor in bytes."""
-        profile = self.profile(task)
-        floor = max(next_request_bytes(asked_bytes, used_bytes), profile.memory_floor_bytes.get(variant, 0))
-        profile.memory_floor_bytes[variant] = floor
+    def needs_of(self, task: str, variant: str) -> Needs:
+        return self.profile(task).needs.setdefault(variant, Needs())
+
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int, input_bytes: int = UNKNOWN) -> None:
+        """After an OOM calls with inputs as large ask for more."""
+        self.needs_of(task, variant).add_oom(input_bytes, asked_bytes, used_bytes)
         self.dirty.add(task)
-        return floor
 
     def age(self, now_s: float) -> None:
         """Let old runs fade; `now_s` by the wall clock. A clock that jumps back changes nothing, one that jumps forward
@@ -164,9 +166,9 @@ class Estimator:
             own = mine.measured.get(key)
             if key[1] in is_same and (own is None or own.num_runs < seen.num_runs):
                 mine.measured[key], taken = seen, taken + 1
-        for name, floor in other.memory_floor_bytes.items():
-            if name in is_same:
-                mine.memory_floor_bytes[name] = max(floor, mine.memory_floor_bytes.get(name, 0))
+        for name, needs in other.needs.items():
+            if name in is_same and (name not in mine.needs or len(mine.needs[name].runs) < len(needs.runs)):
+                mine.needs[name] = needs
         self.dirty.add(other.task)
         return taken
 
@@ -177,11 +179,6 @@ class Estimator:
     def estimate(self, task: str, bucket: int, flavor: Flavor, variant: Variant) -> Estimate:
         """One estimate; `predictor` is the cheaper way to several."""
         return self.predictor(task, bucket).estimate(flavor, variant)
-
-
-def next_request_bytes(asked_bytes: int, used_bytes: int) -> int:
-    """What to ask for after running out of memory: twice what was asked for, or twice what was seen in use."""
-    return 2 * max(asked_bytes, used_bytes, LEAST_REQUEST_BYTES)
 
 
 class Predictor:

@@ -1,7 +1,7 @@
 """Profiles as a Parquet table and back: one row for each (task, size bucket, variant, flavor), figures in columns.
 
 For other fabrics, and for whoever would rather ask DuckDB or pandas: times are natural logarithms of seconds (`mean_log_s`,
-`var_log_s`), so `exp(mean_log_s)` is the median. A variant that has not run yet has a row without bucket and flavor.
+`var_log_s`), so `exp(mean_log_s)` is the median. `needs` and `ooms`: see `profiler.needs`. A variant that has not run yet has a row without bucket and flavor.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from fabric.errors import UserError
 from fabric.types import DOMAINS, PHASES, Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
+from profiler.needs import Needs
 
 FORMAT = b"tierfabric profiles"
 VERSION = 1
@@ -32,8 +33,10 @@ SCHEMA = pa.schema(
         pa.field("num_cpus", pa.float64(), nullable=False),
         pa.field("num_gpus", pa.float64(), nullable=False),
         pa.field("memory_bytes", pa.int64(), nullable=False),
+        pa.field("is_auto", pa.bool_(), nullable=False),
         pa.field("custom", pa.map_(pa.string(), pa.float64())),
-        pa.field("memory_floor_bytes", pa.int64()),
+        pa.field("needs", pa.list_(pa.struct([("input_bytes", pa.int64()), ("peak_bytes", pa.int64())]))),
+        pa.field("ooms", pa.list_(pa.struct([("input_bytes", pa.int64()), ("failed_bytes", pa.int64()), ("needed_bytes", pa.int64())]))),
         pa.field("bucket", pa.int32()),
         pa.field("flavor", pa.string()),
         pa.field("weight", pa.float64()),
@@ -82,7 +85,7 @@ def _rows(profile: TaskProfile) -> Iterable[dict[str, Any]]:
     seen = profile.fingerprint
     head = {"task": profile.task, "domain": seen.domain, "phase": seen.phase, "evidence": list(seen.evidence), "as_of_s": profile.as_of_s}
     for variant in profile.variants.values():
-        resources = variant.resources
+        resources, needs = variant.resources, profile.needs.get(variant.name) or Needs()
         known = head | {
             "variant": variant.name,
             "variant_flavor": variant.flavor,
@@ -91,7 +94,11 @@ def _rows(profile: TaskProfile) -> Iterable[dict[str, Any]]:
             "num_gpus": resources.num_gpus,
             "memory_bytes": resources.memory_bytes,
             "custom": list(resources.custom),
-            "memory_floor_bytes": profile.memory_floor_bytes.get(variant.name),
+            "is_auto": variant.is_auto,
+            "needs": [{"input_bytes": size, "peak_bytes": peak} for size, peak in needs.runs],
+            "ooms": [
+                {"input_bytes": size, "failed_bytes": failed, "needed_bytes": needed} for size, (failed, needed) in needs.floors.items()
+            ],
         }
         measured = [(key, figures) for key, figures in profile.measured.items() if key[1] == variant.name]
         for (bucket, _, flavor), figures in measured:
@@ -116,9 +123,10 @@ def _take(profiles: dict[str, TaskProfile], row: dict[str, Any]) -> None:
     custom = tuple((name, amount) for name, amount in row["custom"] or ())
     resources = Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom)
     name = row["variant"]
-    profile.variants[name] = Variant(name, row["variant_flavor"], resources, row["code_hash"])
-    if row["memory_floor_bytes"] is not None:
-        profile.memory_floor_bytes[name] = row["memory_floor_bytes"]
+    profile.variants[name] = Variant(name, row["variant_flavor"], resources, row["code_hash"], row["is_auto"])
+    if row["needs"] or row["ooms"]:
+        floors = {oom["input_bytes"]: (oom["failed_bytes"], oom["needed_bytes"]) for oom in row["ooms"] or ()}
+        profile.needs[name] = Needs([(run["input_bytes"], run["peak_bytes"]) for run in row["needs"] or ()], floors)
     if row["flavor"] is None or row["bucket"] is None:
         return
     figures = [row[column] for column in ("weight", "mean_log_s", "var_log_s", "num_runs", "peak_memory_bytes")]

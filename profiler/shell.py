@@ -18,6 +18,7 @@ from typing import Any
 from fabric import ray_io
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
+from fabric.sizes import bucket
 from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
 from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
@@ -66,18 +67,18 @@ class ProfilerShell:
         """Learn from a worker's batch of calls (rows as in `fabric.worker.Row`)."""
         now_s = time.monotonic()
         with self._lock:
-            for call_id, task, variant, wall_s, cpu_s, peak, outcome, bucket, user, queue in rows:
-                run = Run(call_id, task, bucket, variant, flavor, node_id, wall_s, cpu_s, peak, outcome, user, queue)
+            for row in rows:
+                run = _run(node_id, flavor, *row)
                 self._estimator.record(run)
                 self._stragglers.observe(run, now_s)
-                self._recent[call_id] = run
+                self._recent[run.call_id] = run
             while len(self._recent) > RECENT_RUNS:
                 self._recent.popitem(last=False)
             self._note_changes()
 
-    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> None:
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int, input_bytes: int) -> None:
         with self._lock:
-            self._estimator.remember_oom(task, variant, asked_bytes, used_bytes)
+            self._estimator.remember_oom(task, variant, asked_bytes, used_bytes, input_bytes)
             self._note_changes()
         self.save()
 
@@ -188,3 +189,23 @@ class ProfilerShell:
         with self._lock:
             self._estimator.age(time.time())
             self._note_changes()
+
+
+def _run(
+    node_id: str,
+    flavor: str,
+    call_id: str,
+    task: str,
+    variant: str,
+    wall_s: float,
+    cpu_s: float,
+    peak_bytes: int,
+    outcome: Any,
+    size: int,
+    user: str,
+    queue: str,
+    *more: Any,
+) -> Run:
+    """A row of `fabric.worker` with where it ran."""
+    where = (call_id, task, bucket(size), variant, flavor, node_id)
+    return Run(*where, wall_s, cpu_s, peak_bytes, outcome, user, queue, size, *more)

@@ -2,9 +2,7 @@
 
 The logarithm of the need is fitted over that of the input's size by all runs together, with log-normal noise (Gaussian process
 regression; Rasmussen & Williams, ch. 2). So a size that was seen twice borrows the spread of all others, and a size that was never
-seen gets a wide margin. The
-margin is the one that costs least: what it reserves against what an out-of-memory costs (`OOM_COST`). What ran out of memory is
-remembered with its size: nothing as large asks for as little again, smaller inputs are left alone.
+seen gets a wide margin. The margin is the one that costs least: what it reserves against what an out-of-memory costs (`OOM_COST`).
 
 Invariants: an answer depends only on the facts given; no request is as little as what a call no larger ran out of; no call asks for
 more than the largest node has before it ran out of that.
@@ -14,23 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fabric.sizes import stepped
 from fabric.types import shown_bytes
+from profiler.needs import Needs
 
-MAX_RUNS = 128
-OOM_COST = 12.0
+OOM_COST = 8.0
 """What an out-of-memory costs, in reservations of the same call: it ran in vain, a new worker starts (3.6 s), somebody waits twice."""
 LEVELS = tuple(1.0 - 0.05 * 0.8**step for step in range(24))
 """The quantiles that a request may stand for: from p95 to p99.97."""
-SIZE_STEPS_PER_OCTAVE = 16
-"""Sizes within a step (4 %) share one request, so that Ray need not start a worker for every size."""
 REQUEST_STEPS_PER_OCTAVE = 32
 PRIOR_SD = 0.12
 """Of the logarithm of what calls of one size need, before runs show it: with `PRIOR_RUNS` runs' weight."""
@@ -43,42 +39,8 @@ KERNELS = ((0.0, 1.0), (2.0, 3.0), (4.0, 1.5), (16.0, 0.75))
 """(bend, octaves): a line, and ever more crooked ways."""
 BASE_FRACS = (0.0, 0.4, 0.8)
 SHAPES_MIN_RUNS = 16
-KNOWN_MARGIN = 1.05
 _NORMAL = NormalDist()
 Floats = NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class Needs:
-    """What the calls of one variant needed: (input bytes, peak bytes) of the last `MAX_RUNS` runs, oldest first, and floors: step of
-    the size -> (what such a call ran out of, what it then needed or 0)."""
-
-    runs: list[tuple[int, int]] = field(default_factory=list)
-    floors: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, input_bytes: int, peak_bytes: int) -> None:
-        """A call has succeeded. `input_bytes` is -1 where it is not known."""
-        self.runs.append((input_bytes, peak_bytes))
-        del self.runs[:-MAX_RUNS]
-        step = size_step(input_bytes)
-        failed_bytes, needed_bytes = self.floors.get(step, (0, 0))
-        if 0 < failed_bytes < peak_bytes:
-            self.floors[step] = (failed_bytes, max(needed_bytes, peak_bytes))
-
-    def add_oom(self, input_bytes: int, asked_bytes: int, used_bytes: int) -> None:
-        """A call ran out of memory."""
-        step = size_step(input_bytes)
-        failed_bytes, needed_bytes = self.floors.get(step, (0, 0))
-        failed_bytes = max(failed_bytes, asked_bytes or used_bytes)
-        self.floors[step] = (failed_bytes, needed_bytes if needed_bytes > failed_bytes else 0)
-
-    def floor_bytes(self, input_bytes: int, most_bytes: int) -> int:
-        """The least that a call of this size asks for, after those out of memory with inputs no larger; 0 where there was none."""
-        least, step = 0, size_step(input_bytes)
-        for size, (failed_bytes, needed_bytes) in self.floors.items():
-            if size <= step or input_bytes < 0:
-                least = max(least, math.ceil(needed_bytes * KNOWN_MARGIN) or _more_than(failed_bytes, most_bytes))
-        return least
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +83,7 @@ class Sizing:
         level, wanted = cheapest(found.quantile(at))
         p95 = math.ceil(found.quantile(at)(0.95))
         num_runs = found.num_runs
-        asked = max(min(_stepped(wanted, REQUEST_STEPS_PER_OCTAVE), self._most_bytes), floor)
+        asked = max(min(stepped(wanted, REQUEST_STEPS_PER_OCTAVE), self._most_bytes), floor)
         margin = f"{shown_bytes(p95)} + {asked / p95 - 1.0:.0%} = {shown_bytes(asked)}"
         of = f"p95 of {num_runs} run{'s' if num_runs > 1 else ''}{self._near(input_bytes)}: "
         return Request(asked, of + margin + _because_of(floor, asked), num_runs, p95, level)
@@ -129,7 +91,7 @@ class Sizing:
     def _near(self, input_bytes: int) -> str:
         """How many of the runs had inputs of about this size, in words."""
         if input_bytes < 0:
-            return " of inputs of unknown size"
+            return " with inputs of all sizes" if any(size >= 0 for size, _ in self._needs.runs) else ""
         low = 1 << max(input_bytes.bit_length() - 1, 0)
         near = sum(low <= size < 2 * low for size, _ in self._needs.runs)
         octave = f"{shown_bytes(low)} to {shown_bytes(2 * low)} inputs"
@@ -213,21 +175,6 @@ def student_t(level: float, dof: float) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96.0
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0
     return z + first / dof + second / dof**2 + third / dof**3
-
-
-def size_step(input_bytes: int) -> int:
-    """The size that stands for this one and all others of its step; -1 where it is not known."""
-    return input_bytes if input_bytes <= 1 else _stepped(input_bytes, SIZE_STEPS_PER_OCTAVE)
-
-
-def _stepped(num_bytes: float, per_octave: int) -> int:
-    steps = round(math.log2(max(num_bytes, 1.0)) * per_octave)
-    return round(math.pow(2.0, steps / per_octave))
-
-
-def _more_than(failed_bytes: int, most_bytes: int) -> int:
-    """Twice what did not do, but no more than the largest node has, while that is more."""
-    return min(2 * failed_bytes, most_bytes) if failed_bytes < most_bytes else 2 * failed_bytes
 
 
 def _because_of(floor_bytes: int, asked_bytes: int) -> str:

@@ -180,7 +180,7 @@ def auto(calls: Sequence[Call], runner: Callable[[Call, int], Try]) -> Figures:
         figures.num_unfinished += 1
 
     def ask(call: Call) -> int:
-        return Sizing(needs, probe_bytes=NODES_BYTES[0], most_bytes=NODES_BYTES[1]).request(call.input_bytes).memory_bytes
+        return Sizing(needs, probe_bytes=NODES_BYTES[0] // 2, most_bytes=NODES_BYTES[1]).request(call.input_bytes).memory_bytes
 
     threads = []
     for call in calls:

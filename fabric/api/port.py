@@ -19,12 +19,13 @@ from fabric.types import Flavor
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One job as it was asked for. `summary` is what a listing shows of it beside its spec: `{command, asks}`; never a secret.
-    `idempotency_key` already holds its user: two users may use the same word."""
+    `idempotency_key` already holds its user: two users may use the same word. `is_auto`: its memory is for its family's history to say."""
 
     spec: JobSpec
     how: LaunchSpec
     idempotency_key: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
+    is_auto: bool = False
 
 
 class JobRef(NamedTuple):

@@ -180,10 +180,13 @@ class JobPlane:
             return answers.explanation(self.core, job, self.shelf.view, story, self.shelf.twins, now_s, estimate_of=self.families.estimate)
 
     def plan(self, submission: Submission) -> Mapping[str, Any]:
-        self._submitting.check(submission.spec, {})
+        spec, summary = self._submitting.sized(submission), dict(submission.summary)
+        self._submitting.check(spec, {})
+        if spec.memory_sum:
+            summary["asks"] = f"{summary.get('asks', '')}, memory: {spec.memory_sum}"
         with self.driver.lock:
-            estimate = self.families.estimate(submission.spec)
-            return answers.plan(self.core, submission.spec, estimate, submission.summary, self.shelf.twins, self.clock.now_s())
+            estimate = self.families.estimate(spec)
+            return answers.plan(self.core, spec, estimate, summary, self.shelf.twins, self.clock.now_s())
 
     def story(self, name_or_id: str) -> Sequence[Mapping[str, Any]]:
         job_id = self.find(name_or_id).id

@@ -27,6 +27,7 @@ from fabric.running.process import Process, num_oom_kills
 from fabric.running.progress_file import Progress, ProgressFile
 from fabric.running.stores import RunStore
 
+FIRST_LOOK_S = 0.05
 WATCH_S = 0.25
 _OF_RAYS_WORKER = re.compile(
     r"^(RAY_JOB_ID|RAY_RAYLET_PID|RAY_JOB_CONFIG_JSON_ENV_VAR|RAY_CLIENT_MODE|RAY_WORKER_.*|RAY_NODE_ID|RAY_ENABLE_AUTO_CONNECT)$"
@@ -53,8 +54,7 @@ class LocalRank:
         self._progress: ProgressFile | None = None
         self._ending: Ending | None = None
         self._stop_grace_s: float | None = None
-        self._used_bytes = 0
-        self._peak_bytes = 0
+        self._used_bytes = self._peak_bytes = 0
         self._gpus = GpuWatch("")
 
     def begin(self) -> str:
@@ -108,16 +108,15 @@ class LocalRank:
             return Process(["/bin/sh", "-c", how.command], cwd=self._work, env=env, output=log)
 
     def _watch(self, process: Process) -> None:
-        code = None
+        code = process.wait(FIRST_LOOK_S)
         while code is None:
+            used = process.memory_bytes()
+            self._peak_bytes = max(self._peak_bytes, used)
+            self._gpus.look(time.monotonic())
+            if 0 < self.order.memory_bytes < used:
+                self._used_bytes = used
+                process.kill()
             code = process.wait(WATCH_S)
-            if code is None:
-                used = process.memory_bytes()
-                self._peak_bytes = max(self._peak_bytes, used)
-                self._gpus.look(time.monotonic())
-                if 0 < self.order.memory_bytes < used:
-                    self._used_bytes = used
-                    process.kill()
         try:
             ending = self._ending_of(code)
         except Exception as error:  # the store refused the result: the job has not succeeded

@@ -7,6 +7,7 @@ import pytest
 from fabric.types import Fingerprint, Resources, Run, Variant
 from pools.flavors import load_catalogue
 from profiler.estimate import HALF_LIFE_S, Estimator, Measured, TaskProfile
+from profiler.needs import Needs
 
 CATALOGUE = load_catalogue()
 CPU = CATALOGUE["cpu"]
@@ -64,14 +65,16 @@ def test_a_clock_that_jumps_widens_the_doubt_and_nothing_else() -> None:
 def test_of_a_row_that_both_measured_the_one_with_more_runs_stays() -> None:
     made = measured_on_cpu(times=5)
     few, many = Measured(2.0, 3.0, 0.1, 2, 0), Measured(9.0, 0.5, 0.1, 9, 7)
-    assert made.merge([TaskProfile("work", Fingerprint("cv"), {"f": ON_CPU}, {(0, "f", "cpu"): few}, {"f": 10})]) == 0
+    assert made.merge([TaskProfile("work", Fingerprint("cv"), {"f": ON_CPU}, {(0, "f", "cpu"): few}, {"f": Needs([(1, 10)])})]) == 0
     assert made.estimate("work", 0, CPU, ON_CPU).num_runs == 5
-    theirs = TaskProfile("work", Fingerprint("cv"), {"f": ON_CPU}, {(0, "f", "cpu"): many, (1, "f", "cpu"): few}, {"f": 5})
+    theirs = TaskProfile(
+        "work", Fingerprint("cv"), {"f": ON_CPU}, {(0, "f", "cpu"): many, (1, "f", "cpu"): few}, {"f": Needs([(1, 5), (1, 6)])}
+    )
     assert made.merge([theirs]) == 2
     assert made.merge([theirs]) == 0, "the same file twice changes nothing"
     assert made.estimate("work", 0, CPU, ON_CPU).num_runs == 9
     profile = made.profiles["work"]
-    assert (profile.fingerprint.domain, profile.memory_floor_bytes) == ("other", {"f": 10})
+    assert (profile.fingerprint.domain, profile.needs["f"].runs) == ("other", [(1, 5), (1, 6)])
 
 
 def test_runs_of_other_code_are_left_out() -> None:

@@ -14,10 +14,17 @@ from fabric.journal.corruption import MARK, set_aside_if_corrupt
 from fabric.types import Fingerprint, Resources, Variant
 from profiler.disk import STREAM, UNREADABLE, ProfileDisk
 from profiler.estimate import Measured, TaskProfile
+from profiler.needs import Needs
 from profiler.store import VERSION, to_document
 
 VARIANT = Variant("f", "cpu", Resources(), "1f2e")
-PROFILE = TaskProfile("embed@1f2e", Fingerprint("nlp"), {"f": VARIANT}, {(3, "f", "cpu"): Measured(2.0, -1.5, 0.1, 2, 10**8)}, {"f": 2**30})
+PROFILE = TaskProfile(
+    "embed@1f2e",
+    Fingerprint("nlp"),
+    {"f": VARIANT},
+    {(3, "f", "cpu"): Measured(2.0, -1.5, 0.1, 2, 10**8)},
+    {"f": Needs([(-1, 2**29)], {4096: (2**30, 0)})},
+)
 
 
 @pytest.fixture
