@@ -20,6 +20,7 @@ from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
+from fabric.probing import Probing
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
 from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant, name_of
 from profiler.estimate import Predictor, TaskProfile, next_request_bytes
@@ -71,6 +72,7 @@ class Client:
         self.in_flight: deque[Call] = deque()
         self.history: deque[Call] = deque(maxlen=HISTORY_CALLS)
         self.lock = threading.Lock()
+        self._probing = Probing()
         self._described: dict[str, _Description] = {}
         self._versions: dict[str, int] = {}
         self._revive = revive
@@ -122,7 +124,16 @@ class Client:
         enlarged = [_enlarged(variant, profile.memory_floor_bytes.get(variant.name, 0)) for variant in variants]
         domain = profile.fingerprint.domain
         with self.lock:
-            return compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=name_of(task))
+            plan = compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=name_of(task))
+        plan.untried = self._probing.find(plan.candidates, profile.num_runs(), task, near)
+        return plan
+
+    def take_untried(self, plan: Plan, task: str, bucket: int) -> Candidate | None:
+        """Where this call should go to find out how fast it is there; None: where it is best."""
+        untried = plan.take_untried()
+        if untried is not None:
+            self._probing.note(untried, task, bucket)
+        return untried
 
     def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:
         """Count a submitted call as in flight."""
@@ -230,6 +241,8 @@ class Client:
             if answer is not None:
                 self._take_profiles(answer, described)
         except Exception as error:  # the last table stays in force, whatever broke; the next round tries again
+            if not ray_io.is_connected():  # the program is at its end
+                return
             _log.warning("refresh failed: %s", ray_io.describe_exception(error))
 
     def _take_capacities(self, fresh: Mapping[str, FlavorCapacity]) -> None:

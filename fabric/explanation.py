@@ -18,6 +18,7 @@ WORDS = {
     "Patience": "waits for it, and still finishes best",
     "Fallback": "the best one is busy, this one finishes sooner",
     "DomainPreference": "as good as the best, and what this domain prefers",
+    "Probe": "tried once to learn its speed: what later calls may save is worth more",
     "NoVariant": "no variant for it",
     "Resources": "can never hold it",
     "NoNodes": "no ready node",

@@ -85,7 +85,7 @@ class TaskProspect:
         parts = []
         for profile, rankings in self.versions:
             if len(self.versions) > 1:
-                parts.append(f"version {profile.task}, {_num_runs(profile)} runs")
+                parts.append(f"version {profile.task}, {profile.num_runs()} runs")
             parts += [f"arguments {_size(r.bucket)}:\n{r}" for r in rankings]
         return "\n\n".join(parts)
 
@@ -185,13 +185,9 @@ def _profiles(client: Client) -> list[TaskProfile]:
     return [profile for profile in profiles if profile.variants]
 
 
-def _num_runs(profile: TaskProfile) -> int:
-    return sum(seen.num_runs for seen in profile.measured.values())
-
-
 def _profile_json(profile: TaskProfile) -> dict[str, Any]:
     seen = profile.fingerprint
-    return {"task": plain_name(profile.task), "key": profile.task, "domain": seen.domain, "phase": seen.phase, "runs": _num_runs(profile)}
+    return {"task": plain_name(profile.task), "key": profile.task, "domain": seen.domain, "phase": seen.phase, "runs": profile.num_runs()}
 
 
 def _best_json(chosen: Alternative | None) -> dict[str, Any] | None:
@@ -204,7 +200,7 @@ def _row(profile: TaskProfile, ranking: Ranking) -> list[str]:
     seen, chosen = profile.fingerprint, ranking.chosen
     place = "-" if chosen is None else f"{chosen.tier}/{chosen.flavor}{' twin' if chosen.is_twin else ''}"
     run = "-" if chosen is None else duration(chosen.run_s)
-    return [profile.task, seen.domain, seen.phase, str(_num_runs(profile)), place, run]
+    return [profile.task, seen.domain, seen.phase, str(profile.num_runs()), place, run]
 
 
 def _size(bucket: int) -> str:

@@ -123,8 +123,9 @@ class Task(Generic[P, R]):
         if cached is None or cached[0] != client.version_of(self._key):
             cached = self._compile(client, bucket, args, kwargs)
         plan = cached[1]
-        candidate = plan.choose()
-        if plan.is_second_best(candidate) and client.sweep_if_cheap():
+        untried = None if plan.untried is None else client.take_untried(plan, self._key, bucket)
+        candidate = untried or plan.choose()
+        if untried is None and plan.is_second_best(candidate) and client.sweep_if_cheap():
             candidate = plan.choose()
         load = plan.load()
         ref = self._handle(candidate).remote(*args, **kwargs)

@@ -243,3 +243,12 @@ class Placement:
     label_selector: Mapping[str, str]
     fallback_strategy: tuple[Mapping[str, Mapping[str, str]], ...] = ()
     is_twin: bool = False
+
+
+def shown_bytes(num_bytes: float) -> str:
+    """`3.1 GB`, `128 MB`, `4 KB`: two or three digits, in decimal units (as Ray's and clouds' figures are)."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if num_bytes >= 0.9995 * unit:
+            value = num_bytes / unit
+            return f"{value:.2g} {name}" if value < 9.95 else f"{value:.0f} {name}"
+    return f"{num_bytes:.0f} B"

@@ -22,6 +22,10 @@ BASE_LOG_VAR = 1.5**2
 RATIO_LOG_VAR = 0.8**2
 NOISE_LOG_VAR = 0.3**2
 MEMORY_RUNS = 50.0
+HALF_LIFE_S = 30 * 86400.0
+"""What was measured so long ago counts half: drivers, data and machines change."""
+AGEING_STEP_S = 86400.0
+LEAST_WEIGHT = 1e-3
 BUCKET_LOG_STEP = 0.8 * math.log(4.0)
 """Run time grows a little less than the input: size buckets are a factor of 4 apart."""
 BUCKET_LOG_VAR = 0.5**2
@@ -56,10 +60,17 @@ class Measured:
             self.var += step * (delta * (log_s - self.mean) - self.var)
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes)
 
+    def age(self, factor: float) -> None:
+        """Let what is known count for less: the mean stays, the doubt grows."""
+        self.weight = max(self.weight * factor, LEAST_WEIGHT)
+
 
 @dataclass(slots=True)
 class TaskProfile:
-    """Everything known of one task: what it is, its runs per (bucket, variant, flavor), and the memory it must be given."""
+    """Everything known of one task: what it is, its runs per (bucket, variant, flavor), and the memory it must be given.
+
+    `as_of_s`: the wall clock that the weights refer to; None: they have never aged.
+    """
 
     task: str
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
@@ -67,6 +78,7 @@ class TaskProfile:
     measured: dict[tuple[int, str, str], Measured] = field(default_factory=dict)
     memory_floor_bytes: dict[str, int] = field(default_factory=dict)
     """Variant -> bytes to ask for, set when a run of it was out of memory."""
+    as_of_s: float | None = None
 
     def forget(self, variant: str) -> None:
         """Drop what was measured of a variant: its code is another now."""
@@ -75,6 +87,9 @@ class TaskProfile:
 
     def buckets(self) -> set[int]:
         return {bucket for bucket, _, _ in self.measured}
+
+    def num_runs(self) -> int:
+        return sum(seen.num_runs for seen in self.measured.values())
 
 
 class Estimator:
@@ -117,6 +132,43 @@ class Estimator:
         profile.memory_floor_bytes[variant] = floor
         self.dirty.add(task)
         return floor
+
+    def age(self, now_s: float) -> None:
+        """Let old runs fade; `now_s` by the wall clock. A clock that jumps back changes nothing, one that jumps forward
+        widens the doubt, by one step at most as much as two half-lives."""
+        for task, profile in self.profiles.items():
+            elapsed_s = now_s - (now_s if profile.as_of_s is None else profile.as_of_s)
+            if profile.as_of_s is None or elapsed_s < 0:
+                profile.as_of_s = now_s
+                self.dirty.add(task)
+            elif elapsed_s >= AGEING_STEP_S:
+                profile.as_of_s = now_s
+                for measured in profile.measured.values():
+                    measured.age(0.5 ** min(elapsed_s / HALF_LIFE_S, 2.0))
+                self.dirty.add(task)
+
+    def merge(self, others: Iterable[TaskProfile]) -> int:
+        """Take in what another fabric measured; of one row measured in both, the one with more runs. Runs of code that is
+        another here are left out. Returns how many rows were taken."""
+        return sum(self._merge(other) for other in others)
+
+    def _merge(self, other: TaskProfile) -> int:
+        mine = self.profiles.get(other.task)
+        if mine is None:
+            mine = self.profiles[other.task] = TaskProfile(other.task, other.fingerprint, as_of_s=other.as_of_s)
+        for name, variant in other.variants.items():
+            mine.variants.setdefault(name, variant)
+        is_same = {name for name, variant in other.variants.items() if mine.variants[name].code_hash == variant.code_hash}
+        taken = 0
+        for key, seen in other.measured.items():
+            own = mine.measured.get(key)
+            if key[1] in is_same and (own is None or own.num_runs < seen.num_runs):
+                mine.measured[key], taken = seen, taken + 1
+        for name, floor in other.memory_floor_bytes.items():
+            if name in is_same:
+                mine.memory_floor_bytes[name] = max(floor, mine.memory_floor_bytes.get(name, 0))
+        self.dirty.add(other.task)
+        return taken
 
     def predictor(self, task: str, bucket: int) -> Predictor:
         """Estimates of a task for calls of this size bucket."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from fabric.errors import UnknownNameError
 from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Phase
+from profiler.model_facts import Sight
 from profiler.rules import RULES, Argument, Names, Rule, plugin_rules
 
 MIN_SCORE = 1.0
@@ -54,12 +55,29 @@ def fingerprint(
 
     Raises: UnknownNameError where a declared domain or phase is none of ours.
     """
+    return _judged(lambda: _observe(fn, args, kwargs), domain, phase, (*rules, *plugin_rules()))
+
+
+def fingerprint_model(
+    sight: Sight, *, domain: Domain | None = None, phase: Phase | None = None, rules: Iterable[Rule] = RULES
+) -> Fingerprint:
+    """The same of a model file, from what was read of it: its operations or layers, its inputs, where it was made.
+
+    Raises: UnknownNameError where a declared domain or phase is none of ours.
+    """
+    # A model file trains if its operations do; an input that is called `lr` is a picture of low resolution.
+    fitting = [rule for rule in (*rules, *plugin_rules()) if rule.phase is None or rule.looks_at == "model"]
+    return _judged(lambda: _model_seen(sight), domain, phase, fitting)
+
+
+def _judged(observe: Callable[[], _Seen], domain: Domain | None, phase: Phase | None, rules: Iterable[Rule]) -> Fingerprint:
+    """Sums up the rules that fire. Nothing is looked at where all is declared."""
     declared = (*_declared("domain", domain, DOMAINS), *_declared("phase", phase, PHASES))
     if domain is not None and phase is not None:
         return Fingerprint(domain, phase, declared)
     scores: dict[str, float] = dict.fromkeys((*DOMAINS, *PHASES), 0.0)
     evidence: list[tuple[float, str]] = []
-    for rule, detail in _fired((*rules, *plugin_rules()), _observe(fn, args, kwargs)):
+    for rule, detail in _fired(rules, observe()):
         for answer in (rule.domain if domain is None else None, rule.phase if phase is None else None):
             if answer is not None:
                 scores[answer] += rule.weight
@@ -94,6 +112,16 @@ class _Seen:
         self.parameters: set[str] = set()
         self.used: set[str] = set()
         self.object_ids: set[int] = set()
+
+
+def _model_seen(sight: Sight) -> _Seen:
+    seen = _Seen()
+    seen.models.update(sight.classes)
+    seen.modules.update(sight.modules)
+    for tensor in sight.inputs[:_MAX_ARGUMENTS]:
+        seen.parameters.update(_words(tensor.name))
+        seen.arguments.append(Argument(tensor.name, "model.Input", None, tensor.shape, tensor.dtype))
+    return seen
 
 
 def _fired(rules: Iterable[Rule], seen: _Seen) -> Iterator[tuple[Rule, str]]:

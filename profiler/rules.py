@@ -228,7 +228,7 @@ def _classes(pattern: str) -> Predicate:
 
 
 _CV_CLASSES = (
-    r"conv2d|maxpool2d|batchnorm2d|resnet|mobilenet|efficientnet|yolo|^vit(?:for|model|_|\d|$)|visiontransformer|vgg|unet\b|densenet"
+    r"conv(?:transpose)?[23]d|maxpool[23]d|batchnorm[23]d|resnet|mobilenet|efficientnet|yolo|^vit(?:for|model|_|\d|$)|visiontransformer|vgg|unet\b|densenet"
     r"|convnext|^swin|^detr|inception|alexnet|imageprocessor|forimage"
 )
 _NLP_CLASSES = (
@@ -249,8 +249,11 @@ _NLP_MODULES = (
 )
 _SKLEARN_MODULES = (
     "sklearn.linear_model sklearn.ensemble sklearn.tree sklearn.svm sklearn.neighbors sklearn.naive_bayes sklearn.preprocessing "
-    "sklearn.compose sklearn.cluster sklearn.impute sklearn.gaussian_process sklearn.decomposition"
+    "sklearn.compose sklearn.cluster sklearn.impute sklearn.gaussian_process sklearn.decomposition "
+    "sklearn.neural_network sklearn.mixture sklearn.discriminant_analysis skl2onnx ai.onnx.ml"
 )
+_TABULAR_OPERATIONS = r"^(treeensemble\w*|linearclassifier|linearregressor|svm\w+|scaler|arrayfeatureextractor|idembedding)$"
+_TRAINING_OPERATIONS = r"^(\w*[a-z]grad(ient)?|softmaxcrossentropyloss|negativeloglikelihoodloss|adam|adagrad|momentum)$"
 
 _TABULAR_MODULES = "pandas pyarrow polars xgboost lightgbm catboost statsmodels cudf csv"
 _CV_WORDS = "image images img imgs pixel pixels frames photo photos picture pictures video jpeg png"
@@ -282,6 +285,10 @@ RULES: tuple[Rule, ...] = (
     Rule("vision model", "model", _classes(_CV_CLASSES), domain="cv", weight=4),
     Rule("language model", "model", _classes(_NLP_CLASSES), domain="nlp", weight=4),
     Rule("model of tables", "model", _classes(_TABULAR_CLASSES), domain="tabular", weight=1.5),
+    Rule("embedding of tokens", "model", _classes(r"^tokenembedding$"), domain="nlp", weight=3),
+    Rule("attention", "model", _classes(r"attention$"), domain="nlp", weight=1),
+    Rule("operations of a table's model", "model", _classes(_TABULAR_OPERATIONS), domain="tabular", weight=2),
+    Rule("graph that trains", "model", _classes(_TRAINING_OPERATIONS), phase="training", weight=4),
     Rule("vision library", "module", _modules(_CV_MODULES), domain="cv", weight=3),
     Rule("language library", "module", _modules(_NLP_MODULES), domain="nlp", weight=3),
     Rule("table library", "module", _modules(_TABULAR_MODULES), domain="tabular", weight=2),

@@ -1,8 +1,8 @@
 """The profiler actor, named `profiler`: takes measured runs from workers, gives estimates to clients, keeps profiles,
 names nodes that are slower than their like.
 
-Profiles are saved every `SAVE_S` and at once after an OOM; a restarted profiler loses at most that much. It answers with
-estimates; routing is the caller's.
+Profiles are saved every `SAVE_S` and at once after an OOM; a restarted profiler loses at most that much. They age once a day.
+It answers with estimates; routing is the caller's.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any
 
 from fabric import ray_io
 from fabric.config import FabricConfig
-from fabric.journal import Journal
-from fabric.types import Fingerprint, Flavor, Run, Variant
+from fabric.errors import FabricError
+from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
+from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
-from profiler.store import from_document, to_document
+from profiler.store import to_document
 from profiler.stragglers import Straggler, Stragglers
 
-STREAM = "profiler"
+NAME = "profiler"
 SAVE_S = 2.0
 LOOK_S = 5.0
 RECENT_RUNS = 20_000
@@ -37,7 +38,7 @@ class ProfilerShell:
     def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
         self._config = config
         self._catalogue = dict(catalogue)
-        self._journal = Journal(config.database_url)
+        self._disk = ProfileDisk(config)
         self._estimator = Estimator(catalogue)
         self._stragglers = Stragglers()
         self._looked_s = 0.0
@@ -46,13 +47,16 @@ class ProfilerShell:
         # A version is the wall clock at the change, so that it also grows across a restart of this actor.
         self._versions: dict[str, int] = {}
         self._unsaved: set[str] = set()
-        for name, document in self._journal.load(STREAM).items():
-            self._estimator.profiles[name] = from_document(document)
-            self._versions[name] = time.time_ns()
+        self._estimator.profiles.update(self._disk.load())
+        self._versions.update(dict.fromkeys(self._estimator.profiles, time.time_ns()))
         threading.Thread(target=self._loop, name="save", daemon=True).start()
 
     def ping(self) -> str:
-        return STREAM
+        return NAME
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the profiles were found at the start."""
+        return self._disk.notes
 
     def settings(self) -> tuple[FabricConfig, dict[str, Flavor]]:
         """What a process needs to attach itself to this fabric."""
@@ -121,13 +125,38 @@ class ProfilerShell:
         with self._lock:
             return [p for name, p in sorted(self._estimator.profiles.items()) if task is None or name == task]
 
+    def merge(self, profiles: Iterable[TaskProfile]) -> int:
+        """Take in what another fabric measured, and save it; returns how many rows were taken."""
+        with self._lock:
+            taken = self._estimator.merge(profiles)
+            self._note_changes()
+        self.save()
+        return taken
+
+    def forget(self, task: str) -> int:
+        """Drop all versions of a task, by its name or by `name@hash`; returns how many those were."""
+        with self._lock:
+            tasks = [key for key in self._estimator.profiles if task in (key, name_of(key))]
+            for key in tasks:
+                known = self._estimator.profiles[key]
+                self._estimator.profiles[key] = TaskProfile(key, known.fingerprint, known.variants)
+                self._estimator.dirty.add(key)
+            self._note_changes()
+            self._unsaved.difference_update(tasks)
+        self._disk.forget(tasks)
+        return len(tasks)
+
     def save(self) -> int:
         """Write what changed; returns how many profiles that were."""
         with self._lock:
             documents = {task: to_document(self._estimator.profiles[task]) for task in self._unsaved}
             self._unsaved.clear()
-        if documents:
-            self._journal.save(STREAM, documents)
+        try:
+            self._disk.save(documents)
+        except FabricError:
+            with self._lock:
+                self._unsaved.update(documents)
+            raise
         return len(documents)
 
     def _note_changes(self) -> None:
@@ -149,8 +178,13 @@ class ProfilerShell:
         pause = threading.Event()
         while True:
             pause.wait(SAVE_S)
-            for step in (self.save, self._look):
+            for step in (self._age, self.save, self._look):
                 try:
                     step()
                 except Exception as error:  # a full disk, a head that is away: neither may end the profiler; the next round tries again
                     _log.warning("%s failed: %s", step.__name__.strip("_"), ray_io.describe_exception(error))
+
+    def _age(self) -> None:
+        with self._lock:
+            self._estimator.age(time.time())
+            self._note_changes()

@@ -1,4 +1,4 @@
-"""Profiles to plain documents and back, so that a journal or a file can hold them."""
+"""Profiles to plain documents and back, so that a database can hold them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fabric.types import Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
 
-VERSION = 1
+VERSION = 2
 
 
 def to_document(profile: TaskProfile) -> dict[str, Any]:
@@ -36,17 +36,24 @@ def to_document(profile: TaskProfile) -> dict[str, Any]:
             for (bucket, variant, flavor), m in profile.measured.items()
         ],
         "memory_floor_bytes": dict(profile.memory_floor_bytes),
+        "as_of_s": profile.as_of_s,
     }
 
 
 def from_document(document: Mapping[str, Any]) -> TaskProfile:
-    """The profile of a document that `to_document` made, of this or an earlier version."""
+    """The profile of a document that `to_document` made, of this or an earlier version.
+
+    Raises: KeyError, TypeError, ValueError where it is not one.
+    """
+    if document["version"] > VERSION:
+        raise ValueError(f"profile version {document['version']}, this code reads {VERSION}")
     variants = [_variant(row) for row in document["variants"]]
     profile = TaskProfile(
         task=document["task"],
         fingerprint=Fingerprint(document["domain"], document["phase"], tuple(document["evidence"])),
         variants={variant.name: variant for variant in variants},
         memory_floor_bytes=dict(document["memory_floor_bytes"]),
+        as_of_s=document.get("as_of_s"),
     )
     for bucket, variant, flavor, *figures in document["measured"]:
         profile.measured[(bucket, variant, flavor)] = Measured(*figures)

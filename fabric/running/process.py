@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from fabric.process_memory import tree
+
 GUARD = str(Path(__file__).with_name("guard.py"))
 
 
@@ -101,7 +103,7 @@ class Process:
     def memory_bytes(self) -> int:
         """Resident memory of all its processes; pages that they share are counted once for the largest sharer."""
         private, shared = 0, 0
-        for pid in _tree(self.pid):
+        for pid in tree(self.pid):
             try:
                 _, resident, common, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
             except (OSError, ValueError):
@@ -113,7 +115,7 @@ class Process:
     def cpu_s(self) -> float:
         """Seconds of CPU that all of it has used by now."""
         total_s = 0.0
-        for pid in _tree(self.pid):
+        for pid in tree(self.pid):
             with contextlib.suppress(OSError, ValueError, IndexError):  # it ended meanwhile
                 # Behind the name, which may hold anything: own user and system time, then those of what it has reaped.
                 own_user, own_system, user, system = map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
@@ -145,15 +147,6 @@ def num_oom_kills() -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
-
-
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                found += _tree(int(child))
-    return found
 
 
 def _page_bytes() -> int:

@@ -11,12 +11,12 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal
 
 from fabric.job import JobEstimate, JobId
 from fabric.job_events import JobEstimated
 from fabric.sim.engine import Beliefs, SimJob
+from profiler.correction import outlived
 
 Steps = Literal["known", "estimated", "unknown"]
 STEPS: tuple[Steps, ...] = ("known", "estimated", "unknown")
@@ -28,7 +28,6 @@ PRIOR_LOG_SD = 1.5
 PRIOR_WEIGHT = 3.0
 """So many finished jobs weigh as much as what was believed before."""
 LEAST_LOG_CHANGE = 0.2
-_NORMAL = NormalDist()
 
 
 def beliefs_of(steps: Steps, seed: int) -> Beliefs | None:
@@ -138,15 +137,6 @@ class Unknown:
         family = self._families[job.spec.family]
         mean, var = family.posterior(mean, var)
         return mean, math.sqrt(var * (1.0 + 1.0 / (PRIOR_WEIGHT + family.num)))
-
-
-def outlived(mean: float, log_sd: float, done: float) -> tuple[float, float]:
-    """Median and spread of a normal variable that is known to be above `done`."""
-    below = _NORMAL.cdf((done - mean) / log_sd)
-    if below > 1.0 - 1e-9:
-        return done + 0.1 * log_sd, 0.1 * log_sd
-    median, high = (mean + log_sd * _NORMAL.inv_cdf(below + (1.0 - below) * share) for share in (0.5, 0.84134))
-    return median, high - median
 
 
 def _fastest(job: SimJob) -> float:

@@ -246,6 +246,7 @@ profiles = st.builds(
         max_size=3,
     ),
     memory_floor_bytes=st.dictionaries(names, st.integers(0, 2**50), max_size=2),
+    as_of_s=st.none() | finite,
 )
 
 

@@ -25,7 +25,8 @@ from onnx import TensorProto, helper
 
 from fabric.errors import UnknownNameError
 from profiler import rules as rules_module
-from profiler.fingerprint import fingerprint
+from profiler.fingerprint import fingerprint, fingerprint_model
+from profiler.model_facts import Sight, Tensor
 from profiler.rules import RULES, Argument, Names, Rule, plugin_rules
 
 pandas = pytest.importorskip("pandas")
@@ -441,6 +442,14 @@ CASES = [
 ]
 
 
+# What is read of model files; `test_fingerprint_models.py` reads real ones.
+SIGHTS = [
+    Sight(("tokenembedding", "attention", "softmax"), ("pytorch",), (Tensor("input_ids", "int64", (1, 128)),)),
+    Sight(("treeensembleclassifier",), ("ai.onnx.ml",), (Tensor("X", "float32", (1, 6)),)),
+    Sight(("conv2d", "softmaxcrossentropyloss"), (), (Tensor("x", "float32", (8, 3, 32, 32)),)),
+]
+
+
 def seen(case: Case) -> tuple[str, str]:
     found = fingerprint(case.fn, case.args, case.kwargs)
     return found.domain, found.phase
@@ -705,6 +714,7 @@ def test_no_rule_of_the_table_ever_raises(caplog: pytest.LogCaptureFixture) -> N
 
 def test_every_rule_of_the_table_fires_for_some_call() -> None:
     lines = [line for case in CASES for line in fingerprint(case.fn, case.args, case.kwargs).evidence]
+    lines += [line for sight in SIGHTS for line in fingerprint_model(sight).evidence]
     silent = {rule.name for rule in RULES if not any(f": {rule.name}" in line for line in lines)}
     assert silent == set()
 

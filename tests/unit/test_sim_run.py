@@ -13,7 +13,7 @@ from fabric.cli.main import cli
 from fabric.errors import UserError
 from fabric.job import JobEstimate, JobId, JobSpec, Shape
 from fabric.policy import Policy, PriorityClass, QueuePolicy
-from fabric.sim.beliefs import Unknown, outlived
+from fabric.sim.beliefs import Unknown
 from fabric.sim.check import problems
 from fabric.sim.cluster import make_cluster
 from fabric.sim.csv_trace import read_csv
@@ -22,6 +22,7 @@ from fabric.sim.events import read_leases
 from fabric.sim.failures import FailureModel
 from fabric.sim.scenario import Outcome, Scenario, simulate
 from fabric.sim.trace import TraceJob
+from profiler.correction import outlived
 
 CAPACITY = {"v100": 2, "k80": 2}
 TRACE = """name,arrival_s,gpus,v100_s,k80_s,user,class,deadline_s
