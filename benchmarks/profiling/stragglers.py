@@ -4,7 +4,7 @@ Each fabric draws its number of nodes, its tasks, their noise, how busy it is, a
 than others, tasks that like one node less, one odd task that is three times slower on one node, calls that hang now and then, cold workers
 at first, a time in which everything is slower, a node that joins late. `slow_*` are the same fabrics with one node that is that many times
 slower from the fifth minute on. The peers
-name a node at the first look at which its run times of the last 16 runs of each task are 1.5 times those of the others: `means` by the mean over
+name a node at the first look at which the last 16 runs of each task took 1.5 times as long as those of the others: `means` by the mean over
 all of them, `medians` by the median over tasks of the ratio of medians.
 """
 
@@ -84,10 +84,8 @@ class Peers:
     def look(self) -> None:
         whole = {task: {node: runs for node, runs in by_node.items() if len(runs) == runs.maxlen} for task, by_node in self.runs.items()}
         for node in {node for by_node in whole.values() for node in by_node}:
-            of_task = [
-                (by_node[node], [runs for peer, runs in by_node.items() if peer != node]) for by_node in whole.values() if node in by_node
-            ]
-            compared = [(own, [wall_s for runs in others for wall_s in runs]) for own, others in of_task if others]
+            here = [by_node for by_node in whole.values() if node in by_node and len(by_node) > 1]
+            compared = [(by_node[node], [w for peer, runs in by_node.items() if peer != node for w in runs]) for by_node in here]
             if len(compared) < 2:
                 continue
             if fmean(w for own, _ in compared for w in own) > SLOWER_THAN * fmean(w for _, others in compared for w in others):
