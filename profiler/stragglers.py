@@ -8,18 +8,18 @@ new runs take it away, so that a node without work does not lose it.
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from fabric.types import Node, Run, name_of
-from profiler.node_effects import Comparison, Effect, Reference, Sample, effect_of, reference_of, sample_of
+from profiler.node_effects import Comparison, Effect, Reference, Sample, effect_of, reference_of
+from profiler.run_window import RunWindow
 
 SLOWER_THAN = 1.5
-KEPT_RUNS = 24
-"""Of each (task, size, variant) and node: older ones fade."""
 RECENT_S = 1800.0
 MANY_NODES = 6
+"""From here on one median for all will do: each is a small part of it."""
 LEAST_WALL_S = 0.001
 """Of shorter calls the fabric's own work is a part."""
 SURELY_STRETCHED_S = 0.001
@@ -27,8 +27,6 @@ SURELY_STRETCHED_S = 0.001
 
 Cell = tuple[str, int, str]
 """task, bucket, variant"""
-Runs = deque[tuple[float, float]]
-"""When each ended, and the logarithm of its seconds."""
 References = Mapping[str, Reference | None]
 
 
@@ -51,7 +49,7 @@ class Stragglers:
         self.slower_than = slower_than
         self.named: dict[str, Straggler] = {}
         self._slowdowns: dict[str, float] = {}
-        self._runs: dict[str, dict[Cell, dict[str, Runs]]] = defaultdict(dict)
+        self._runs: dict[str, dict[Cell, dict[str, RunWindow]]] = defaultdict(dict)
         self._suspected_s: dict[str, float] = {}
         self._fresh_from_s: dict[str, float] = {}
         self._has_news = False
@@ -65,10 +63,10 @@ class Stragglers:
         if slowdown > 1.0 and own_s * (slowdown - 1.0) < SURELY_STRETCHED_S:
             return
         by_node = self._runs[run.flavor].setdefault((run.task, run.bucket, run.variant), {})
-        runs = by_node.get(run.node_id)
-        if runs is None:
-            runs = by_node[run.node_id] = deque(maxlen=KEPT_RUNS)
-        runs.append((now_s, math.log(own_s)))
+        window = by_node.get(run.node_id)
+        if window is None:
+            window = by_node[run.node_id] = RunWindow()
+        window.add(now_s, math.log(own_s))
         self._has_news = True
 
     def look(self, nodes: Mapping[str, Node], now_s: float) -> list[Straggler]:
@@ -93,8 +91,8 @@ class Stragglers:
     def _judge(self, node_id: str, flavor: str, references: Mapping[Cell, References], now_s: float) -> None:
         named, suspected_s = self.named.get(node_id), self._suspected_s.get(node_id)
         from_s = named.since_s if named is not None else suspected_s if suspected_s is not None else self._fresh_from_s.get(node_id, 0.0)
-        runs = {cell: _since(by_node.get(node_id, ()), from_s) for cell, by_node in self._runs[flavor].items()}
-        effect = _effect(runs, lambda cell: references[cell].get(node_id) or references[cell].get(""))
+        windows = {cell: by_node[node_id] for cell, by_node in self._runs[flavor].items() if node_id in by_node}
+        effect = _effect(windows, from_s, lambda cell: references[cell].get(node_id) or references[cell].get(""))
         if effect is None:
             return
         if effect.shift < math.log(1.0 + (self.slower_than - 1.0) / 2.0):
@@ -104,7 +102,8 @@ class Stragglers:
             self.named[node_id] = replace(named, factor=math.exp(effect.shift), num_runs=effect.num_runs, num_tasks=effect.num_tasks)
         elif self._is_slow(effect):
             # Whether all have become slower meanwhile shows only beside what the others did at the same time.
-            effect = _effect(runs, lambda cell: reference_of(self._peers_since(flavor, cell, node_id, runs[cell][0][0])))
+            same_time = {cell: window.begins_s(from_s) for cell, window in windows.items()}
+            effect = _effect(windows, from_s, lambda cell: reference_of(self._peers_since(flavor, cell, node_id, same_time[cell])))
             if effect is not None and self._is_slow(effect):
                 self._suspect(node_id, flavor, effect, now_s)
 
@@ -118,26 +117,24 @@ class Stragglers:
         else:
             self.named[node_id] = Straggler(node_id, flavor, math.exp(effect.shift), effect.num_runs, effect.num_tasks, now_s)
 
-    def _references(self, by_node: Mapping[str, Runs]) -> References:
+    def _references(self, by_node: Mapping[str, RunWindow]) -> References:
         """For each node the others' median; where there are many, one for all (key ""), of which each is a small part."""
-        samples = {node_id: sample for node_id, runs in by_node.items() if (sample := _sample(runs)) is not None}
-        like = {node_id: sample for node_id, sample in samples.items() if node_id not in self.named}
+        judged = {node_id: window.sample() for node_id, window in by_node.items() if node_id not in self.named}
+        like = {node_id: sample for node_id, sample in judged.items() if sample is not None}
         if len(like) >= MANY_NODES:
             return {"": reference_of(list(like.values()))}
         return {node_id: reference_of([sample for peer, sample in like.items() if peer != node_id]) for node_id in by_node}
 
     def _peers_since(self, flavor: str, cell: Cell, node_id: str, from_s: float) -> list[Sample]:
-        others = [runs for peer, runs in self._runs[flavor][cell].items() if peer != node_id and peer not in self.named]
-        return [sample for runs in others if (sample := _sample(_since(runs, from_s))) is not None]
+        others = [window for peer, window in self._runs[flavor][cell].items() if peer != node_id and peer not in self.named]
+        return [sample for window in others if (sample := window.sample(from_s)) is not None]
 
     def _let_go(self, now_s: float) -> None:
         """Of what is old, and of nodes that are gone."""
         for cells in self._runs.values():
             for cell, by_node in list(cells.items()):
-                for node_id, runs in list(by_node.items()):
-                    while runs and runs[0][0] < now_s - RECENT_S:
-                        runs.popleft()
-                    if not runs or node_id not in self._slowdowns:
+                for node_id, window in list(by_node.items()):
+                    if not window.drop_before(now_s - RECENT_S) or node_id not in self._slowdowns:
                         del by_node[node_id]
                 if not by_node:
                     del cells[cell]
@@ -146,19 +143,11 @@ class Stragglers:
                 del known[node_id]
 
 
-def _since(runs: Iterable[tuple[float, float]], from_s: float) -> list[tuple[float, float]]:
-    return [run for run in runs if run[0] >= from_s]
-
-
-def _sample(runs: Iterable[tuple[float, float]]) -> Sample | None:
-    return sample_of([log_s for _, log_s in runs])
-
-
-def _effect(runs: Mapping[Cell, list[tuple[float, float]]], like: Callable[[Cell], Reference | None]) -> Effect | None:
-    """Of a node's runs, by cell, against what the same takes on its like."""
+def _effect(windows: Mapping[Cell, RunWindow], from_s: float, like: Callable[[Cell], Reference | None]) -> Effect | None:
+    """Of a node's runs since then, by cell, against what the same takes on its like."""
     found = []
-    for cell, own_runs in runs.items():
-        own = _sample(own_runs)
+    for cell, window in windows.items():
+        own = window.sample(from_s)
         if own is not None and (reference := like(cell)) is not None:
             found.append(Comparison(name_of(cell[0]), own, reference))
     return effect_of(found)

@@ -3,7 +3,9 @@
 Each fabric draws its number of nodes, its tasks, their noise, how busy it is, and what makes honest nodes differ: a host a little slower
 than others, tasks that like one node less, one odd task that is three times slower on one node, calls that hang now and then, cold workers
 at first, a time in which everything is slower, a node that joins late. `slow_*` are the same fabrics with one node that is that many times
-slower from the fifth minute on. The peer is what one would write first: a node whose mean run time is 1.5 times that of the others.
+slower from the fifth minute on. The peers
+name a node at the first look at which the last 16 runs of each task took 1.5 times as long as those of the others: `means` by the mean over
+all of them, `medians` by the median over tasks of the ratio of medians.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import math
 import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -70,28 +73,42 @@ def fabric_of(seed: int, factor: float) -> Fabric:
     return Fabric(seed, luck.choice((2, 3, 4, 8)), luck.choice((2, 3, 6)), luck.choice((0.5, 2.0)), noise_sd, factor)
 
 
-def watch(fabric: Fabric) -> tuple[dict[str, float], set[str]]:
-    """When each node was named first; whom the peer would have named at any look."""
-    found, found_naively, stragglers = {}, set(), Stragglers()
+class Peers:
+    """Whom each of them has named at any look."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, deque[float]]] = {}
+        self.means: set[str] = set()
+        self.medians: set[str] = set()
+
+    def look(self) -> None:
+        whole = {task: {node: runs for node, runs in by_node.items() if len(runs) == runs.maxlen} for task, by_node in self.runs.items()}
+        for node in {node for by_node in whole.values() for node in by_node}:
+            here = [by_node for by_node in whole.values() if node in by_node and len(by_node) > 1]
+            compared = [(by_node[node], [w for peer, runs in by_node.items() if peer != node for w in runs]) for by_node in here]
+            if len(compared) < 2:
+                continue
+            if fmean(w for own, _ in compared for w in own) > SLOWER_THAN * fmean(w for _, others in compared for w in others):
+                self.means.add(node)
+            if median(median(own) / median(others) for own, others in compared) > SLOWER_THAN:
+                self.medians.add(node)
+
+
+def watch(fabric: Fabric) -> tuple[dict[str, float], Peers]:
+    """When each node was named first, and whom the peers named."""
+    found, by_peers, stragglers = {}, Peers(), Stragglers()
     nodes = {f"n{i}": Node(f"n{i}", "", "cold", "cpu", {}) for i in range(fabric.num_nodes)}
-    recent: dict[str, list[float]] = {node_id: [] for node_id in nodes}
     stragglers.look(nodes, 0.0)
     look_s = LOOK_S
     for now_s, run in fabric.runs():
         while now_s >= look_s:
             for one in stragglers.look(nodes, look_s):
                 found.setdefault(one.node_id, look_s)
-            found_naively |= _slow_by_means(recent)
+            by_peers.look()
             look_s += LOOK_S
         stragglers.observe(run, now_s)
-        recent[run.node_id] = [*recent[run.node_id][-31:], run.wall_s]
-    return found, found_naively
-
-
-def _slow_by_means(recent: dict[str, list[float]]) -> set[str]:
-    means = {node_id: sum(walls) / len(walls) for node_id, walls in recent.items() if len(walls) == 32}
-    others = {node_id: [mean for peer, mean in means.items() if peer != node_id] for node_id in means}
-    return {node_id for node_id, mean in means.items() if others[node_id] and mean > SLOWER_THAN * fmean(others[node_id])}
+        by_peers.runs.setdefault(run.task, {}).setdefault(run.node_id, deque(maxlen=16)).append(run.wall_s)
+    return found, by_peers
 
 
 def measure(seeds: range) -> dict[str, float | int | None]:
@@ -99,22 +116,23 @@ def measure(seeds: range) -> dict[str, float | int | None]:
     figures: dict[str, float | int | None] = {
         "fabrics": len(seeds),
         "false_named_frac": sum(bool(found) for found, _ in well) / len(seeds),
-        "peer_false_named_frac": sum(bool(naively) for _, naively in well) / len(seeds),
+        "means_false_named_frac": sum(bool(peers.means) for _, peers in well) / len(seeds),
+        "medians_false_named_frac": sum(bool(peers.medians) for _, peers in well) / len(seeds),
     }
     for factor in FACTORS:
-        delays, num_wrong, peer = [], 0, 0
+        delays, num_wrong, num_by_medians = [], 0, 0
         for seed in seeds:
             fabric = fabric_of(seed, factor)
-            (found, naively), slow = watch(fabric), fabric.slow_node
+            (found, peers), slow = watch(fabric), fabric.slow_node
             num_wrong += any(node_id != slow for node_id in found)
-            peer += slow in naively
+            num_by_medians += slow in peers.medians
             if slow in found:
                 delays.append(found[slow] - SLOW_FROM_S)
         name = f"slow_{factor:g}"
         figures[f"{name}_found_frac"] = len(delays) / len(seeds)
         figures[f"{name}_wrong_frac"] = num_wrong / len(seeds)
         figures[f"{name}_delay_s_p50"] = median(delays) if delays else None
-        figures[f"{name}_peer_found_frac"] = peer / len(seeds)
+        figures[f"{name}_medians_found_frac"] = num_by_medians / len(seeds)
     return figures
 
 
