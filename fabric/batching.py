@@ -83,7 +83,7 @@ class Curve:
 
     def __init__(self, offered: Sequence[Offered], units: int) -> None:
         self.offered, self.units = tuple(offered), units
-        demand = sum(one.rate_per_s * one.time.per_item_s for one in offered)
+        demand = max(sum(one.rate_per_s * one.time.per_item_s for one in offered), 1e-9)
         shares = _LOAD_GRID * units / demand
         latency = p95_s(offered, units, shares)
         reference = np.array([one.reference_s for one in offered])
@@ -97,25 +97,24 @@ class Curve:
         Units that take whatever waits go out of step with the load: the first takes all, its like start on the little that comes
         meanwhile, and p95 of many units is no better than that of one. A limit a little above what is needed to keep up, and a
         timer of about the time between two free units, keep them in turn (measured: 1.9 to 1.2 cycles for 8 units). One unit needs
-        neither; small batches vary too much for a timer to help.
+        neither; where batches are small, or hardly cheaper than their items alone, a timer only makes requests later.
         """
-        items = self._items(share)
+        load = _load(self.offered, self.units, np.array([min(share, 0.999 * float(self.share[-1]))]))
+        items, rho = [float(count) for count in load.items[:, 0]], float(load.rho[0])
         if self.units == 1:
             return [math.ceil(4.0 * max(1.0, count)) + 1 for count in items], 0.0
-        largest = [math.ceil(_ROOM * max(1.0, count) + _Z95 * math.sqrt(count / self.units)) for count in items]
-        is_timed = len(items) == 1 and items[0] >= _LEAST_TIMED_ITEMS
+        first = self.offered[0].time
+        is_timed = len(items) == 1 and items[0] >= _LEAST_TIMED_ITEMS and first.fixed_s > first.per_item_s
+        spread = _Z95 / math.sqrt(self.units * (1.0 if is_timed else 1.0 - rho * rho))
+        largest = [math.ceil(_ROOM * max(1.0, count) + spread * math.sqrt(count)) for count in items]
         turn_s = items[0] / (share * self.offered[0].rate_per_s) if is_timed else 0.0
         return largest, _TURNS * turn_s
-
-    def _items(self, share: float) -> list[float]:
-        shares = np.array([min(share, 0.999 * float(self.share[-1]))])
-        return [float(items) for items in _load(self.offered, self.units, shares).items[:, 0]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Load:
     """In equilibrium, per share: `rho` what is asked of the largest throughput, `cycle_s` how long a unit takes to serve each service
-    once (infinite where it cannot keep up), `items` float64[services, shares] how many come for a unit meanwhile."""
+    once (of no meaning where it cannot keep up), `items` float64[services, shares] how many come for a unit meanwhile."""
 
     rho: Floats
     cycle_s: Floats
@@ -126,7 +125,7 @@ def _load(offered: Sequence[Offered], units: int, shares: Floats) -> _Load:
     rates = np.array([one.rate_per_s for one in offered])[:, None]
     rho = shares * sum(one.rate_per_s * one.time.per_item_s for one in offered) / units
     fixed_s = sum(one.time.fixed_s for one in offered)
-    cycle_s = np.where(rho < 1, fixed_s / np.maximum(1.0 - rho, 1e-12), np.inf)
+    cycle_s = fixed_s / np.maximum(1.0 - rho, 1e-12)
     return _Load(rho, cycle_s, shares * rates * cycle_s / units)
 
 
@@ -135,7 +134,7 @@ def p95_s(offered: Sequence[Offered], units: int, shares: Floats) -> Floats:
 
     The number of items in a batch varies like a Poisson count whose deviations last (each cycle passes on `rho` of them): its
     variance is `items / (1 - rho^2)`. Source: equilibrium of a saturated batch server; for light loads Sakasegawa's approximation
-    of the probability to find all units busy. Within 0.8 to 1.25 of a simulation, request by request, for 1 to 8 units and
+    of the probability to find all units busy. Within 0.75 to 1.25 of a simulation, request by request, for 1 to 8 units and
     loads of 0.2 to 0.85 (`tests/unit/test_batching.py`).
     """
     rates = np.array([one.rate_per_s for one in offered])[:, None]
@@ -148,6 +147,6 @@ def p95_s(offered: Sequence[Offered], units: int, shares: Floats) -> Floats:
     single = float((rates * (fixed + per_item)).sum() / rates.sum())
     busy = np.minimum(1.0, shares * rates.sum() * single / units)
     all_busy = np.maximum(busy ** (math.sqrt(2.0 * (units + 1)) - 1.0), 1e-12)
-    cycle = np.maximum(load.cycle_s, single) * np.where(load.rho < 1, run.sum(axis=0) / mean.sum(axis=0), 1.0)
+    cycle = np.maximum(load.cycle_s, single) * run.sum(axis=0) / mean.sum(axis=0)
     wait = np.maximum(0.0, 1.0 - TAIL_FRAC / all_busy) * cycle / units
     return np.asarray(np.where(load.rho < 1, run + wait, np.inf), dtype=np.float64)

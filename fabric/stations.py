@@ -100,7 +100,7 @@ class Search:
         return best, stations
 
     def _starts(self, groups: Sequence[Group], chosen: Sequence[Units]) -> list[tuple[list[Units], tuple[int, str]]]:
-        """What to deal again from: a group without one of its flavors (which is then barred), or with all of one that it lacks."""
+        """What to deal again from: a group without one of its flavors (which is then barred to it), or with all of one and no other."""
         starts: list[tuple[list[Units], tuple[int, str]]] = []
         for number, group in enumerate(groups):
             for name in self.flavors(group):
@@ -147,7 +147,8 @@ class Search:
         return Offered(service.rate_per_s, service.times[flavor], min(time.single_s for time in service.times.values()))
 
     def _dealt(self, groups: Sequence[Group], start: Sequence[Units] = (), barred: tuple[int, str] = _NOBODY) -> tuple[float, list[Units]]:
-        """Deals the free units out, each few to where each of them lowers the objective most; `barred`: a group that gets none of a flavor."""
+        """Deals the free units out, each few to where each of them lowers the objective most; `barred`: a group that gets none of
+        a flavor."""
         chosen: list[Units] = [dict(units) for units in start] or [{} for _ in groups]
         free = {name: count - sum(units.get(name, 0) for units in chosen) for name, count in self.supply.items()}
         open_to = [[name for name in self.flavors(group) if (number, name) != barred] for number, group in enumerate(groups)]

@@ -4,9 +4,9 @@ Training goes to where its work costs least and still gets done; services get th
 their load. Measured figures decide. Where nothing is measured of a class, its domain does: CV on tensor cores, NLP on
 accelerators with FP16 (the router's own preference), one unit, so that it is measured next.
 
-The order: training first chooses (it only wants what is cheapest, and slow flavors are often that), services take of the rest
+The order: training chooses first (it wants what is cheapest, and that is seldom what answers soonest), services take of the rest
 what lowers their latency, and what is then free jobs may use. Where services cannot keep up with what training leaves, they
-choose first and training makes do. So a request is never late for the sake of a cheaper training step.
+choose first and training makes do: cheap steps may cost latency, never a service that falls behind.
 
 Invariants: no flavor is given out beyond its units; a flavor without a figure for a class is not used for it; the same
 facts give the same plan.
@@ -55,12 +55,14 @@ class TrainingLoad:
 class TierPlan:
     """`stations`: where services run. `training`: load -> flavor -> units it is expected to keep busy. `short`: load -> part of
     its work (0..1) that there is no room for. `for_jobs`: flavor -> units that no station holds; the job plane's planners may
-    use all of them. `by_prior`: services and loads that were placed by their domain alone."""
+    use all of them. `overloaded`: services whose stations, if any, cannot keep up. `by_prior`: services and loads that were placed by
+    their domain alone."""
 
     stations: tuple[Station, ...]
     training: Mapping[str, Mapping[str, float]]
     short: Mapping[str, float]
     for_jobs: Mapping[str, int]
+    overloaded: tuple[str, ...] = ()
     by_prior: tuple[str, ...] = ()
 
 
@@ -80,24 +82,24 @@ def plan_tiers(services: Sequence[Service], loads: Sequence[TrainingLoad], suppl
     busy = [one for one in services if one.times and one.rate_per_s > 0]
     dealt = _train(known_loads, supply, left)
     stations = Search(busy, _less(left, dealt)).run()
-    if not can_serve(busy, stations):
+    if overloaded(busy, stations):
         stations = Search(busy, left).run()
         dealt = _train(known_loads, supply, _without(left, stations))
+    late = overloaded(busy, stations)
     stations = [*unknown, *stations]
-    return TierPlan(tuple(stations), dealt.training, dealt.short, _without(units, stations), by_prior)
+    return TierPlan(tuple(stations), dealt.training, dealt.short, _without(units, stations), late, by_prior)
 
 
-def can_serve(services: Sequence[Service], stations: Sequence[Station]) -> bool:
-    """Whether every service has stations, and each of them can keep up with what it is given."""
-    served = {name for station in stations for name in station.services}
-    rate = {one.name: one for one in services}
-    demands = (
-        sum(rate[name].rate_per_s * rate[name].times[station.flavor].per_item_s for name in station.services)
-        * station.share
-        / station.units
-        for station in stations
-    )
-    return served == set(rate) and all(demand < 1.0 for demand in demands)
+def overloaded(services: Sequence[Service], stations: Sequence[Station]) -> tuple[str, ...]:
+    """Services that have no station, or one that is given more than it can do."""
+    known = {one.name: one for one in services}
+    kept_up: set[str] = set()
+    late: set[str] = set()
+    for station in stations:
+        served = [known[name] for name in station.services]
+        demand = station.share * sum(one.rate_per_s * one.times[station.flavor].per_item_s for one in served)
+        (kept_up if demand < station.units else late).update(station.services)
+    return tuple(name for name in known if name not in kept_up - late)
 
 
 def prior_flavors(domain: Domain, flavors: Sequence[Flavor]) -> list[str]:
@@ -179,8 +181,8 @@ def _without(units: Mapping[str, int], stations: Sequence[Station]) -> dict[str,
 
 
 def _prices(supply: Sequence[Supply]) -> dict[str, float]:
-    """A price that is not known counts as the dearest that is: unknown is never free."""
-    dearest = max((one.usd_per_h for one in supply if one.usd_per_h is not None), default=1.0)
+    """A price that is not known counts as a little above the dearest that is: unknown is never free, nor the better of two equals."""
+    dearest = 1.001 * max((one.usd_per_h for one in supply if one.usd_per_h is not None), default=1.0)
     return {one.flavor.name: dearest if one.usd_per_h is None else one.usd_per_h for one in supply}
 
 

@@ -1,23 +1,26 @@
 """What the tier rule is worth: mixed CV and NLP, training and inference, on hot + warm + cold, against everything on hot and against the
 first free node.
 
-The same work in the same window in every arm; nothing is shed. `fabric.tiering.plan_tiers` decides where services run and what is left
-for jobs, from rates, tables, prices and pool sizes alone; the scheduler's own core and its planner for cost place the jobs. Figures are MLPerf's
-and Gavel's (`tiering_world.py` says how they are read).
+The same work in the same window in every arm; nothing is shed. `fabric.tiering.plan_tiers` decides where services run and what is left for
+jobs, from rates, tables, prices and pool sizes alone; the scheduler's own core and its planner for cost place the jobs. The figures are
+MLPerf's and Gavel's (`tiering_world.py` says how they are read).
 
-Load is a part of hot's capacity, of each phase by itself: models are asked for so often that all on hot would take that part of its largest
-throughput (each model the same), jobs come such that they offer that part of hot's training accelerators. Hot serves on A100s and trains on
-V100s, since nothing else is measured: so neither delays the other, which favours "everything on hot".
+Load is a part of hot's capacity, of each phase by itself: models are asked for so often that all on hot would take that part of its
+largest throughput (each model the same); jobs come such that they offer that part of hot's training accelerators. Hot serves on A100s
+and trains on V100s, since nothing else is measured: so neither delays the other, which favours "everything on hot".
 
-What everything on hot is given: all its units; of all ways to share them among the models the best; per station the best largest batch and timer, by
-search, on the very requests that it is judged by; no job ever in a request's way. The first free node: hot before warm before cold, the best
-batch by search; jobs on the fastest accelerator that is free. The tier rule is given no search on the requests.
+What everything on hot is given: all its units; of all ways to share them among the models the best; per station the best largest batch
+and timer, by search, on the very requests that it is judged by; no job ever in a request's way. The first free node: hot before warm
+before cold, the best batch by search; jobs on the fastest accelerator that is free. The tier rule is given no search on the requests.
 
 `inference_p95_saving` is 1 - the geometric mean over models of p95 (queueing included) over the baseline's: each model counts alike.
-`training_cost_saving` is 1 - price x time held by training jobs, restarts included, over the baseline's. Idle nodes are nobody's there. Two other
-accountings are printed: `*_peak` (the most units held at once, paid for the whole window) and `*_provisioned` (every node of the pools, used
-or not, paid for the whole window: then more pools always cost more). What inference costs in each arm is printed as well, and the p95 of as many
-more A100s as the tiers' stations cost (`inference_p95_saving_equal_money`): buying is another question than using what there is.
+`training_cost_saving` is 1 - price x time held by training jobs, restarts included, over the baseline's. Idle nodes are nobody's there.
+Two other accountings are printed: `*_peak` (the most units held at once, paid for the whole window) and `*_provisioned` (every node of
+the training pools, used or not, paid for the whole window: then more pools always cost more). What inference costs in each arm is
+printed as well, and the p95 against as many more A100s as the tiers' stations cost (`inference_p95_saving_equal_money`): what to buy
+is another question than how to use what there is. `training_cost_saving_bound` is what no schedule can exceed: every job on the flavor
+where its steps cost least. `training_cost_saving_against_a100` is a what-if and no measurement: training on A100s in place of V100s, at
+the ratio of the catalogue's FP16 peaks and bandwidths (geometric mean), at list prices.
 
 Options: `--pools`, `--prices`, `--seeds 0,1,2`, `--load 0.7`, `--json`.
 """
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -38,7 +42,7 @@ from request_queues import poisson
 from tiering_world import World, data_dir, draw_jobs, read_world
 
 from fabric.show import table
-from fabric.tiering import TierPlan, can_serve, plan_tiers
+from fabric.tiering import TierPlan, plan_tiers
 from fabric.types import Domain
 
 LOADS = (0.3, 0.5, 0.7, 0.9)
@@ -65,6 +69,7 @@ def main() -> None:
     goal = curves.get(f"{GOAL_LOAD:g}") or next(iter(curves.values()))
     figures.update({name: value for name, value in goal.items() if not isinstance(value, dict)})
     figures.update(all_types(world, loads[0] if GOAL_LOAD not in loads else GOAL_LOAD, seeds))
+    figures.update(against_a100(world, figures["training_cost_saving"]))
     figures.update({"curves": curves, "server_check": server_check(world), "wall_s": time.perf_counter() - began_s})
     if args.json:
         print(json.dumps(figures))
@@ -77,7 +82,7 @@ def measure(world: World, load: float, seed: int) -> dict[str, Any]:
     services = inference.services_of(world, load)
     jobs = draw_jobs(world.num_jobs, seed, trainers(world), load, CV_NLP)
     plan = plan_tiers(services, training.loads_of(jobs, world.rates), world.supply)
-    assert can_serve(services, plan.stations), "the pools can serve what hot alone can"
+    assert not plan.overloaded, "the pools can serve what hot alone can"
     return {**measure_inference(world, load, seed, plan), **measure_training(world, seed, load, plan)}
 
 
@@ -134,6 +139,17 @@ def all_types(world: World, load: float, seeds: tuple[int, ...]) -> dict[str, fl
     return {f"{key}_all_types": statistics.median(row[key] for row in rows) for key in keys}
 
 
+def against_a100(world: World, saving: float) -> dict[str, float]:
+    """The saving if hot trained on A100s; see the module."""
+    flavors = {one.flavor.name: one for one in world.supply}
+    a100, v100 = flavors.get("a100-80g"), flavors.get("v100")
+    if a100 is None or v100 is None or a100.usd_per_h is None or v100.usd_per_h is None:
+        return {}
+    bandwidths = [one.flavor.bandwidth_bytes_per_s or 1.0 for one in (a100, v100)]
+    faster = math.sqrt(a100.flavor.peak_flops["fp16"] / v100.flavor.peak_flops["fp16"] * bandwidths[0] / bandwidths[1])
+    return {"training_cost_saving_against_a100": 1 - (1 - saving) * v100.usd_per_h * faster / a100.usd_per_h}
+
+
 def trainers(world: World) -> int:
     """Units of hot that Gavel has throughputs of; the load of training is a part of them. Ends the process where there is none."""
     found = sum(units for name, units in world.units(hot_only=True).items() if name in training.TRAINERS)
@@ -144,7 +160,9 @@ def median(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of each figure over the seeds; within dicts too."""
     first = rows[0]
     return {
-        key: median([row[key] for row in rows if key in row]) if isinstance(first[key], dict) else statistics.median(row[key] for row in rows)
+        key: median([row[key] for row in rows if key in row])
+        if isinstance(first[key], dict)
+        else statistics.median(row[key] for row in rows)
         for key in first
     }
 
@@ -168,17 +186,25 @@ def server_check(world: World) -> dict[str, float]:
 def show(figures: dict[str, Any]) -> None:
     curves = figures["curves"]
     keys = [key for key, value in next(iter(curves.values())).items() if not isinstance(value, dict)]
-    print(table(["figure", *(f"load {load}" for load in curves), f"goal at {GOAL_LOAD:g}"], [
-        [key, *(f"{row.get(key, float('nan')):.4g}" for row in curves.values()), GOALS.get(key, "")] for key in keys
-    ], right=tuple(range(1, len(curves) + 2))))
+    print(
+        table(
+            ["figure", *(f"load {load}" for load in curves), f"goal at {GOAL_LOAD:g}"],
+            [[key, *(f"{row.get(key, float('nan')):.4g}" for row in curves.values()), GOALS.get(key, "")] for key in keys],
+            right=tuple(range(1, len(curves) + 2)),
+        )
+    )
     models = list(next(iter(curves.values()))["p95_ms"])
     rows = [
-        [load, name, *(f"{row[key][name]:.3g}" for key in ("p95_ms", "hot_p95_ms", "first_free_p95_ms"))] for load, row in curves.items() for name in models
+        [load, name, *(f"{row[key][name]:.3g}" for key in ("p95_ms", "hot_p95_ms", "first_free_p95_ms"))]
+        for load, row in curves.items()
+        for name in models
     ]
     print(table(["load", "model", "p95 ms", "on hot", "first free"], rows, right=(2, 3, 4)))
-    rest = [[key, f"{value:.4g}"] for key, value in figures.items() if key.endswith("_all_types") or key == "wall_s"]
+    rest = [[key, f"{value:.4g}"] for key, value in figures.items() if key.endswith(("_all_types", "_against_a100")) or key == "wall_s"]
     print(table(["figure", "measured"], rest, right=(1,)))
-    print("simulated over measured p99 at MLPerf's Server rates:", {name: round(ratio, 2) for name, ratio in figures["server_check"].items()})
+    print(
+        "simulated over measured p99 at MLPerf's Server rates:", {name: round(ratio, 2) for name, ratio in figures["server_check"].items()}
+    )
 
 
 if __name__ == "__main__":

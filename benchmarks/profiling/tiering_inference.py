@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from request_queues import Floats, poisson, serve
+from request_queues import Floats, serve
 from tiering_world import MODEL_DOMAINS, World
 
 from fabric.batching import ServiceTime
 from fabric.stations import Search, Service, Station
 
 REQUESTS = 20_000
-"""Requests of the rarest service of a station; its window is as long as they take."""
-MAX_REQUESTS = 400_000
-"""Of one service; where a station's services are asked for very differently often the window is shorter for it."""
+"""At least so many requests of the rarest service of a station, or of any what comes in `CYCLES` of its batches, whichever takes longer."""
+CYCLES = 60
+MAX_REQUESTS = 1_000_000
+"""Of one service and station."""
+WARM_UP_FRAC = 0.1
+"""Requests of the first tenth of the window fill the queues and are not counted."""
 UNBOUNDED = 1 << 20
 WAITS = (0.0, 0.5, 1.0, 1.25)
 """Timers that the baselines try: times the mean interval at which units of the station become free."""
@@ -77,8 +80,8 @@ def as_planned(stations: Sequence[Station], requests: Requests, world: World) ->
 
 
 def on_hot(requests: Requests, world: World, units: Mapping[str, int]) -> Served:
-    """Everything on hot, at its best: of all ways to share the units among the models (each on units of its own, or several on the same) those
-    that the closed form finds best are simulated, each station with the batching that suits its own requests best."""
+    """Everything on hot, at its best: of all ways to share the units among the models (each on units of its own, or several on the
+    same) those that the closed form finds best are simulated, each station with the batching that suits its own requests best."""
     services = list(requests.services.values())
     search = Search(services, units, least_gain=0.0)
     ways = sorted((search.arranged(groups) for groups in _partitions(len(services))), key=lambda way: way[0])
@@ -91,8 +94,8 @@ def first_free(requests: Requests, world: World) -> Served:
     units = {name: count for name, count in world.units().items() if any(name in one.times for one in requests.services.values())}
     best: Served | None = None
     for largest in (8, 32, 128, UNBOUNDED):
-        whole = {name: largest for name in requests.order}
-        latencies, finished = _simulate(units, dict.fromkeys(units, whole), 1.0, 0.0, requests)
+        whole = dict.fromkeys(requests.order, largest)
+        latencies, finished = _simulate(units, dict.fromkeys(units, whole), 1.0, 0.0, requests, 0.0)
         one = Served({name: _p95(found) for name, found in latencies.items()}, finished, _usd(units, world))
         if best is None or sum(map(math.log, one.p95_s.values())) < sum(map(math.log, best.p95_s.values())):
             best = one
@@ -107,7 +110,9 @@ def alone(arrivals_s: Floats, time: ServiceTime) -> Floats:
     return serve(arrivals_s, starts, np.zeros(1, dtype=np.int64), fixed, per_item, largest, np.zeros(1)) - arrivals_s
 
 
-def _served(stations, requests, world, run) -> Served:  # type: ignore[no-untyped-def]
+def _served(
+    stations: Sequence[Station], requests: Requests, world: World, run: Callable[[Station], tuple[dict[str, Floats], float]]
+) -> Served:
     latencies: dict[str, list[tuple[float, Floats]]] = {}
     finished = 1.0
     for station in stations:
@@ -122,25 +127,31 @@ def _served(stations, requests, world, run) -> Served:  # type: ignore[no-untype
 
 
 def _tuned(station: Station, requests: Requests) -> tuple[dict[str, Floats], float]:
-    served = [requests.services[name] for name in station.services]
-    rho = station.share * sum(one.rate_per_s * one.times[station.flavor].per_item_s for one in served) / station.units
-    turn_s = sum(one.times[station.flavor].fixed_s for one in served) / max(1.0 - rho, 1e-3) / station.units
+    turn_s = _cycle_s(station, requests) / station.units
     tried = [_run(station, requests, times, wait * turn_s) for times, wait in itertools.product(BATCHES, WAITS)]
     return min(tried, key=lambda one: sum(math.log(_p95(values)) for values in one[0].values()))
 
 
 def _run(station: Station, requests: Requests, times: float, max_wait_s: float) -> tuple[dict[str, Floats], float]:
     batches = {name: UNBOUNDED if math.isinf(times) else math.ceil(times * batch) for name, batch in station.max_batch.items()}
-    return _simulate({station.flavor: station.units}, {station.flavor: batches}, station.share, max_wait_s, requests)
+    cycle_s = _cycle_s(station, requests)
+    return _simulate({station.flavor: station.units}, {station.flavor: batches}, station.share, max_wait_s, requests, cycle_s)
+
+
+def _cycle_s(station: Station, requests: Requests) -> float:
+    """How long a unit of the station takes to serve each of its services once."""
+    served = [requests.services[name] for name in station.services]
+    rho = station.share * sum(one.rate_per_s * one.times[station.flavor].per_item_s for one in served) / station.units
+    return sum(one.times[station.flavor].fixed_s for one in served) / max(1.0 - rho, 1e-3)
 
 
 def _simulate(
-    units: Mapping[str, int], batches: Mapping[str, Mapping[str, int]], share: float, max_wait_s: float, requests: Requests
+    units: Mapping[str, int], batches: Mapping[str, Mapping[str, int]], share: float, max_wait_s: float, requests: Requests, cycle_s: float
 ) -> tuple[dict[str, Floats], float]:
     """One queue. Latencies of each of its services, and the least part of any that was finished in time."""
     names = list(next(iter(batches.values())))
     services = [requests.services[name] for name in names]
-    window_s = max(REQUESTS / (share * one.rate_per_s) for one in services)
+    window_s = max(*(REQUESTS / (share * one.rate_per_s) for one in services), CYCLES * cycle_s)
     window_s = min(window_s, min(MAX_REQUESTS / (share * one.rate_per_s) for one in services))
     arrivals = [_thinned(requests.of(name, window_s), share) for name in names]
     starts = np.concatenate([[0], np.cumsum([len(times) for times in arrivals])]).astype(np.int64)
@@ -152,13 +163,16 @@ def _simulate(
     joined = np.concatenate(arrivals)
     finish = serve(joined, starts, unit_kind, fixed, per_item, largest, np.full(len(names), max_wait_s))
     latency = finish - joined
-    found = {name: latency[starts[at] : starts[at + 1]] for at, name in enumerate(names)}
-    in_time = [float(np.mean(finish[starts[at] : starts[at + 1]] <= window_s + 10.0 * _p95(found[name]))) for at, name in enumerate(names)]
+    found, in_time = {}, []
+    for at, name in enumerate(names):
+        some = slice(starts[at], starts[at + 1])
+        found[name] = latency[some][joined[some] >= WARM_UP_FRAC * window_s]
+        in_time.append(float(np.mean(finish[some] <= window_s + 10.0 * _p95(found[name]))))
     return found, min(in_time)
 
 
 def _thinned(arrivals: Floats, share: float) -> Floats:
-    """Every so manieth request, evenly: what a router does that keeps to shares."""
+    """That part of the requests, evenly: what a router does that keeps to shares."""
     if share >= 1.0:
         return arrivals
     turns = np.floor(np.arange(1, len(arrivals) + 1) * share + 1e-9)

@@ -27,8 +27,9 @@ RESTART_S = 60.0
 
 @dataclass(frozen=True)
 class Trained:
-    """`usd`: price x time held, of every lease. `peak_usd`: the most units of each flavor that were ever held at once, for the whole window:
-    what is paid where nodes cannot be given back in between. `provisioned_usd`: all units of the arm's pools for the whole window."""
+    """`usd`: price x time held, of every lease. `peak_usd`: the most units of each flavor that were ever held at once, for the whole
+    window: what is paid where nodes cannot be given back in between. `provisioned_usd`: all units of the arm's pools,
+    for the whole window."""
 
     usd: float
     peak_usd: float

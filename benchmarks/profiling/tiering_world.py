@@ -39,13 +39,14 @@ MLPERF_NAMES = {
     "cpu-vnni": "Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz",
 }
 """Flavor -> MLPerf's name of the accelerator, or of the host's CPU where there is none: then a unit is the whole node of two sockets."""
-SINGLE_STREAM_NAMES = {"cloud-ai-100": "QUALCOMM Cloud AI 100 DM.2"}
-"""Where only a smaller card with the same chip has SingleStream results; it is slower, which does not flatter either."""
+SINGLE_STREAM_NAMES = {"cloud-ai-100": "QUALCOMM Cloud AI 100 DM.2", "a100-40g": "NVIDIA A100-PCIe-40GB"}
+"""Where only a sibling with the same chip has SingleStream results; it is slower, which does not flatter either."""
 CPU_UNITS = {"cpu-vnni": 160}
 """vCPUs of such a node."""
 PRICE_ROWS = {"a100-80g": "A100-80GB", "a100-40g": "A100-40GB", "v100": "v100", "p100": "p100", "k80": "k80"}
 """Flavor -> its row of prices.csv. V100, P100 and K80 from one source and of one kind (Gavel's GCP prices): a cheap spot price of one
-beside a list price of another would be a saving on paper only. The other flavors have the catalogue's price: the row A10 is a sixth of a card."""
+beside a list price of another would be a saving on paper only. Other flavors have the catalogue's price: the row A10 is a sixth of a
+card."""
 MODEL_DOMAINS: dict[str, Domain] = {
     "resnet50": "cv",
     "ssd-resnet34": "cv",
@@ -109,12 +110,17 @@ def domain_of(job_type: str) -> Domain:
 def draw_jobs(num: int, seed: int, units: int, load: float, domains: Sequence[Domain]) -> list[GavelJob]:
     """Jobs as Gavel draws them, of these domains only, without deadlines; their arrivals are stretched such that they offer
     exactly `load` of `units` V100s until the last one comes."""
-    drawn = [job for job in generate(load_throughputs(), num_jobs=4 * num, lam_s=3600.0, seed=seed, with_deadlines=False) if domain_of(job.job_type) in domains]
+    drawn = [
+        job
+        for job in generate(load_throughputs(), num_jobs=4 * num, lam_s=3600.0, seed=seed, with_deadlines=False)
+        if domain_of(job.job_type) in domains
+    ]
     jobs = drawn[:num]
     window_s = sum(job.duration_s for job in jobs) / (load * units)
     stretch = window_s / jobs[-1].arrival_s
     return [
-        GavelJob(number, job.job_type, 1, job.steps, job.arrival_s * stretch, job.duration_s, None, job.rates) for number, job in enumerate(jobs)
+        GavelJob(number, job.job_type, 1, job.steps, job.arrival_s * stretch, job.duration_s, None, job.rates)
+        for number, job in enumerate(jobs)
     ]
 
 
@@ -156,7 +162,9 @@ def _time(table: Mapping[tuple[str, str, str], list[Row]], flavor: str, model: s
     return service_time(single_s, items_per_s) if items_per_s and single_s else None
 
 
-def _server_checks(table: Mapping[tuple[str, str, str], list[Row]], times: Mapping[str, Mapping[str, ServiceTime]]) -> Sequence[tuple[str, str, float, float]]:
+def _server_checks(
+    table: Mapping[tuple[str, str, str], list[Row]], times: Mapping[str, Mapping[str, ServiceTime]]
+) -> Sequence[tuple[str, str, float, float]]:
     """(flavor, model, Server requests per second of one unit, the p99 that was measured under them in seconds)."""
     found = []
     for model, flavors in times.items():
