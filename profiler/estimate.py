@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 
 from fabric.sizes import UNKNOWN
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
-from profiler.needs import Needs
+from profiler.needs import Needs, Use
 
 BASE_S = 0.05
 BASE_LOG_VAR = 1.5**2
 RATIO_LOG_VAR = 0.8**2
 NOISE_LOG_VAR = 0.3**2
 MEMORY_RUNS = 50.0
+USE_MIN_S = 0.01
+"""Shorter runs say little of how many CPUs a call keeps busy."""
 BUCKET_LOG_STEP = 0.8 * math.log(4.0)
 """Run time grows a little less than the input: size buckets are a factor of 4 apart."""
 BUCKET_LOG_VAR = 0.5**2
@@ -106,6 +108,8 @@ class Estimator:
         """Learn from one measured run; failed runs teach nothing about time."""
         if run.outcome != "ok":
             return
+        if run.wall_s >= USE_MIN_S:
+            self.needs_of(run.task, run.variant).add_use(Use(run.cpu_s / run.wall_s, run.gpu_frac, run.gpu_memory_bytes))
         if run.peak_memory_bytes:  # of short calls only some are read
             self.needs_of(run.task, run.variant).add(run.input_bytes, run.peak_memory_bytes)
         measured = self.profile(run.task).measured.setdefault((run.bucket, run.variant, run.flavor), Measured())
