@@ -26,6 +26,7 @@ from fabric.sizes import bucket
 from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant, name_of
 from profiler.estimate import Predictor, TaskProfile
 from profiler.needs import Needs
+from profiler.shares import cpus, gpus
 from profiler.sizing import Sizing
 
 SWEEP_S = 0.1
@@ -149,17 +150,38 @@ class Client:
         return untried
 
     def _sized(self, profile: TaskProfile, variant: Variant, input_bytes: int) -> tuple[Variant, str]:
-        """The variant with the memory that a call of this size asks for, and how that came about where it was measured."""
+        """The variant with what a call of this size asks for, and how that came about where it was sized."""
         needs = profile.needs.get(variant.name) or Needs()
-        if not variant.is_auto:
-            return _enlarged(variant, needs.floor_bytes(input_bytes, self._node_bytes()[1])), ""
+        told = []
+        memory_bytes = needs.floor_bytes(input_bytes, self._node_bytes()[1])
+        if "memory" in variant.auto:
+            request = self._sizing(profile, variant, needs).request(input_bytes)
+            memory_bytes = request.memory_bytes
+            told.append(request.sum)
+        resources = replace(variant.resources, memory_bytes=max(memory_bytes, variant.resources.memory_bytes))
+        if "num_cpus" in variant.auto and (share := cpus(needs)) is not None:
+            resources = replace(resources, num_cpus=share.amount)
+            told.append(share.sum)
+        if "num_gpus" in variant.auto and (share := gpus(needs, self._card_bytes(variant.flavor))) is not None:
+            resources = replace(resources, num_gpus=share.amount)
+            told.append(share.sum)
+        return replace(variant, resources=resources), "; ".join(told)
+
+    def _sizing(self, profile: TaskProfile, variant: Variant, needs: Needs) -> Sizing:
+        """Fitted anew where the profile or the nodes have changed."""
         key, version = (profile.task, variant.name), (self.table.version, self._versions.get(profile.task, 0))
         known = self._sizings.get(key)
         if known is None or known[0] != version:
             least, most = self._node_bytes(variant.flavor)
             known = self._sizings[key] = (version, Sizing(needs, probe_bytes=least // 2, most_bytes=most))
-        request = known[1].request(input_bytes)
-        return _enlarged(variant, request.memory_bytes), request.sum
+        return known[1]
+
+    def _card_bytes(self, flavor: str) -> int | None:
+        """Memory of the smallest card that a variant for this flavor may use."""
+        flavors = [
+            c.flavor for c in self.table.capacities.values() if c.flavor.resource == "GPU" and (not flavor or c.flavor.answers_to(flavor))
+        ]
+        return min((each.memory_bytes for each in flavors if each.memory_bytes), default=None)
 
     def _node_bytes(self, flavor: str = "") -> tuple[int, int]:
         """Memory of the smallest and the largest ready node that a variant for this flavor may use."""
@@ -427,9 +449,3 @@ def _bucket_of(profile: TaskProfile, input_bytes: int) -> int:
     for (each, _, _), seen in profile.measured.items():
         counts[each] = counts.get(each, 0) + seen.num_runs
     return max(counts, key=lambda b: counts[b], default=0)
-
-
-def _enlarged(variant: Variant, floor_bytes: int) -> Variant:
-    if floor_bytes <= variant.resources.memory_bytes:
-        return variant
-    return replace(variant, resources=replace(variant.resources, memory_bytes=floor_bytes))

@@ -15,7 +15,7 @@ _AMOUNTS = ("num_cpus", "num_gpus", "memory")
 VARIANT_OPTIONS = (*_AMOUNTS, "resources")
 _OTHERS = ("resources", "flavor", "name", "max_retries", "runtime_env", "timeout")
 AUTO = "auto"
-"""As `resources=`: what it needs is measured, and sized for."""
+"""As `resources=`: amounts that are not given are sized by what was measured."""
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
 
@@ -28,11 +28,11 @@ class TaskOptions:
     name: str = ""
     max_retries: int | None = None
     runtime_env: Mapping[str, Any] | None = None
-    is_auto: bool = False
+    auto: tuple[str, ...] = ()
     timeout_s: float | None = None
 
     def variant(self, name: str, code_hash: str = "") -> Variant:
-        return Variant(name, self.flavor, self.resources, code_hash, self.is_auto)
+        return Variant(name, self.flavor, self.resources, code_hash, self.auto)
 
     def ray_options(self) -> dict[str, Any]:
         """What is passed to Ray as it is."""
@@ -51,10 +51,9 @@ def check_options(options: Mapping[str, Any], task: str) -> TaskOptions:
             raise UnknownNameError.of("task option", name, (*_AMOUNTS, *_OTHERS))
     amounts = {name: _amount(task, name, options.get(name)) for name in _AMOUNTS}
     custom = options.get("resources") or {}
-    is_auto = custom == AUTO
-    if is_auto and options.get("memory"):
-        raise UserError(f'{task}: resources="auto" with memory=', code="bad_resources", hint="auto sizes the memory: leave one out")
-    custom = {} if is_auto else custom
+    auto: tuple[str, ...] = ()
+    if custom == AUTO:
+        custom, auto = {}, tuple(name for name in _AMOUNTS if options.get(name) is None)
     if not isinstance(custom, Mapping):
         hint = '"auto", or a mapping like {"NPU": 1}'
         raise UserError(f"{task}: resources={custom!r} is not a mapping", code="bad_resources", hint=hint)
@@ -73,7 +72,7 @@ def check_options(options: Mapping[str, Any], task: str) -> TaskOptions:
         name=options.get("name") or "",
         max_retries=options.get("max_retries"),
         runtime_env=options.get("runtime_env"),
-        is_auto=is_auto,
+        auto=auto,
         timeout_s=_timeout(task, options.get("timeout")),
     )
 

@@ -166,6 +166,11 @@ def assigned_memory_bytes() -> int:
     return int(ray.get_runtime_context().get_assigned_resources().get("memory", 0))
 
 
+def assigned_cards() -> tuple[int, ...]:
+    """The indices of the GPUs that the current call was given; none where Ray names them otherwise (MIG slices)."""
+    return tuple(int(name) for name in ray.get_runtime_context().get_accelerator_ids().get("GPU", ()) if name.isdecimal())
+
+
 def call_id(ref: Any) -> str:
     return str(ref.task_id().hex())
 

@@ -99,7 +99,7 @@ class Task(Generic[P, R]):
 
     def _add(self, variant: Variant, fn: Callable[..., Any]) -> None:
         self._implementations[variant.name] = (variant, fn)
-        self._is_auto = any(each.is_auto for each in self.variants)
+        self._is_auto = any(each.auto for each in self.variants)
 
     # -- calling ---------------------------------------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ def _rebuild(
 ) -> Task[..., Any]:
     task: Task[..., Any] = Task(fn, options, domain=domain, phase=phase)
     task._implementations = implementations
-    task._is_auto = any(variant.is_auto for variant in task.variants)
+    task._is_auto = any(variant.auto for variant in task.variants)
     return task
 
 
@@ -226,8 +226,8 @@ def task(*, domain: Domain | None = None, phase: Phase | None = None, **options:
 def task(fn: Callable[..., Any] | None = None, /, *, domain: Domain | None = None, phase: Phase | None = None, **options: Any) -> Any:
     """Make a function a task. Domain and phase are inferred from what it is and is given, unless declared here.
 
-    Options: `num_cpus` (1), `num_gpus`, `memory` (bytes), `resources` (Ray's custom ones; or "auto": the memory is sized by what
-    earlier calls needed, the first ones are probes), `flavor` (where the function itself may run),
+    Options: `num_cpus` (1), `num_gpus`, `memory` (bytes), `resources` (Ray's custom ones; or "auto": amounts that are not given are
+    sized by what earlier calls needed, the first ones are probes), `flavor` (where the function itself may run),
     `name`, `max_retries` (after a worker or node died), `runtime_env`, `timeout` (of one call: seconds, or "5m"). A call that holds more
     memory than it asked for is ended as OutOfMemory.
 

@@ -96,8 +96,8 @@ class Variant:
     flavor: str
     resources: Resources
     code_hash: str = ""
-    is_auto: bool = False
-    """Its memory is sized by what earlier calls needed; `resources.memory_bytes` is then 0."""
+    auto: tuple[str, ...] = ()
+    """The amounts (`memory`, `num_cpus`, `num_gpus`) that are sized by what earlier calls needed."""
 
     def __hash__(self) -> int:
         return hash(self.name)

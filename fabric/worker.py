@@ -28,6 +28,7 @@ FLUSH_S = 0.5
 MAX_PENDING = 20_000
 ALWAYS_READ_S = 0.005
 READ_EVERY = 8
+GPU_READ_S = 0.1
 OWN_MEMORY_BYTES = 64 * 2**20
 """A call may hold this much above what its worker held before it, whatever it asked for: it is not to blame for the worker."""
 _SHORTEST_SLEEP_S = 0.0005
@@ -81,13 +82,15 @@ def measured(
                 reporter.end()
             now = resource.getrusage(resource.RUSAGE_SELF)
             cpu_s = now.ru_utime - usage.ru_utime + now.ru_stime - usage.ru_stime
+            gpu_frac, gpu_bytes = reporter.gpu_use(wall_s)
             stretch_s = wall_s * (reporter.place.slowdown - 1.0)
             if stretch_s > _SHORTEST_SLEEP_S:
                 time.sleep(stretch_s)
                 wall_s += stretch_s
+                cpu_s *= reporter.place.slowdown
             num_faults = now.ru_minflt - usage.ru_minflt + now.ru_majflt - usage.ru_majflt
             peak = reporter.peak_bytes(wall_s)
-            reporter.add((call_id, task, variant, wall_s, cpu_s, peak, outcome, size, user, queue, asked, num_faults, None, None))
+            reporter.add((call_id, task, variant, wall_s, cpu_s, peak, outcome, size, user, queue, asked, num_faults, gpu_frac, gpu_bytes))
 
     return run
 
@@ -158,6 +161,14 @@ class Reporter:
         if self._peak_reset is not None:
             os.write(self._peak_reset, b"5")
         return held.own_peak_bytes
+
+    def gpu_use(self, wall_s: float) -> tuple[float | None, int | None]:
+        """Use (0..1) and memory of this worker's cards, at the end of a call that was long enough to be worth the asking."""
+        if wall_s < GPU_READ_S or not (cards := ray_io.assigned_cards()):
+            return None, None
+        from pools.telemetry import read_cards
+
+        return read_cards(cards, os.getpid())
 
     def add(self, row: Row) -> None:
         """Note one call."""

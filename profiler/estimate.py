@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from fabric.sizes import UNKNOWN
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
-from profiler.needs import Needs
+from profiler.needs import Needs, Use
 
 BASE_S = 0.05
 BASE_LOG_VAR = 1.5**2
@@ -28,6 +28,8 @@ HALF_LIFE_S = 30 * 86400.0
 """What was measured so long ago counts half: drivers, data and machines change."""
 AGEING_STEP_S = 86400.0
 LEAST_WEIGHT = 1e-3
+USE_MIN_S = 0.01
+"""Shorter runs say little of how many CPUs a call keeps busy."""
 BUCKET_LOG_STEP = 0.8 * math.log(4.0)
 """Run time grows a little less than the input: size buckets are a factor of 4 apart."""
 BUCKET_LOG_VAR = 0.5**2
@@ -121,6 +123,8 @@ class Estimator:
         """Learn from one measured run; failed runs teach nothing about time."""
         if run.outcome != "ok":
             return
+        if run.wall_s >= USE_MIN_S:
+            self.needs_of(run.task, run.variant).add_use(Use(run.cpu_s / run.wall_s, run.gpu_frac, run.gpu_memory_bytes))
         if run.peak_memory_bytes:  # of short calls only some are read
             self.needs_of(run.task, run.variant).add(run.input_bytes, run.peak_memory_bytes)
         measured = self.profile(run.task).measured.setdefault((run.bucket, run.variant, run.flavor), Measured())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fabric.sizes import size_step
 
@@ -17,6 +18,14 @@ LEAST_REQUEST_BYTES = 128 * 2**20
 """An idle Ray worker holds about as much."""
 
 
+class Use(NamedTuple):
+    """What one run used: CPUs on average; of its cards, where it had any that say so, their mean use (0..1) and the memory it held."""
+
+    cpus: float
+    gpu_frac: float | None = None
+    gpu_bytes: int | None = None
+
+
 @dataclass(slots=True)
 class Needs:
     """What the calls of one variant needed: (input bytes, peak bytes) of the last `MAX_RUNS` runs, oldest first, and floors: step of
@@ -24,6 +33,8 @@ class Needs:
 
     runs: list[tuple[int, int]] = field(default_factory=list)
     floors: dict[int, tuple[int, int]] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+    """Of the last `MAX_RUNS` runs that were long enough to tell."""
 
     def add(self, input_bytes: int, peak_bytes: int) -> None:
         """A call has succeeded. `input_bytes` is -1 where it is not known."""
@@ -33,6 +44,10 @@ class Needs:
         failed_bytes, needed_bytes = self.floors.get(step, (0, 0))
         if 0 < failed_bytes < peak_bytes:
             self.floors[step] = (failed_bytes, max(needed_bytes, peak_bytes))
+
+    def add_use(self, use: Use) -> None:
+        self.uses.append(use)
+        del self.uses[:-MAX_RUNS]
 
     def add_oom(self, input_bytes: int, asked_bytes: int, used_bytes: int) -> None:
         """A call ran out of memory: with `asked_bytes` (0: it had asked for none) and, as far as seen, `used_bytes`."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from fabric.errors import UserError
 from fabric.types import DOMAINS, PHASES, Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
-from profiler.needs import Needs
+from profiler.needs import Needs, Use
 
 FORMAT = b"tierfabric profiles"
 VERSION = 1
@@ -33,9 +33,10 @@ SCHEMA = pa.schema(
         pa.field("num_cpus", pa.float64(), nullable=False),
         pa.field("num_gpus", pa.float64(), nullable=False),
         pa.field("memory_bytes", pa.int64(), nullable=False),
-        pa.field("is_auto", pa.bool_(), nullable=False),
+        pa.field("auto", pa.list_(pa.string())),
         pa.field("custom", pa.map_(pa.string(), pa.float64())),
         pa.field("needs", pa.list_(pa.struct([("input_bytes", pa.int64()), ("peak_bytes", pa.int64())]))),
+        pa.field("uses", pa.list_(pa.struct([("cpus", pa.float64()), ("gpu_frac", pa.float64()), ("gpu_bytes", pa.int64())]))),
         pa.field("ooms", pa.list_(pa.struct([("input_bytes", pa.int64()), ("failed_bytes", pa.int64()), ("needed_bytes", pa.int64())]))),
         pa.field("bucket", pa.int32()),
         pa.field("flavor", pa.string()),
@@ -94,8 +95,9 @@ def _rows(profile: TaskProfile) -> Iterable[dict[str, Any]]:
             "num_gpus": resources.num_gpus,
             "memory_bytes": resources.memory_bytes,
             "custom": list(resources.custom),
-            "is_auto": variant.is_auto,
+            "auto": list(variant.auto),
             "needs": [{"input_bytes": size, "peak_bytes": peak} for size, peak in needs.runs],
+            "uses": [use._asdict() for use in needs.uses],
             "ooms": [
                 {"input_bytes": size, "failed_bytes": failed, "needed_bytes": needed} for size, (failed, needed) in needs.floors.items()
             ],
@@ -123,10 +125,12 @@ def _take(profiles: dict[str, TaskProfile], row: dict[str, Any]) -> None:
     custom = tuple((name, amount) for name, amount in row["custom"] or ())
     resources = Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom)
     name = row["variant"]
-    profile.variants[name] = Variant(name, row["variant_flavor"], resources, row["code_hash"], row["is_auto"])
-    if row["needs"] or row["ooms"]:
+    profile.variants[name] = Variant(name, row["variant_flavor"], resources, row["code_hash"], tuple(row["auto"] or ()))
+    if row["needs"] or row["ooms"] or row["uses"]:
         floors = {oom["input_bytes"]: (oom["failed_bytes"], oom["needed_bytes"]) for oom in row["ooms"] or ()}
-        profile.needs[name] = Needs([(run["input_bytes"], run["peak_bytes"]) for run in row["needs"] or ()], floors)
+        profile.needs[name] = Needs(
+            [(run["input_bytes"], run["peak_bytes"]) for run in row["needs"] or ()], floors, [Use(**use) for use in row["uses"] or ()]
+        )
     if row["flavor"] is None or row["bucket"] is None:
         return
     figures = [row[column] for column in ("weight", "mean_log_s", "var_log_s", "num_runs", "peak_memory_bytes")]

@@ -8,7 +8,7 @@ from typing import Any
 from fabric.sizes import UNKNOWN
 from fabric.types import Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
-from profiler.needs import Needs
+from profiler.needs import Needs, Use
 
 VERSION = 2
 
@@ -30,7 +30,7 @@ def to_document(profile: TaskProfile) -> dict[str, Any]:
                 "memory_bytes": v.resources.memory_bytes,
                 "custom": [list(pair) for pair in v.resources.custom],
                 "code_hash": v.code_hash,
-                "is_auto": v.is_auto,
+                "auto": list(v.auto),
             }
             for v in profile.variants.values()
         ],
@@ -39,7 +39,8 @@ def to_document(profile: TaskProfile) -> dict[str, Any]:
             for (bucket, variant, flavor), m in profile.measured.items()
         ],
         "needs": {
-            variant: [needs.runs, [[size, *floor] for size, floor in needs.floors.items()]] for variant, needs in profile.needs.items()
+            variant: [needs.runs, [[size, *floor] for size, floor in needs.floors.items()], needs.uses]
+            for variant, needs in profile.needs.items()
         },
         "as_of_s": profile.as_of_s,
     }
@@ -59,8 +60,12 @@ def from_document(document: Mapping[str, Any]) -> TaskProfile:
         variants={variant.name: variant for variant in variants},
         as_of_s=document.get("as_of_s"),
     )
-    for variant, (runs, floors) in document.get("needs", {}).items():
-        profile.needs[variant] = Needs([(size, need) for size, need in runs], {size: (failed, needed) for size, failed, needed in floors})
+    for variant, (runs, floors, uses) in document.get("needs", {}).items():
+        profile.needs[variant] = Needs(
+            [(size, need) for size, need in runs],
+            {size: (failed, needed) for size, failed, needed in floors},
+            [Use(*use) for use in uses],
+        )
     for variant, floor in document.get("memory_floor_bytes", {}).items():  # version 0.1 kept twice what had failed, for all sizes
         profile.needs.setdefault(variant, Needs()).floors[UNKNOWN] = (floor // 2, 0)
     for bucket, variant, flavor, *figures in document["measured"]:
@@ -71,4 +76,4 @@ def from_document(document: Mapping[str, Any]) -> TaskProfile:
 def _variant(row: Mapping[str, Any]) -> Variant:
     custom = tuple((str(name), float(amount)) for name, amount in row["custom"])
     resources = Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom)
-    return Variant(row["name"], row["flavor"], resources, row.get("code_hash", ""), row.get("is_auto", False))
+    return Variant(row["name"], row["flavor"], resources, row.get("code_hash", ""), tuple(row.get("auto", ())))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Flavor, Resources, Run, Variant
 from pools.flavors import load_catalogue
 from profiler.estimate import Estimator, Measured, TaskProfile, log_speedup
-from profiler.needs import LEAST_REQUEST_BYTES, Needs
+from profiler.needs import LEAST_REQUEST_BYTES, Needs, Use
 from profiler.store import from_document, to_document
 
 CATALOGUE = load_catalogue()
@@ -244,8 +244,9 @@ variants = st.builds(
     names,
     st.builds(Resources, finite, finite, st.integers(0, 2**50), st.lists(st.tuples(names, finite), max_size=2).map(tuple)),
     names,
-    st.booleans(),
+    st.sampled_from([(), ("memory", "num_cpus")]),
 )
+uses = st.lists(st.builds(Use, finite, st.none() | finite, st.none() | st.integers(0, 2**40)), max_size=2)
 pairs = st.tuples(st.integers(-1, 2**50), st.integers(0, 2**50))
 profiles = st.builds(
     TaskProfile,
@@ -257,7 +258,9 @@ profiles = st.builds(
         st.builds(Measured, finite, finite, finite, st.integers(0, 10**9), st.integers(0, 2**50)),
         max_size=3,
     ),
-    needs=st.dictionaries(names, st.builds(Needs, st.lists(pairs, max_size=3), st.dictionaries(st.integers(-1, 2**50), pairs, max_size=2))),
+    needs=st.dictionaries(
+        names, st.builds(Needs, st.lists(pairs, max_size=3), st.dictionaries(st.integers(-1, 2**50), pairs, max_size=2), uses)
+    ),
     as_of_s=st.none() | finite,
 )
 

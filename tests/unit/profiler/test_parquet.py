@@ -11,10 +11,10 @@ import pytest
 from fabric.errors import UserError
 from fabric.types import Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
-from profiler.needs import Needs
+from profiler.needs import Needs, Use
 from profiler.parquet import SCHEMA, read_parquet, write_parquet
 
-ON_GPU = Variant("gpu", "gpu", Resources(2.0, 0.5, 2**30), "aa", is_auto=True)
+ON_GPU = Variant("gpu", "gpu", Resources(2.0, 0.5, 2**30), "aa", ("memory", "num_cpus"))
 ON_NPU = Variant("npu", "npu", Resources(custom=(("qaic", 1.0),)), "bb")
 SEEN = Measured(12.5, -1.25, 0.04, 40, 3 * 2**30)
 PROFILES = [
@@ -23,7 +23,7 @@ PROFILES = [
         Fingerprint("cv", "inference", ("argument image",)),
         {"gpu": ON_GPU, "npu": ON_NPU},
         {(9, "gpu", "t4"): SEEN, (-1, "gpu", "a100-80g"): Measured(1.0, -3.0, 0.09, 1, 0)},
-        {"gpu": Needs([(1000, 2**30), (-1, 2**29)], {4096: (2**31, 2**32)})},
+        {"gpu": Needs([(1000, 2**30), (-1, 2**29)], {4096: (2**31, 2**32)}, [Use(1.5), Use(0.5, 0.25, 2**30)])},
         1.7e9,
     ),
     TaskProfile("embed@cc", Fingerprint("nlp", "training"), {"f": Variant("f", "", Resources(), "cc")}),
