@@ -53,8 +53,8 @@ TUNED = {
 """Variances before any table is seen; `profiler.tuning` fits them to the rows at hand. `near`: same family, sizes near each other."""
 LEAST_CELL_VAR = 0.03**2
 """However alike its relatives, a cell that has not run may surprise by 3 %."""
-LENGTH = 1.2
-"""Sizes a factor of e^1.2 apart still say much of each other."""
+LENGTH = 1.0
+"""Sizes a factor of e apart still say much of each other."""
 Spread = Mapping[str, float]
 """Variance of every tuned term, and `length`."""
 DEFAULT: Spread = {**TUNED, "length": LENGTH}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from profiler.covariance import DEFAULT, LEAST_CELL_VAR, TUNED, Cells, Floats, Spread, fixed_part, tuned_parts
 
 DEGREES = 4.0
-PRIOR_LOG_SD = 1.0
+PRIOR_LOG_SD = 0.7
 NUM_SWEEPS = 12
 FIRST_STEP = 1.0
 LAST_STEP = 0.12

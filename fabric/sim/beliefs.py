@@ -50,11 +50,11 @@ class Estimated:
         noise = random.Random(f"{self._seed}/{job.spec.job_id}").gauss(0.0, ESTIMATE_LOG_SD)
         return JobEstimate(job.work * math.exp(noise), job.true_rates, ESTIMATE_LOG_SD)
 
-    def progressed(self, job: SimJob, done: float) -> JobEstimate | None:
+    def progressed(self, job: SimJob, done: float, flavor: str) -> list[JobEstimated]:
         if job.spec.job_id in self._reported:
-            return None
+            return []
         self._reported.add(job.spec.job_id)
-        return JobEstimate(job.work, job.true_rates)
+        return [JobEstimated(job.spec.job_id, JobEstimate(job.work, job.true_rates))]
 
     def ended(self, job: SimJob) -> list[JobEstimated]:
         return []
@@ -106,13 +106,13 @@ class Unknown:
         self._beliefs[job.spec.job_id] = _Belief(job, mean, log_sd, mean)
         return _estimate(job, mean, log_sd)
 
-    def progressed(self, job: SimJob, done: float) -> JobEstimate | None:
+    def progressed(self, job: SimJob, done: float, flavor: str) -> list[JobEstimated]:
         belief = self._beliefs[job.spec.job_id]
         median, log_sd = outlived(belief.mean, belief.log_sd, math.log(max(done / _fastest(job), 1e-9)))
         if abs(median - belief.told) < LEAST_LOG_CHANGE:
-            return None
+            return []
         belief.told = median
-        return _estimate(job, median, log_sd)
+        return [JobEstimated(job.spec.job_id, _estimate(job, median, log_sd))]
 
     def ended(self, job: SimJob) -> list[JobEstimated]:
         log_s = math.log(job.work / _fastest(job))

@@ -144,9 +144,9 @@ def test_a_job_that_outlives_its_estimate_is_expected_to_take_longer_and_never_l
     job = sim_job("a", 1e6)
     last = told(beliefs.first(job))
     for done in (2000.0, 4000.0, 20_000.0, 400_000.0):
-        if (estimate := beliefs.progressed(job, done)) is not None:
-            assert estimate.work > last
-            last = estimate.work
+        for news in beliefs.progressed(job, done, "v100"):
+            assert news.estimate.work > last
+            last = news.estimate.work
         assert last > done
 
 
