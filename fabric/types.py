@@ -193,6 +193,13 @@ class Estimate(NamedTuple):
     peak_memory_bytes: int | None = None
 
 
+class Forecast(NamedTuple):
+    """Median and spread of log seconds: exp(mean_log) s, give or take a factor of exp(log_sd)."""
+
+    mean_log: float
+    log_sd: float
+
+
 class Alternative(NamedTuple):
     """One (flavor, variant) of a route with its figures; `excluded` is the reason code where it cannot be taken."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean, median, stdev
 from typing import NamedTuple
 
-from profiler.transfer import Forecast
+from fabric.types import Forecast
 
 STEP_LOG_SD = 0.1
 """Of one step, while too few have been seen to say."""

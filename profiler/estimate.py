@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fabric.sizes import UNKNOWN
-from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
+from fabric.types import Domain, Estimate, Fingerprint, Flavor, Forecast, Run, Variant
 from profiler.needs import Needs, Use
 
 BASE_S = 0.05
@@ -67,6 +67,10 @@ class Measured:
         self.weight = max(self.weight * factor, LEAST_WEIGHT)
 
 
+Forecasts = dict[tuple[int, str], Forecast]
+"""(size bucket, flavor) -> forecast."""
+
+
 @dataclass(slots=True)
 class TaskProfile:
     """Everything known of one task: what it is, its runs per (bucket, variant, flavor), and the memory it must be given.
@@ -81,6 +85,8 @@ class TaskProfile:
     needs: dict[str, Needs] = field(default_factory=dict)
     """Variant -> what its calls needed of memory."""
     as_of_s: float | None = None
+    forecasts: Forecasts = field(default_factory=dict, compare=False)
+    """What runs of all tasks say of accelerators on which this one has not run (see `profiler.sharing`); never stored."""
 
     def forget(self, variant: str) -> None:
         """Drop what was measured of a variant: its code is another now."""
@@ -188,10 +194,11 @@ class Estimator:
 class Predictor:
     """Estimates of one task and size bucket for any flavor; what the flavors share is worked out once."""
 
-    __slots__ = ("_base", "_base_var", "_distance", "_domain", "_near", "_own")
+    __slots__ = ("_base", "_base_var", "_distance", "_domain", "_forecasts", "_near", "_own")
 
     def __init__(self, profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, base_log_s: float = math.log(BASE_S)) -> None:
         self._domain: Domain = profile.fingerprint.domain
+        self._forecasts = profile.forecasts
         self._near = min(profile.buckets(), key=lambda b: (abs(b - bucket), b), default=bucket)
         self._distance = bucket - self._near
         self._base, self._base_var = _base(profile, catalogue, self._near, base_log_s)
@@ -208,6 +215,8 @@ class Predictor:
         distance = self._distance
         shift, doubt = distance * BUCKET_LOG_STEP, distance * distance * BUCKET_LOG_VAR
         if found is None:
+            if (shared := self._forecasts.get((self._near, flavor.name))) is not None and uses_accelerator(variant, flavor):
+                return Estimate(math.exp(min(shared.mean_log + shift, 20.0)), math.sqrt(shared.log_sd**2 + NOISE_LOG_VAR + doubt))
             noise = NOISE_LOG_VAR if self._own else 0.0
             return Estimate(math.exp(min(mean + shift, 20.0)), math.sqrt(var + noise + doubt))
         off, own = found
@@ -218,6 +227,11 @@ class Predictor:
         return Estimate(math.exp(min(mean, 20.0)), log_sd, 0 if distance or off else own.num_runs, own.peak_memory_bytes)
 
 
+def uses_accelerator(variant: Variant, flavor: Flavor) -> bool:
+    """Whether the variant computes on the flavor's accelerator, not on the host's CPUs."""
+    return not flavor.is_cpu and (variant.resources.uses_accelerator or variant.flavor in (flavor.name, flavor.family, flavor.kind))
+
+
 @functools.lru_cache(maxsize=4096)
 def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
     """Prior: logarithm of how much faster the variant runs on this flavor than on one reference vCPU.
@@ -226,8 +240,7 @@ def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
     gain by their number of CPUs alone, wherever they run.
     """
     dense = DENSE_FRAC[domain]
-    uses_flavor = not flavor.is_cpu and (variant.resources.uses_accelerator or variant.flavor in (flavor.name, flavor.family, flavor.kind))
-    if uses_flavor:
+    if uses_accelerator(variant, flavor):
         ratio = _hardware_ratio(flavor, domain)
     else:
         host = _hardware_ratio(flavor, domain) if flavor.is_cpu else 1.0

@@ -23,12 +23,14 @@ from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
 from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
+from profiler.sharing import is_news, shared_forecasts
 from profiler.store import to_document
 from profiler.stragglers import Straggler, Stragglers
 
 NAME = "profiler"
 SAVE_S = 2.0
 LOOK_S = 5.0
+SHARE_S = 20.0
 RECENT_RUNS = 20_000
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class ProfilerShell:
         self._estimator = Estimator(catalogue)
         self._stragglers = Stragglers()
         self._looked_s = 0.0
+        self._has_news, self._shared_s = True, float("-inf")
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, Run] = OrderedDict()
         # A version is the wall clock at the change, so that it also grows across a restart of this actor.
@@ -162,9 +165,14 @@ class ProfilerShell:
 
     def _note_changes(self) -> None:
         for task in self._estimator.dirty:
-            self._versions[task] = max(time.time_ns(), self._versions.get(task, 0) + 1)
+            self._tell_of(task)
             self._unsaved.add(task)
+            self._has_news = True
         self._estimator.dirty.clear()
+
+    def _tell_of(self, task: str) -> None:
+        """Clients that know the task get it anew."""
+        self._versions[task] = max(time.time_ns(), self._versions.get(task, 0) + 1)
 
     def _look(self) -> None:
         """Judge the nodes by what was measured."""
@@ -179,11 +187,26 @@ class ProfilerShell:
         pause = threading.Event()
         while True:
             pause.wait(SAVE_S)
-            for step in (self._age, self.save, self._look):
+            for step in (self._age, self._share, self.save, self._look):
                 try:
                     step()
                 except Exception as error:  # a full disk, a head that is away: neither may end the profiler; the next round tries again
                     _log.warning("%s failed: %s", step.__name__.strip("_"), ray_io.describe_exception(error))
+
+    def _share(self) -> None:
+        """What tasks tell of each other, anew every `SHARE_S` where something was measured."""
+        if not self._has_news or time.monotonic() < self._shared_s + SHARE_S:
+            return
+        self._has_news, self._shared_s = False, time.monotonic()
+        with self._lock:
+            known = [dataclasses.replace(profile, measured=dict(profile.measured)) for profile in self._estimator.profiles.values()]
+        found = shared_forecasts(known, self._catalogue)
+        with self._lock:
+            for task, profile in self._estimator.profiles.items():
+                new = found.get(task, {})
+                if is_news(profile.forecasts, new):
+                    profile.forecasts = new
+                    self._tell_of(task)
 
     def _age(self) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fabric.types import Flavor
+from fabric.types import Flavor, Forecast
 from profiler.covariance import DEFAULT, Cells, Floats, Spread, covariance, joined, specs_of
 from profiler.tuning import left_out, tuned
 
@@ -41,13 +41,6 @@ class Row(NamedTuple):
     log_size: float | None = None
     dtype: str = "fp32"
     log_sd: float = RUN_LOG_SD
-
-
-class Forecast(NamedTuple):
-    """Median and spread of log seconds: exp(mean_log) s, give or take a factor of exp(log_sd)."""
-
-    mean_log: float
-    log_sd: float
 
 
 def hopeful(forecast: Forecast) -> float:
