@@ -36,6 +36,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiering_inference as inference
 import tiering_training as training
 from request_queues import poisson
@@ -168,10 +169,8 @@ def median(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def server_check(world: World) -> dict[str, float]:
-    """Per accelerator, how the simulated p99 at MLPerf's Server rate compares with the p99 that was measured there (median over models);
-    only where a request alone was measured and the rate is below what was measured Offline."""
-    import numpy as np
-
+    """Per accelerator, how the simulated p99 at MLPerf's Server rate compares with the p99 that was measured there (median over models),
+    where the rate is below what was measured Offline."""
     ratios: dict[str, list[float]] = {}
     for flavor, model, rate, p99_s in world.server_checks:
         time_s = world.times[model][flavor]

@@ -91,6 +91,8 @@ def read_world(pools: Path, prices: Path) -> World:
     table = _mlperf_rows()
     present = [name for name in said["units"] if name in MLPERF_NAMES]
     times = {model: {name: found for name in present if (found := _time(table, name, model))} for model in said["models"]}
+    if not all(any(one.flavor.tier == "hot" and one.units > 0 and one.flavor.name in known for one in supply) for known in times.values()):
+        sys.exit("no hot flavor of the pools has MLPerf figures of every model: add a100-80g")
     throughputs = load_throughputs()
     rates = {
         kind: {name: rate for name in said["units"] if name in TRAINERS and (rate := throughputs.get((name, kind, 1), 0.0)) > 0}
@@ -165,10 +167,13 @@ def _time(table: Mapping[tuple[str, str, str], list[Row]], flavor: str, model: s
 def _server_checks(
     table: Mapping[tuple[str, str, str], list[Row]], times: Mapping[str, Mapping[str, ServiceTime]]
 ) -> Sequence[tuple[str, str, float, float]]:
-    """(flavor, model, Server requests per second of one unit, the p99 that was measured under them in seconds)."""
+    """(flavor, model, Server requests per second of one unit, the p99 that was measured under them in seconds), where a request alone was
+    measured, too."""
     found = []
     for model, flavors in times.items():
         for flavor in flavors:
+            if not table.get((SINGLE_STREAM_NAMES.get(flavor, MLPERF_NAMES[flavor]), model, "singlestream")):
+                continue
             rows = table.get((MLPERF_NAMES[flavor], model, "server"), [])
             rate, p99_s = _per_unit(rows), _latency_s(rows, "p99_ns")
             if rate and p99_s:
