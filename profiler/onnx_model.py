@@ -177,7 +177,11 @@ def _cost(graph: _Graph) -> tuple[Cost | None, Counter[str]]:
     if sum(uncounted.values()) > 0.1 * len(graph.nodes) or graph.num_subgraphs:
         return None, uncounted
     weights_bytes = sum(_bytes_of(graph, name) for name in graph.weights) + 4 * (graph.num_parameters - _num_weights(graph))
-    moved = weights_bytes + sum(_moved(graph, kind, inputs, outputs) for kind, inputs, outputs, _ in graph.nodes)
+    tables = {inputs[0] for kind, inputs, _, _ in graph.nodes if kind == "Gather" and inputs[0] in graph.weights}
+    tables -= {name for kind, inputs, _, _ in graph.nodes if kind != "Gather" for name in inputs}
+    # Of a table a call reads the rows that it looks up, and those are the operation's result.
+    moved = weights_bytes - sum(_bytes_of(graph, name) for name in tables)
+    moved += sum(_moved(graph, kind, inputs, outputs) for kind, inputs, outputs, _ in graph.nodes)
     dtype = _MODEL_DTYPES.get(graph.main_dtype, "fp32")
     return Cost(flops, moved, dtype, int(weights_bytes), int(weights_bytes + _most_alive(graph)), num_kernels), uncounted
 

@@ -142,8 +142,8 @@ def is_converted(wanted: str, dtype: str) -> bool:
 
 
 def memory_bytes_as(cost: Cost, dtype: str) -> int:
-    """What one call holds at once where it runs as another precision."""
-    return int(cost.memory_bytes * _BYTES[dtype] / _BYTES[cost.dtype])
+    """What one call holds at once where it runs as another precision: its weights at least, where no more is known."""
+    return int(max(cost.memory_bytes, cost.weights_bytes) * _BYTES[dtype] / _BYTES[cost.dtype])
 
 
 def predict(cost: Cost, flavor: Flavor, *, dtype: str | None = None, units: float = 1.0) -> Estimate | None:

@@ -144,6 +144,6 @@ def _stored(config: FabricConfig, address: str | None, target: Target) -> Iterat
     if target.kind == "task" or (target.kind == "callable" and is_there):
         stored = ray_bound("fabric.profiling.stored")
         with joined(config, address) as client:
-            yield stored.read_stored(client, target.name.partition(":")[2] or target.name)
+            yield stored.read_stored(client)
     else:
         yield None

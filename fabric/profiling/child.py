@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from fabric.codec import decode, dumps, loads
-from fabric.errors import FabricError, RuntimeFault, UserError, nearest_hint
+from fabric.errors import FabricError, ModelError, RuntimeFault, UserError, nearest_hint
 from fabric.profiling.findings import Measured, Order, Problem
 from fabric.types import Fingerprint
 from profiler.fingerprint import fingerprint, fingerprint_model
-from profiler.model_facts import ModelFacts, Tensor
+from profiler.model_facts import ModelFacts, Tensor, cause_of
 
 _WARM_RUNS = 1
 _MOST_RUNS = 200
@@ -74,7 +74,15 @@ def _onnx(order: Order) -> None:
         tell(order, cost=facts.cost)
     if order.is_run:
         base_bytes = _peak_bytes()
-        session = _session(order)
+        try:
+            session = _session(order)
+        except ModelError as error:
+            if facts.cost is None and not facts.num_parameters:
+                raise
+            # The file is a model, and what it needs is not here: all but the time is known.
+            problem = f"it cannot be run here: {cause_of(error.__cause__ or error)}"
+            tell(order, measured=Measured("error", problem=problem, num_cpus=order.num_cpus))
+            return
         feed = {tensor.name: _example(tensor) for tensor in facts.inputs}
         _measure(order, lambda: session.run(None, feed), base_bytes)
 
@@ -138,7 +146,8 @@ def _torch(order: Order) -> None:
     with torch.no_grad():
         cost = counted(lambda: module(*given))
         if cost is not None:
-            tell(order, cost=cost)
+            held_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+            tell(order, cost=replace(cost, weights_bytes=held_bytes))
         if order.is_run:
             _measure(order, lambda: module(*given), base_bytes)
 

@@ -212,6 +212,8 @@ def _notes(rows: list[dict[str, Any]], cost: Cost | None, findings: Findings, si
             if findings.facts is None
             else ("this machine was busy: the measured time is longer than the work needs")
         )
+    if seen.estimate and len(seen.walls_s) == 1 and findings.task_name:
+        yield "one run, the first: what a first run sets up is in its time (--repeat 5 runs it more often)"
     if any(row["source"] == "predicted" and row["run_log_sd"] > 0.4 for row in rows):
         yield "± of a prediction: in two cases of three the true time is within this factor of it; of measured runs: their spread"
     if rows and cost is None and not any(row["kind"] != "cpu" for row in rows) and any(not f.is_cpu for f in situation.catalogue.values()):

@@ -41,12 +41,21 @@ def _without(measured: Mapping[str, Any]) -> str:
 
 
 def _heads(form: Mapping[str, Any]) -> list[str]:
-    heads = [("because", "; ".join(form["evidence"][:_SHOWN_EVIDENCE]))]
+    heads = [("because", "; ".join(_because(form)))]
     heads.append(("takes", ", ".join(f"{i['name']} {i['dtype']}{i['shape']}" for i in form["inputs"][:4])))
     heads.append(("computes", _work(form)))
     heads.append(("memory", _memory(form)))
     heads.append(("measured", _measured(form["measured"])))
     return [f"{name:<9} {text}" for name, text in heads if text]
+
+
+def _because(form: Mapping[str, Any]) -> list[str]:
+    """The strongest evidence for the domain, and for the phase; what was declared in its place."""
+    told = []
+    for noun in ("domain", "phase"):
+        found = [line for line in form["evidence"] if line.startswith((f"{form[noun]} +", f"declared: {noun}"))]
+        told += found[: _SHOWN_EVIDENCE if noun == "domain" else 1]
+    return told
 
 
 def _work(form: Mapping[str, Any]) -> str:
