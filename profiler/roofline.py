@@ -26,6 +26,7 @@ SHARED_LOG_SD = 0.3
 OWN_LOG_SD = 0.2
 """The flavor's own part, which only its own runs tell."""
 LEAST_LOG_SD = 0.03
+LEAST_NOISE_LOG_SD = 0.1
 _KIND_COVARIANCE = 0.8
 """How much of a kind's doubt two of its flavors have in common."""
 
@@ -162,7 +163,11 @@ def predict(cost: Cost, flavor: Flavor, *, dtype: str | None = None, units: floa
 
 
 def corrected(
-    prior: Mapping[str, Estimate], measured: Mapping[str, Estimate], catalogue: Mapping[str, Flavor], *, noise_log_sd: float = 0.1
+    prior: Mapping[str, Estimate],
+    measured: Mapping[str, Estimate],
+    catalogue: Mapping[str, Flavor],
+    *,
+    noise_log_sd: float = LEAST_NOISE_LOG_SD,
 ) -> dict[str, Estimate]:
     """The predictions after runs on some flavors, by the names of flavors; a measured flavor keeps its own figure.
 

@@ -10,6 +10,7 @@ import ast
 import json
 import os
 import resource
+import statistics
 import sys
 import time
 import traceback
@@ -338,7 +339,7 @@ def _measure(order: Order, call: Callable[[], Any], base_bytes: int) -> list[flo
         measured=Measured(
             "ok",
             tuple(walls_s[kept]),
-            sum(cpus_s[kept]) / len(cpus_s[kept]),
+            statistics.median(cpus_s[kept]),
             _peak_bytes(),
             base_bytes,
             device,

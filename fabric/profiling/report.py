@@ -14,10 +14,11 @@ without figures says why in `note`. `rivals`: flavors that the best one cannot b
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabric.fitted import fitted
+from fabric.fitted import WIDTH, fitted
 from fabric.show import duration, percent_band
 
 _SHOWN_EVIDENCE = 2
@@ -95,6 +96,10 @@ def _measured(measured: Mapping[str, Any]) -> str:
 def _flavor_table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = ["tier", "flavor", "dtype", "time", "±", "calls/s", "$/1,000", "limit", "from"]
     cells = [_row(row) for row in rows]
+    if shutil.get_terminal_size((WIDTH, 24)).columns < WIDTH:  # calls/s says again what the time says; what a figure is from does not
+        gone = columns.index("calls/s")
+        columns.pop(gone)
+        cells = [row[:gone] + row[gone + 1 :] for row in cells]
     return fitted(columns, cells, most=dict.fromkeys(columns[:-1], 24), right=("time", "±", "calls/s", "$/1,000"))
 
 
