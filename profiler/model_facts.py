@@ -43,6 +43,8 @@ class ModelFacts:
     cost: Cost | None = None
     num_parameters: int | None = None
     sight: Sight = field(default_factory=Sight)
+    cpu_only: tuple[str, ...] = ()
+    """Operations that no accelerator runs."""
     notes: tuple[str, ...] = ()
 
 

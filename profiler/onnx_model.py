@@ -15,7 +15,7 @@ from typing import Any
 
 from fabric.errors import UserError
 from profiler.model_facts import ModelFacts, Sight, Tensor, assumptions, bound_shape, unreadable
-from profiler.op_costs import ELEMENTWISE, FREE, MOVES, Op, Shape, UncountedOpError, flops_of
+from profiler.op_costs import CPU_ONLY, ELEMENTWISE, FREE, MOVES, Op, Shape, UncountedOpError, flops_of
 from profiler.roofline import Cost
 
 _DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "float64", "STRING": "str"}
@@ -51,7 +51,8 @@ def read_onnx(path: Path, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...
     notes = [*assumptions(assumed), *_gaps(uncounted, failure)]
     domains = {entry.domain for entry in model.opset_import}
     sight = Sight(tuple(sorted(set(_classes(graph)))), tuple(sorted(name for name in {model.producer_name, *domains} if name)), inputs)
-    return ModelFacts("onnx", inputs, cost, graph.num_parameters, sight, tuple(notes))
+    cpu_only = tuple(sorted({kind for kind, _, _, _ in graph.nodes if kind in CPU_ONLY}))
+    return ModelFacts("onnx", inputs, cost, graph.num_parameters, sight, cpu_only, tuple(notes))
 
 
 @dataclass(slots=True)

@@ -78,7 +78,7 @@ def weights_facts(module: Any, weights: Mapping[str, Any]) -> ModelFacts:
     """What the weights alone tell: parameters, and the kind of work by the classes of the layers and the weights' names."""
     num = sum(int(tensor.numel()) for tensor in weights.values())
     notes = () if module is not None else ("the file holds weights alone: what is done with them, and so FLOPs and time, is not in it",)
-    return ModelFacts("torch", (), None, num, Sight(tuple(sorted(set(_classes(module, weights)))), ("torch",)), notes)
+    return ModelFacts("torch", (), None, num, Sight(tuple(sorted(set(_classes(module, weights)))), ("torch",)), (), notes)
 
 
 def _classes(module: Any, weights: Mapping[str, Any]) -> Iterable[str]:

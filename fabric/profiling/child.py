@@ -112,7 +112,7 @@ def _session_facts(order: Order, why: str) -> ModelFacts:
         dtype = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "str"}.get(node.type, node.type[7:-1])
         shape = bound_shape(node.name, dtype, tuple(node.shape), batch=order.batch, given=order.shapes, assumed=assumed)
         inputs.append(Tensor(node.name, dtype, shape))
-    return ModelFacts("onnx", tuple(inputs), None, None, Sight(inputs=tuple(inputs)), (why, *assumptions(assumed)))
+    return ModelFacts("onnx", tuple(inputs), None, None, Sight(inputs=tuple(inputs)), (), (why, *assumptions(assumed)))
 
 
 def _example(tensor: Tensor) -> Any:
@@ -186,6 +186,8 @@ def _imported(name: str) -> Any:
     import importlib
 
     module_name, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

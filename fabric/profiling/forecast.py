@@ -42,7 +42,9 @@ def report(
     fingerprint = findings.fingerprint or (situation.stored.fingerprint if situation.stored else Fingerprint())
     estimates = _estimates(cost, findings, situation, fingerprint)
     local = _runs(findings, situation)[1]
+    cpu_only = facts.cpu_only if facts is not None else ()
     wanted = [name for name in situation.shown if name in estimates or cost is not None] if estimates else []
+    wanted = [name for name in wanted if situation.catalogue[name].is_cpu or not cpu_only]
     rows = [_row(situation.catalogue[name], estimates.get(name), cost, situation, is_local=name in local) for name in wanted]
     rows.sort(key=lambda row: (row["run_s"] is None, row["usd_per_1000"] is None, row["usd_per_1000"] or row["run_s"] or 0.0))
     told = [*(facts.notes if facts else ()), *notes, *_notes(rows, cost, findings, situation)]
@@ -247,16 +249,16 @@ def _note(flavor: Flavor, cost: Cost | None, spent: Parts | None, situation: Sit
 def _notes(rows: list[dict[str, Any]], cost: Cost | None, findings: Findings, situation: Situation) -> Iterable[str]:
     seen = findings.measured
     if _was_busy(findings):
-        yield (
-            "it waited for most of a run's time: for input, or for a busy machine"
-            if findings.facts is None
-            else ("this machine was busy: the measured time is longer than the work needs")
-        )
+        is_model = findings.facts is not None
+        busy = "this machine was busy: the measured time is longer than the work needs"
+        yield busy if is_model else "it waited for most of a run's time: for input, or for a busy machine"
     if seen.estimate and len(seen.walls_s) == 1 and findings.task_name:
         yield "one run, the first: what a first run sets up is in its time (--repeat 5 runs it more often)"
     if any(row["source"] == "predicted" and row["run_log_sd"] > 0.4 for row in rows):
         yield "± of a prediction: in two cases of three the true time is within this factor of it; of measured runs: their spread"
-    if rows and cost is None and not any(row["kind"] != "cpu" for row in rows) and any(not f.is_cpu for f in situation.catalogue.values()):
+    if findings.facts is not None and findings.facts.cpu_only:
+        yield f"no accelerator is shown: none runs {', '.join(findings.facts.cpu_only[:3])}"
+    elif rows and cost is None and all(row["kind"] == "cpu" for row in rows):
         yield "no accelerator is shown: FLOPs are not known, and nothing was seen that would use one"
     if any(row["limit"] == "launches" for row in rows[:1]):
         yield "most of the time goes to launching operations, not to computing: larger batches cost less per item"

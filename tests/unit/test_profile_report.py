@@ -119,6 +119,14 @@ def test_python_code_gets_accelerators_only_where_something_in_it_can_use_one() 
     assert rows["a100-80g"]["note"] == "if it is written for it"
 
 
+def test_a_model_of_operations_that_no_accelerator_runs_is_shown_on_cpus_alone() -> None:
+    assert MODEL.facts is not None
+    forest = replace(MODEL, facts=replace(MODEL.facts, cpu_only=("TreeEnsembleClassifier",)))
+    form = report("m.onnx", "onnx", forest, situation())
+    assert {row["kind"] for row in form["flavors"]} == {"cpu"}
+    assert "no accelerator is shown: none runs TreeEnsembleClassifier" in form["notes"]
+
+
 def test_stored_runs_of_the_fabric_count_and_those_of_a_twin_teach_nothing() -> None:
     variant = Variant("default", "gpu", Resources(num_gpus=1))
     stored = TaskProfile("f@1", VISION, {"default": variant}, {(2, "default", "t4"): Seen(20.0, math.log(0.004), 0.01, 20, 0)})
