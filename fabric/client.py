@@ -20,9 +20,14 @@ from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
+from fabric.probing import Probing
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
+from fabric.sizes import bucket
 from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant, name_of
-from profiler.estimate import Predictor, TaskProfile, next_request_bytes
+from profiler.estimate import Predictor, TaskProfile
+from profiler.needs import Needs
+from profiler.shares import cpus, gpus
+from profiler.sizing import Sizing
 
 SWEEP_S = 0.1
 SWEEP_CALLS = 1024
@@ -71,8 +76,10 @@ class Client:
         self.in_flight: deque[Call] = deque()
         self.history: deque[Call] = deque(maxlen=HISTORY_CALLS)
         self.lock = threading.Lock()
+        self._probing = Probing()
         self._described: dict[str, _Description] = {}
         self._versions: dict[str, int] = {}
+        self._sizings: dict[tuple[str, str], tuple[tuple[int, int], Sizing]] = {}
         self._revive = revive
         self._revived_s = float("-inf")
         self._attached_s = time.monotonic()
@@ -114,15 +121,73 @@ class Client:
         """Changes whenever a plan of this task must be compiled anew."""
         return (self.table.version, self._versions.get(task, 0))
 
-    def plan(self, task: str, bucket: int, variants: Iterable[Variant]) -> Plan:
-        """Compile the plan of one task and size bucket. Raises: NoFitError."""
+    def plan(self, task: str, input_bytes: int, variants: Iterable[Variant]) -> Plan:
+        """Compile the plan of one task for arguments of this size (-1: unknown). Raises: NoFitError."""
         profile = self.profiles.get(task) or TaskProfile(task)
-        near = bucket if bucket >= 0 else _commonest_bucket(profile)
+        near = _bucket_of(profile, input_bytes)
         estimate_of = Predictor(profile, self.catalogue, near).estimate
-        enlarged = [_enlarged(variant, profile.memory_floor_bytes.get(variant.name, 0)) for variant in variants]
+        sized = [self._sized(profile, variant, input_bytes) for variant in variants]
         domain = profile.fingerprint.domain
         with self.lock:
-            return compile_plan(enlarged, self.table.capacities, estimate_of, self.policy, self.lanes, domain=domain, task=name_of(task))
+            plan = compile_plan(
+                [variant for variant, _ in sized],
+                self.table.capacities,
+                estimate_of,
+                self.policy,
+                self.lanes,
+                domain=domain,
+                task=name_of(task),
+            )
+        plan.sums = {variant.name: told for variant, told in sized if told}
+        plan.untried = self._probing.find(plan.candidates, profile.num_runs(), task, near)
+        return plan
+
+    def take_untried(self, plan: Plan, task: str, input_bytes: int) -> Candidate | None:
+        """Where this call should go to find out how fast it is there; None: where it is best."""
+        untried = plan.take_untried()
+        if untried is not None:
+            self._probing.note(untried, task, _bucket_of(self.profiles.get(task) or TaskProfile(task), input_bytes))
+        return untried
+
+    def _sized(self, profile: TaskProfile, variant: Variant, input_bytes: int) -> tuple[Variant, str]:
+        """The variant with what a call of this size asks for, and how that came about where it was sized."""
+        needs = profile.needs.get(variant.name) or Needs()
+        told = []
+        memory_bytes = needs.floor_bytes(input_bytes, self._node_bytes()[1])
+        if "memory" in variant.auto:
+            request = self._sizing(profile, variant, needs).request(input_bytes)
+            memory_bytes = request.memory_bytes
+            told.append(request.sum)
+        resources = replace(variant.resources, memory_bytes=max(memory_bytes, variant.resources.memory_bytes))
+        if "num_cpus" in variant.auto and (share := cpus(needs)) is not None:
+            resources = replace(resources, num_cpus=share.amount)
+            told.append(share.sum)
+        if "num_gpus" in variant.auto and (share := gpus(needs, self._card_bytes(variant.flavor))) is not None:
+            resources = replace(resources, num_gpus=share.amount)
+            told.append(share.sum)
+        return replace(variant, resources=resources), "; ".join(told)
+
+    def _sizing(self, profile: TaskProfile, variant: Variant, needs: Needs) -> Sizing:
+        """Fitted anew where the profile or the nodes have changed."""
+        key, version = (profile.task, variant.name), (self.table.version, self._versions.get(profile.task, 0))
+        known = self._sizings.get(key)
+        if known is None or known[0] != version:
+            least, most = self._node_bytes(variant.flavor)
+            known = self._sizings[key] = (version, Sizing(needs, probe_bytes=least // 2, most_bytes=most))
+        return known[1]
+
+    def _card_bytes(self, flavor: str) -> int | None:
+        """Memory of the smallest card that a variant for this flavor may use."""
+        flavors = [
+            c.flavor for c in self.table.capacities.values() if c.flavor.resource == "GPU" and (not flavor or c.flavor.answers_to(flavor))
+        ]
+        return min((each.memory_bytes for each in flavors if each.memory_bytes), default=None)
+
+    def _node_bytes(self, flavor: str = "") -> tuple[int, int]:
+        """Memory of the smallest and the largest ready node that a variant for this flavor may use."""
+        capacities = [c for c in self.table.capacities.values() if not flavor or c.flavor.answers_to(flavor)]
+        each = [int(shape.get("memory", 0.0)) for capacity in capacities for shape, _ in capacity.shapes]
+        return min(each, default=0), max(each, default=0)
 
     def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:
         """Count a submitted call as in flight."""
@@ -138,19 +203,19 @@ class Client:
         call_id = ray_io.call_id(ref)
         return next((call for call in reversed(list(self.history)) if call.call_id == call_id), None)
 
-    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> None:
-        """The next call of this variant asks for more, here at once and everywhere after the next refresh."""
-        profile = self.profiles.setdefault(task, TaskProfile(task))
-        floor = next_request_bytes(asked_bytes, used_bytes)
-        if floor > profile.memory_floor_bytes.get(variant, 0):
-            profile.memory_floor_bytes[variant] = floor
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int, input_bytes: int) -> None:
+        """The next call of this variant with arguments as large asks for more, here at once and everywhere after the next refresh."""
+        needs = self.profiles.setdefault(task, TaskProfile(task)).needs.setdefault(variant, Needs())
+        before = dict(needs.floors)
+        needs.add_oom(input_bytes, asked_bytes, used_bytes)
+        if needs.floors != before:
             self._versions[task] = self._versions.get(task, 0) + 1
-            self._tell("profiler", "remember_oom", task, variant, asked_bytes, used_bytes)
+            self._tell("profiler", "remember_oom", task, variant, asked_bytes, used_bytes, input_bytes)
 
     def _on_arrival(self, error: FabricError) -> None:
         context = error.context
         if isinstance(error, OutOfMemory) and "task" in context:
-            self.remember_oom(context["task"], context["variant"], context["asked_bytes"], context["used_bytes"])
+            self.remember_oom(context["task"], context["variant"], context["asked_bytes"], context["used_bytes"], context["input_bytes"])
 
     def is_lost(self, flavor: str) -> bool:
         """Whether the flavor has no node left in the table in force: nothing of it can be running. Cordoned and draining
@@ -230,6 +295,8 @@ class Client:
             if answer is not None:
                 self._take_profiles(answer, described)
         except Exception as error:  # the last table stays in force, whatever broke; the next round tries again
+            if not ray_io.is_connected():  # the program is at its end
+                return
             _log.warning("refresh failed: %s", ray_io.describe_exception(error))
 
     def _take_capacities(self, fresh: Mapping[str, FlavorCapacity]) -> None:
@@ -374,14 +441,11 @@ def _shape(capacity: FlavorCapacity) -> tuple[Any, ...]:
     return (capacity.shapes, capacity.closed, capacity.slowdown)
 
 
-def _commonest_bucket(profile: TaskProfile) -> int:
+def _bucket_of(profile: TaskProfile, input_bytes: int) -> int:
+    """The size bucket of a call; of one whose size is not known, the commonest."""
+    if input_bytes >= 0:
+        return bucket(input_bytes)
     counts: dict[int, int] = {}
-    for (bucket, _, _), seen in profile.measured.items():
-        counts[bucket] = counts.get(bucket, 0) + seen.num_runs
+    for (each, _, _), seen in profile.measured.items():
+        counts[each] = counts.get(each, 0) + seen.num_runs
     return max(counts, key=lambda b: counts[b], default=0)
-
-
-def _enlarged(variant: Variant, floor_bytes: int) -> Variant:
-    if floor_bytes <= variant.resources.memory_bytes:
-        return variant
-    return replace(variant, resources=replace(variant.resources, memory_bytes=floor_bytes))

@@ -155,6 +155,11 @@ class FabricConfig(_Strict):
     def database_url(self) -> str:
         return self.journal_url or f"sqlite:///{self.state_path / 'journal.db'}"
 
+    @property
+    def profiles_url(self) -> str:
+        """A file of its own: what was measured can be measured again, and its loss must not touch the journal of jobs."""
+        return self.journal_url or f"sqlite:///{self.state_path / 'profiles.db'}"
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:

@@ -18,6 +18,7 @@ WORDS = {
     "Patience": "waits for it, and still finishes best",
     "Fallback": "the best one is busy, this one finishes sooner",
     "DomainPreference": "as good as the best, and what this domain prefers",
+    "Probe": "tried once to learn its speed: what later calls may save is worth more",
     "NoVariant": "no variant for it",
     "Resources": "can never hold it",
     "NoNodes": "no ready node",
@@ -34,6 +35,8 @@ class Explanation:
     route: Route
     measured: Run | None = None
     call_id: str = ""
+    sum: str = ""
+    """How the request for memory came about, where it was sized by measurements."""
 
     def as_json(self) -> dict[str, Any]:
         chosen = self.route.chosen
@@ -48,6 +51,7 @@ class Explanation:
             "flavor": chosen.flavor,
             "variant": chosen.variant,
             "reason": self.route.reason,
+            "memory": self.sum or None,
             "twin": chosen.is_twin,
             "predicted": {"wait_s": chosen.wait_s, "run_s": chosen.run_s, "cost_usd": chosen.cost_usd},
             "measured": None if self.measured is None else _run_json(self.measured, chosen),
@@ -61,6 +65,7 @@ class Explanation:
             f"{name_of(self.task)}: {chosen.tier}/{chosen.flavor}{twin}, variant {chosen.variant}",
             f"reason: {self.route.reason} ({WORDS.get(self.route.reason, '')})",
             f"profile: {self.fingerprint.domain} {self.fingerprint.phase}" + _because(self.fingerprint.evidence),
+            *([f"memory: {self.sum}"] if self.sum else []),
             f"predicted: wait {duration(chosen.wait_s)}, run {duration(chosen.run_s)}, cost {usd(chosen.cost_usd)}",
             f"measured:  {_measured_line(self.measured, chosen)}",
             "",
@@ -77,7 +82,8 @@ def _measured_line(run: Run | None, chosen: Alternative) -> str:
     if run is None:
         return "- (not finished, or not reported yet)"
     cost = _measured_cost(run, chosen)
-    memory = f"peak {run.peak_memory_bytes / 2**20:.0f} MiB"
+    asked = f" of {run.asked_bytes / 2**20:.0f}" if run.asked_bytes else ""
+    memory = f"peak {run.peak_memory_bytes / 2**20:.0f}{asked} MiB"
     return f"run {duration(run.wall_s)}, CPU {duration(run.cpu_s)}, {memory}, cost {usd(cost)}, on node {run.node_id[:8]} ({run.outcome})"
 
 
@@ -133,6 +139,11 @@ def _run_json(run: Run, chosen: Alternative) -> dict[str, Any]:
         "run_s": run.wall_s,
         "cpu_s": run.cpu_s,
         "peak_memory_bytes": run.peak_memory_bytes,
+        "asked_memory_bytes": run.asked_bytes or None,
+        "input_bytes": None if run.input_bytes < 0 else run.input_bytes,
+        "page_faults": run.num_page_faults,
+        "gpu_frac": run.gpu_frac,
+        "gpu_memory_bytes": run.gpu_memory_bytes,
         "cost_usd": _measured_cost(run, chosen),
         "node_id": run.node_id,
         "flavor": run.flavor,

@@ -85,6 +85,8 @@ class JobSpec:
     is_preemptible: bool = True
     array_id: JobId | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    memory_sum: str = ""
+    """How its memory came about, where it was sized by what its family needed."""
 
     @property
     def is_movable(self) -> bool:
@@ -126,6 +128,50 @@ class Grant:
     option: Option
     nodes: tuple[str, ...]
     memory_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptUse:
+    """What an attempt asked for and what its processes used of it, as its runners measured; several can be added up.
+
+    `wall_s` is from the start of its ranks to the end of all. CPU and accelerators are amounts × seconds, over all ranks. Memory
+    is that of one rank: what it asked for (0: nothing), and the most that any rank used. GPU figures are None where nothing
+    measured them: `gpu_busy_s` of the `gpu_seen_s` that were watched, memory of one card (`gpu_memory_bytes` is all that it has).
+    """
+
+    wall_s: float = 0.0
+    cpu_asked_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    peak_memory_bytes: int = 0
+    accelerator_asked_s: float = 0.0
+    gpu_seen_s: float | None = None
+    gpu_busy_s: float | None = None
+    gpu_memory_bytes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
+
+    def and_then(self, later: AttemptUse) -> AttemptUse:
+        """Both together: amounts add up, of memory the most counts."""
+        return AttemptUse(
+            self.wall_s + later.wall_s,
+            self.cpu_asked_s + later.cpu_asked_s,
+            self.cpu_s + later.cpu_s,
+            max(self.memory_bytes, later.memory_bytes),
+            max(self.peak_memory_bytes, later.peak_memory_bytes),
+            self.accelerator_asked_s + later.accelerator_asked_s,
+            _known_sum(self.gpu_seen_s, later.gpu_seen_s),
+            _known_sum(self.gpu_busy_s, later.gpu_busy_s),
+            _known_max(self.gpu_memory_bytes, later.gpu_memory_bytes),
+            _known_max(self.peak_gpu_memory_bytes, later.peak_gpu_memory_bytes),
+        )
+
+
+def _known_sum(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else one + other
+
+
+def _known_max(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
 
 
 @dataclass(frozen=True, slots=True)

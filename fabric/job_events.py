@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fabric.job import Grant, JobEstimate, JobId, JobSpec, Outcome
+from fabric.job import AttemptUse, Grant, JobEstimate, JobId, JobSpec, Outcome
 from fabric.types import Node
 
 FABRIC = "fabric"
@@ -71,23 +71,25 @@ class LeaseRefused:
 @dataclass(frozen=True, slots=True)
 class JobVacated:
     """A preempted attempt has ended and its checkpoint is kept; `done` of `total` is the work that survives; `total` as in
-    `JobProgressed`."""
+    `JobProgressed`. `use` is what it used, None where nobody measured it."""
 
     job_id: JobId
     attempt: int
     done: float = 0.0
     total: float | None = None
+    use: AttemptUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """An attempt has ended by itself, by force, or with its node."""
+    """An attempt has ended by itself, by force, or with its node. `use` is what it used, None where nobody measured it."""
 
     job_id: JobId
     attempt: int
     outcome: Outcome
     message: str = ""
     exit_code: int | None = None
+    use: AttemptUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

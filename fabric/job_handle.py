@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from fabric.api_client import ApiClient, default_client, job_path
+from fabric.efficiency_form import render_job_efficiency
 from fabric.errors import RejectedError, RuntimeFault
 from fabric.job import JobId
 from fabric.job_answers import render_job_explanation
@@ -90,6 +91,10 @@ class Job:
     def explain(self) -> Answer:
         """Why it waits or where it runs, who is ahead, when it starts, what would start it sooner."""
         return Answer(self.api.get(job_path(self.id, "explain")), render_job_explanation)
+
+    def efficiency(self) -> Answer:
+        """What it asked for against what it used, and the dollars between. Measured when an attempt ends."""
+        return Answer(self.api.get(job_path(self.id, "efficiency")), render_job_efficiency)
 
     def _ended(self, timeout_s: float | None) -> dict[str, Any]:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fabric import client as fabric_client
 from fabric import ray_io
-from fabric.errors import NoFitError, OutOfMemory
+from fabric.errors import NoFitError, OutOfMemory, RuntimeFault
+from fabric.sizes import input_bytes
 
 if TYPE_CHECKING:
     from fabric.client import Client
@@ -102,12 +103,28 @@ class Map:
         except OutOfMemory as error:
             self._retry_larger(flight.item, flight.candidate, error)
         except Exception as error:
-            self._fail(flight.item, error)
+            killed = self._as_killed(ref, error)
+            if isinstance(killed, OutOfMemory):
+                self._retry_larger(flight.item, flight.candidate, killed)
+            else:
+                self._fail(flight.item, killed)
+
+    def _as_killed(self, ref: Any, error: Exception) -> Exception:
+        """What a crashed worker's node agent knows of it: that it was killed over its memory, or its time."""
+        run = self._client.run_of(ray_io.call_id(ref)) if getattr(error, "code", "") == "worker_crashed" else None
+        if run is None or run.outcome not in ("oom", "timeout"):
+            return error
+        name = self._task.name
+        if run.outcome == "timeout":
+            return RuntimeFault(f"{name} was killed at its time limit, after {run.wall_s:.3g} s", code="call_timeout")
+        told = f"{name} was killed with {run.peak_memory_bytes / 2**20:.0f} MiB of the {run.asked_bytes / 2**20:.0f} MiB that it asked for"
+        return OutOfMemory(told, asked_bytes=run.asked_bytes, used_bytes=run.peak_memory_bytes, input_bytes=run.input_bytes)
 
     def _retry_larger(self, item: _Item, candidate: Candidate, error: OutOfMemory) -> None:
         item.num_ooms += 1
         used_bytes = int(error.context.get("used_bytes", 0))
-        self._client.remember_oom(self._task.key, candidate.variant.name, candidate.resources.memory_bytes, used_bytes)
+        size = error.context.get("input_bytes", input_bytes((item.value,), {}))
+        self._client.remember_oom(self._task.key, candidate.variant.name, candidate.resources.memory_bytes, used_bytes, size)
         try:
             if item.num_ooms >= MAX_MEMORY_TRIES:
                 raise error

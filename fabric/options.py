@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fabric.durations import parse_duration
 from fabric.errors import UnknownNameError, UserError
 from fabric.types import Resources, Variant
 
 _AMOUNTS = ("num_cpus", "num_gpus", "memory")
 VARIANT_OPTIONS = (*_AMOUNTS, "resources")
-_OTHERS = ("resources", "flavor", "name", "max_retries", "runtime_env")
+_OTHERS = ("resources", "flavor", "name", "max_retries", "runtime_env", "timeout")
+AUTO = "auto"
+"""As `resources=`: amounts that are not given are sized by what was measured."""
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
 
@@ -25,9 +28,11 @@ class TaskOptions:
     name: str = ""
     max_retries: int | None = None
     runtime_env: Mapping[str, Any] | None = None
+    auto: tuple[str, ...] = ()
+    timeout_s: float | None = None
 
     def variant(self, name: str, code_hash: str = "") -> Variant:
-        return Variant(name, self.flavor, self.resources, code_hash)
+        return Variant(name, self.flavor, self.resources, code_hash, self.auto)
 
     def ray_options(self) -> dict[str, Any]:
         """What is passed to Ray as it is."""
@@ -46,8 +51,12 @@ def check_options(options: Mapping[str, Any], task: str) -> TaskOptions:
             raise UnknownNameError.of("task option", name, (*_AMOUNTS, *_OTHERS))
     amounts = {name: _amount(task, name, options.get(name)) for name in _AMOUNTS}
     custom = options.get("resources") or {}
+    auto: tuple[str, ...] = ()
+    if custom == AUTO:
+        custom, auto = {}, tuple(name for name in _AMOUNTS if options.get(name) is None)
     if not isinstance(custom, Mapping):
-        raise UserError(f"{task}: resources={custom!r} is not a mapping like {{'NPU': 1}}", code="bad_resources")
+        hint = '"auto", or a mapping like {"NPU": 1}'
+        raise UserError(f"{task}: resources={custom!r} is not a mapping", code="bad_resources", hint=hint)
     for name in custom:
         if name in _RAYS_OWN:
             raise UserError(f"{task}: {name} has an option of its own", code="bad_resources", hint="num_cpus=, num_gpus= or memory=")
@@ -63,7 +72,18 @@ def check_options(options: Mapping[str, Any], task: str) -> TaskOptions:
         name=options.get("name") or "",
         max_retries=options.get("max_retries"),
         runtime_env=options.get("runtime_env"),
+        auto=auto,
+        timeout_s=_timeout(task, options.get("timeout")),
     )
+
+
+def _timeout(task: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    timeout_s = parse_duration(value)
+    if not 0 < timeout_s < math.inf:
+        raise UserError(f"{task}: timeout={value!r} is no time at all", code="bad_timeout", hint="seconds, or 90s, 5m, 1h30m")
+    return timeout_s
 
 
 def _amount(task: str, name: str, value: Any) -> float | None:

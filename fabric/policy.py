@@ -13,6 +13,7 @@ from typing import Literal
 from fabric.scheduler.problem import Objective
 
 Fallback = Literal["best-effort", "strict", "patient"]
+OnStraggler = Literal["report", "cordon", "drain"]
 Reclaim = Literal["Never", "LowerPriority", "Any"]
 
 
@@ -52,7 +53,8 @@ class QueuePolicy:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """See the module. Without classes there is one, `default`; without queues there is one, `default`, without quota;
-    once queues are named, any other queue is unknown."""
+    once queues are named, any other queue is unknown. `stragglers` is what becomes of a node that takes
+    `slower_than` times as long as its like."""
 
     name: str = "default"
     classes: tuple[PriorityClass, ...] = (PriorityClass("default"),)
@@ -62,4 +64,6 @@ class Policy:
     objective: Objective = "balanced"
     usage_half_life_s: float = 7 * 86400.0
     restart_s: float = 60.0
+    stragglers: OnStraggler = "report"
+    slower_than: float = 1.5
     version: int = 0

@@ -63,6 +63,8 @@ def read_policy(document: str | Mapping[str, Any], *, catalogue: Mapping[str, Fl
         objective=spec.objective,
         usage_half_life_s=spec.usage_half_life_time,
         restart_s=spec.restart_seconds,
+        stragglers=spec.stragglers,
+        slower_than=spec.slower_than,
         version=version,
     )
 

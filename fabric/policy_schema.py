@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from fabric.durations import parse_duration
 from fabric.errors import UserError
-from fabric.policy import Fallback, Policy, PriorityClass, QueuePolicy, Reclaim
+from fabric.policy import Fallback, OnStraggler, Policy, PriorityClass, QueuePolicy, Reclaim
 from fabric.scheduler.problem import Objective
 
 API_VERSION = "scheduling.example.com/v1"
@@ -43,6 +43,7 @@ def _limit(value: Any) -> Any:
 
 _Float = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 _Weight = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+_Slower = Annotated[float, BeforeValidator(_number), Field(ge=1.1, le=100, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 _Seconds = Annotated[float, BeforeValidator(_seconds)]
 _Span = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
@@ -110,6 +111,8 @@ class Spec(_Part):
     objective: Objective = _POLICY.objective
     usage_half_life_time: _Span = _POLICY.usage_half_life_s
     restart_seconds: _Float = _POLICY.restart_s
+    stragglers: OnStraggler = _POLICY.stragglers
+    slower_than: _Slower = _POLICY.slower_than
     queues: tuple[QueueDocument, ...] = ()
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fabric import ray_io
+from fabric import ray_io, sizes
 from fabric.client import Client
 from fabric.errors import FabricError, UnknownNameError
 from fabric.explanation import Explanation
@@ -85,7 +85,7 @@ class TaskProspect:
         parts = []
         for profile, rankings in self.versions:
             if len(self.versions) > 1:
-                parts.append(f"version {profile.task}, {_num_runs(profile)} runs")
+                parts.append(f"version {profile.task}, {profile.num_runs()} runs")
             parts += [f"arguments {_size(r.bucket)}:\n{r}" for r in rankings]
         return "\n\n".join(parts)
 
@@ -163,10 +163,11 @@ def rank(client: Client, profile: TaskProfile, bucket: int) -> Ranking:
     """The route that a call of this size would take now."""
     client.profiles[profile.task] = profile
     try:
-        route = client.plan(profile.task, bucket, profile.variants.values()).route()
+        plan = client.plan(profile.task, sizes.max_bytes(bucket), profile.variants.values())
+        route = plan.route()
     except FabricError as error:
         return Ranking(bucket, None, error.message)
-    return Ranking(bucket, Explanation(plain_name(profile.task), profile.fingerprint, route))
+    return Ranking(bucket, Explanation(plain_name(profile.task), profile.fingerprint, route, sum=plan.sums.get(route.chosen.variant, "")))
 
 
 def plain_name(key: str) -> str:
@@ -176,7 +177,7 @@ def plain_name(key: str) -> str:
 
 def max_bytes(bucket: int) -> int | None:
     """The largest argument that falls into a bucket (see `fabric.sizes`); None for arguments of unknown size."""
-    return None if bucket == UNKNOWN else 256 * 4**bucket
+    return None if bucket == UNKNOWN else sizes.max_bytes(bucket)
 
 
 def _profiles(client: Client) -> list[TaskProfile]:
@@ -185,13 +186,9 @@ def _profiles(client: Client) -> list[TaskProfile]:
     return [profile for profile in profiles if profile.variants]
 
 
-def _num_runs(profile: TaskProfile) -> int:
-    return sum(seen.num_runs for seen in profile.measured.values())
-
-
 def _profile_json(profile: TaskProfile) -> dict[str, Any]:
     seen = profile.fingerprint
-    return {"task": plain_name(profile.task), "key": profile.task, "domain": seen.domain, "phase": seen.phase, "runs": _num_runs(profile)}
+    return {"task": plain_name(profile.task), "key": profile.task, "domain": seen.domain, "phase": seen.phase, "runs": profile.num_runs()}
 
 
 def _best_json(chosen: Alternative | None) -> dict[str, Any] | None:
@@ -204,7 +201,7 @@ def _row(profile: TaskProfile, ranking: Ranking) -> list[str]:
     seen, chosen = profile.fingerprint, ranking.chosen
     place = "-" if chosen is None else f"{chosen.tier}/{chosen.flavor}{' twin' if chosen.is_twin else ''}"
     run = "-" if chosen is None else duration(chosen.run_s)
-    return [profile.task, seen.domain, seen.phase, str(_num_runs(profile)), place, run]
+    return [profile.task, seen.domain, seen.phase, str(profile.num_runs()), place, run]
 
 
 def _size(bucket: int) -> str:

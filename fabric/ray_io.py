@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -148,6 +149,12 @@ def worker_place() -> WorkerPlace:
     return WorkerPlace(context.get_node_id(), labels.get(FLAVOR_LABEL, ""), float(labels.get(SLOWDOWN_LABEL, "1")))
 
 
+def session_directory() -> Path:
+    """Where Ray keeps this node's files while the cluster runs."""
+    context = ray.get_runtime_context()
+    return Path(str(context.get_temp_dir())) / str(context.get_session_name())
+
+
 def call_id_reader() -> Callable[[], str]:
     """A cheap reader of the Ray task id of the call that this worker runs; `call_id(ref)` names it on the caller's side."""
     read: Callable[[], str] = ray.get_runtime_context().get_task_id
@@ -157,6 +164,11 @@ def call_id_reader() -> Callable[[], str]:
 def assigned_memory_bytes() -> int:
     """The memory that the current call was given by its request; 0 where it asked for none."""
     return int(ray.get_runtime_context().get_assigned_resources().get("memory", 0))
+
+
+def assigned_cards() -> tuple[int, ...]:
+    """The indices of the GPUs that the current call was given; none where Ray names them otherwise (MIG slices)."""
+    return tuple(int(name) for name in ray.get_runtime_context().get_accelerator_ids().get("GPU", ()) if name.isdecimal())
 
 
 def call_id(ref: Any) -> str:

@@ -36,4 +36,6 @@ def explain_all(task: Any) -> list[Explanation]:
 
 
 def _explanation(client: Client, call: Call, call_id: str, run: Run | None) -> Explanation:
-    return Explanation(call.task, client.profiles[call.task].fingerprint, call.plan.replay(call.load), run, call_id)
+    route = call.plan.replay(call.load, call.candidate)
+    told = call.plan.sums.get(route.chosen.variant, "")
+    return Explanation(call.task, client.profiles[call.task].fingerprint, route, run, call_id, told)

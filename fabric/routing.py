@@ -27,6 +27,7 @@ ONLY_FIT = "OnlyFit"
 PATIENCE = "Patience"
 FALLBACK = "Fallback"
 DOMAIN_PREFERENCE = "DomainPreference"
+PROBE = "Probe"
 # Why an alternative was not.
 NO_VARIANT = "NoVariant"
 RESOURCES = "Resources"
@@ -107,9 +108,13 @@ class Candidate:
 
 
 class Plan:
-    """All candidates of one task and size bucket under one table: compiled once, asked for every call."""
+    """All candidates of one task and size bucket under one table: compiled once, asked for every call.
 
-    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred")
+    `untried`: a candidate that has not run yet and is worth one try (see `fabric.probing`); whoever compiles the plan sets it.
+    `sums`: variant -> how the memory that it asks for came about, where it was sized.
+    """
+
+    __slots__ = ("_lanes", "_waiting", "candidates", "excluded", "overflow", "preferred", "sums", "untried")
 
     def __init__(
         self, candidates: Sequence[Candidate], excluded: Sequence[Alternative], preferred: frozenset[str], waiting_usd_per_s: float
@@ -121,20 +126,24 @@ class Plan:
         self.overflow = sorted((c for c in candidates if c.is_overflow), key=order)
         self.excluded = tuple(excluded)
         self.preferred = preferred
+        self.untried: Candidate | None = None
         self._waiting = waiting_usd_per_s
+        self.sums: Mapping[str, str] = {}  # variant -> how its memory came about, where it was sized
         self._lanes = tuple({id(claim.lane): claim.lane for c in candidates for claim in c.claims}.values())
 
     def load(self) -> Load:
         """How full the plan's lanes are now; `replay` takes it."""
         return tuple((lane.share, lane.work_s, lane.other) for lane in self._lanes)
 
-    def replay(self, load: Load) -> Route:
-        """The route as it was decided under an earlier load; the lanes in use are left alone."""
+    def replay(self, load: Load, taken: Candidate | None = None) -> Route:
+        """The route as it was decided under an earlier load, or `taken`; the lanes in use are left alone."""
         then = {id(lane): lane.at(*figures) for lane, figures in zip(self._lanes, load, strict=True)}
         past = copy.copy(self)
         past.candidates = [candidate.on(then) for candidate in self.candidates]
         past.overflow = [candidate.on(then) for candidate in self.overflow]
-        return past.route()
+        if taken is None:
+            return past.route()
+        return past.route(next(c for c in (*past.candidates, *past.overflow) if (c.flavor, c.variant) == (taken.flavor, taken.variant)))
 
     def choose(self) -> Candidate:
         """The candidate with the lowest score now. Costs a few microseconds: it stops at the first that cannot be beaten."""
@@ -170,16 +179,26 @@ class Plan:
     def _has_cpu_room(self) -> bool:
         return any(c.is_cpu_only and c.capacity.flavor.is_cpu and c.wait_s() == 0.0 for c in self.candidates)
 
-    def route(self) -> Route:
-        """`choose`, with the figures of every alternative and the reason."""
-        chosen = self.choose()
+    def take_untried(self) -> Candidate | None:
+        """The candidate that is worth a try, once, when it is idle."""
+        untried = self.untried
+        if untried is None or untried.wait_s() > 0.0:
+            return None
+        self.untried = None
+        return untried
+
+    def route(self, taken: Candidate | None = None) -> Route:
+        """`choose`, with the figures of every alternative and the reason; of a call that was sent elsewhere, to `taken`."""
+        best = self.choose()
+        chosen = best if taken is None else taken
         has_cpu_room = self._has_cpu_room()
-        taken = _alternative(chosen, self._waiting, None)
+        shown = _alternative(chosen, self._waiting, None)
         rest = [_alternative(c, self._waiting, None) for c in self.candidates if c is not chosen]
         barred = CPU_HAS_ROOM if has_cpu_room else None
         rest += [_alternative(c, self._waiting, barred) for c in self.overflow if c is not chosen]
         rest.sort(key=lambda a: (a.excluded is not None, a.score))
-        return Route(chosen=taken, reason=self._reason(chosen, taken, rest), alternatives=(taken, *rest, *self.excluded))
+        reason = self._reason(chosen, shown, rest) if chosen is best else PROBE
+        return Route(chosen=shown, reason=reason, alternatives=(shown, *rest, *self.excluded))
 
     def _reason(self, chosen: Candidate, taken: Alternative, rest: Sequence[Alternative]) -> str:
         usable = [a for a in rest if a.excluded is None]

@@ -7,16 +7,45 @@ here: such a call is in the bucket `UNKNOWN`, and is predicted as the task's com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 UNKNOWN = -1
+SIZE_STEPS_PER_OCTAVE = 16
 _SMALL = 8
 _MAX_DEPTH = 4
 
 
 def bucket_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     """The size bucket of a call's arguments."""
+    return bucket(input_bytes(args, kwargs))
+
+
+def bucket(num_bytes: int) -> int:
+    """The bucket of arguments of so many bytes; `UNKNOWN` of an unknown size."""
+    if num_bytes > 256:
+        return max(0, ((num_bytes - 1).bit_length() - 7) // 2)
+    return 0 if num_bytes >= 0 else UNKNOWN
+
+
+def max_bytes(bucket: int) -> int:
+    """The largest arguments that fall into a bucket; -1 for those of unknown size."""
+    return -1 if bucket == UNKNOWN else 256 * 4**bucket
+
+
+def size_step(num_bytes: int) -> int:
+    """The size that stands for this one and all within 2 % of it, for what is decided finer than by buckets; -1 stays -1."""
+    return num_bytes if num_bytes <= 1 else stepped(num_bytes, SIZE_STEPS_PER_OCTAVE)
+
+
+def stepped(amount: float, per_octave: int) -> int:
+    """The nearest of so many steps between each power of two and the next."""
+    return round(math.exp2(round(math.log2(max(amount, 1.0)) * per_octave) / per_octave))
+
+
+def input_bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Roughly how many bytes a call's arguments hold; -1 where one stands for an object elsewhere."""
     size = 0
     for value in args:
         part = size_bytes(value)
@@ -29,7 +58,7 @@ def bucket_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
             if part < 0:
                 return UNKNOWN
             size += part
-    return max(0, ((size - 1).bit_length() - 7) // 2) if size > 256 else 0
+    return size
 
 
 def size_bytes(value: Any, depth: int = 0) -> int:

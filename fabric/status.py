@@ -12,14 +12,15 @@ from fabric.errors import FabricError
 from fabric.status_form import fabric_json, pool_json
 from fabric.tiers import tiers_json
 from fabric.types import Lease, PoolSnapshot
+from profiler.stragglers import Straggler
 
 POOL_TIMEOUT_S = 30.0
 """A pool that is just being started takes seconds to answer."""
 
 
 def read_status(client: Client) -> dict[str, Any]:
-    """Ask every pool, and the scheduler what jobs hold. A pool that does not answer becomes a `problem`, never an error; without the
-    scheduler there are no leases of jobs to show."""
+    """Ask every pool, the scheduler what jobs hold, and the profiler which nodes are slow. A pool that does not answer becomes a
+    `problem`, never an error; without the others there are no leases of jobs to show, and no slow nodes."""
     answers, of_jobs = read_pools(client), read_leases()
     tiers = []
     for tier in client.config.tiers:
@@ -29,7 +30,7 @@ def read_status(client: Client) -> dict[str, Any]:
         pool = dataclasses.replace(pool, leases=(*pool.leases, *(lease for lease in of_jobs if lease.node_id in mine)))
         tiers.append(pool_json(pool, client.catalogue, problem=answer.message if isinstance(answer, FabricError) else None))
     unlabelled = [node.node_id for node in ray_io.living_nodes() if not (node.tier and node.flavor)]
-    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled)
+    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled, read_stragglers())
 
 
 def read_leases() -> list[Lease]:
@@ -39,6 +40,15 @@ def read_leases() -> list[Lease]:
     except FabricError:
         return []
     return leases
+
+
+def read_stragglers() -> list[Straggler]:
+    """The nodes that are slower than their like; nothing where the profiler does not answer."""
+    try:
+        stragglers: list[Straggler] = ray_io.ask(ray_io.actor("profiler").stragglers.remote(), timeout_s=POOL_TIMEOUT_S)
+    except FabricError:
+        return []
+    return stragglers
 
 
 def read_tiers(client: Client, *, is_all: bool = False) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Pure: what the fabric's nodes are doing, as one JSON form; the printed table shows nothing else.
 
-    {name, address, tiers: [{tier, task_share, problem, nodes: [node], leases: [lease]}], unlabelled: [node id], totals}
+    {name, address, tiers: [{tier, task_share, problem, nodes: [node], leases: [lease]}], unlabelled: [node id],
+     stragglers: [straggler], totals}
     node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
             leases: [lease id], usd_per_h, idle_usd_per_h}
     lease: {lease_id, owner, node_id, demand}
+    straggler: {node_id, flavor, factor, runs, tasks, since_s}: slower than its like, since this wall-clock time
 
 Units are in the names or are Ray's (CPU, GPU: counts; memory: bytes). A figure that is not known is null. `problem` is
 null, or why the tier's pool did not answer: its nodes are then missing here, and may well be working.
@@ -17,12 +19,20 @@ from typing import Any
 
 from fabric.show import amount, gib, table, usd
 from fabric.types import Flavor, Lease, Node, PoolSnapshot
+from profiler.stragglers import Straggler
 
 
-def fabric_json(name: str, address: str, tiers: Sequence[Mapping[str, Any]], unlabelled: Sequence[str]) -> dict[str, Any]:
+def fabric_json(
+    name: str, address: str, tiers: Sequence[Mapping[str, Any]], unlabelled: Sequence[str], stragglers: Iterable[Straggler] = ()
+) -> dict[str, Any]:
     """The whole form, of `pool_json`s."""
     nodes = [node for tier in tiers for node in tier["nodes"]]
-    return {"name": name, "address": address, "tiers": list(tiers), "unlabelled": list(unlabelled), "totals": _totals(nodes)}
+    slow = [
+        {"node_id": s.node_id, "flavor": s.flavor, "factor": s.factor, "runs": s.num_runs, "tasks": s.num_tasks, "since_s": s.since_s}
+        for s in stragglers
+    ]
+    totals = _totals(nodes)
+    return {"name": name, "address": address, "tiers": list(tiers), "unlabelled": list(unlabelled), "stragglers": slow, "totals": totals}
 
 
 def pool_json(pool: PoolSnapshot, catalogue: Mapping[str, Flavor], *, problem: str | None = None) -> dict[str, Any]:
@@ -81,7 +91,8 @@ def _totals(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def format_status(document: Mapping[str, Any]) -> str:
     """The form for people."""
     columns = ["tier", "node", "host", "flavor", "health", "CPU", "accel", "memory", "CPU %", "GPU %", "RAM", "leases", "idle $/h"]
-    rows = [_row(node) for tier in document["tiers"] for node in tier["nodes"]]
+    nodes = [node for tier in document["tiers"] for node in tier["nodes"]]
+    rows = [_row(node) for node in nodes]
     totals = document["totals"]
     twins = f", {totals['twins']} of them twin" if totals["twins"] else ""
     lines = [f"{document['name']} at {document['address']}: {totals['ready']}/{totals['nodes']} nodes ready{twins}", ""]
@@ -89,10 +100,18 @@ def format_status(document: Mapping[str, Any]) -> str:
     lines.append("")
     lines.append(f"idle: {usd(totals['idle_usd_per_h'])} per hour{_price_notes(totals)}")
     lines += [f"pool {tier['tier']} does not answer: {tier['problem']}" for tier in document["tiers"] if tier["problem"]]
+    lines += [_slow(each, nodes) for each in document["stragglers"]]
     if document["unlabelled"]:
         ids = ", ".join(node_id[:8] for node_id in document["unlabelled"])
         lines.append(f'without tier and flavor labels, so unused: {ids} (`ray start --labels "$(fabric node labels)"`)')
     return "\n".join(lines)
+
+
+def _slow(straggler: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> str:
+    host = next((node["host"] for node in nodes if node["node_id"] == straggler["node_id"]), "")
+    where = f"{straggler['node_id'][:8]}{f' ({host})' if host else ''}"
+    behind = f"{straggler['runs']} runs of {straggler['tasks']} tasks"
+    return f"node {where}: {straggler['factor']:.1f} × slower than its like on {straggler['flavor']} ({behind})"
 
 
 def _price_notes(totals: Mapping[str, Any]) -> str:

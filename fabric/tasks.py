@@ -21,7 +21,7 @@ from fabric.errors import UnknownNameError, UserError
 from fabric.mapping import Map
 from fabric.options import VARIANT_OPTIONS, TaskOptions, check_options
 from fabric.routing import Candidate, Plan
-from fabric.sizes import bucket_of
+from fabric.sizes import bucket, input_bytes, max_bytes, size_step
 from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Phase, Variant
 from fabric.worker import measured
 from profiler.fingerprint import fingerprint
@@ -99,6 +99,7 @@ class Task(Generic[P, R]):
 
     def _add(self, variant: Variant, fn: Callable[..., Any]) -> None:
         self._implementations[variant.name] = (variant, fn)
+        self._is_auto = any(each.auto for each in self.variants)
 
     # -- calling ---------------------------------------------------------------------------------------------------------
 
@@ -118,13 +119,15 @@ class Task(Generic[P, R]):
         client = self._client
         if client is None or client is not fabric_client.attached():
             client = self._bind()
-        bucket = bucket_of(args, kwargs)
-        cached = self._plans.get(bucket)
+        size = input_bytes(args, kwargs)
+        size = size_step(size) if self._is_auto else max_bytes(bucket(size))
+        cached = self._plans.get(size)
         if cached is None or cached[0] != client.version_of(self._key):
-            cached = self._compile(client, bucket, args, kwargs)
+            cached = self._compile(client, size, args, kwargs)
         plan = cached[1]
-        candidate = plan.choose()
-        if plan.is_second_best(candidate) and client.sweep_if_cheap():
+        untried = None if plan.untried is None else client.take_untried(plan, self._key, size)
+        candidate = untried or plan.choose()
+        if untried is None and plan.is_second_best(candidate) and client.sweep_if_cheap():
             candidate = plan.choose()
         load = plan.load()
         ref = self._handle(candidate).remote(*args, **kwargs)
@@ -147,16 +150,16 @@ class Task(Generic[P, R]):
         self._client = fabric_client.current()
         return self._client
 
-    def _compile(self, client: Client, bucket: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[int, int], Plan]:
-        if bucket not in self._plans:
+    def _compile(self, client: Client, size: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[int, int], Plan]:
+        if size not in self._plans:
             seen = fingerprint(self._local, args, kwargs, domain=self.domain, phase=self.phase)
             # The first call that shows what the task is decides: later ones of another size may show less.
             if self._seen is None or self._seen.domain == "other":
                 self._seen = seen
                 client.describe(self.key, seen, self.variants)
         version = client.version_of(self.key)
-        self._plans[bucket] = (version, client.plan(self.key, bucket, self.variants))
-        return self._plans[bucket]
+        self._plans[size] = (version, client.plan(self.key, size, self.variants))
+        return self._plans[size]
 
     def _handle(self, candidate: Candidate) -> Any:
         key = (candidate.variant.name, candidate.flavor, candidate.resources, candidate.capacity.closed)
@@ -170,7 +173,8 @@ class Task(Generic[P, R]):
         if name not in self._remotes:
             config = self._bind().config if self._client is None else self._client.config
             fn = self._implementations[name][1]
-            self._remotes[name] = ray.remote(measured(fn, task=self.key, variant=name, user=config.user, queue=config.queue))
+            who, timeout_s = {"user": config.user, "queue": config.queue}, self._options.timeout_s
+            self._remotes[name] = ray.remote(measured(fn, task=self.key, variant=name, timeout_s=timeout_s, **who))
         resources = candidate.resources
         options = self._options.ray_options()
         return self._remotes[name].options(
@@ -207,6 +211,7 @@ def _rebuild(
 ) -> Task[..., Any]:
     task: Task[..., Any] = Task(fn, options, domain=domain, phase=phase)
     task._implementations = implementations
+    task._is_auto = any(variant.auto for variant in task.variants)
     return task
 
 
@@ -221,8 +226,10 @@ def task(*, domain: Domain | None = None, phase: Phase | None = None, **options:
 def task(fn: Callable[..., Any] | None = None, /, *, domain: Domain | None = None, phase: Phase | None = None, **options: Any) -> Any:
     """Make a function a task. Domain and phase are inferred from what it is and is given, unless declared here.
 
-    Options: `num_cpus` (1), `num_gpus`, `memory` (bytes), `resources`, `flavor` (where the function itself may run),
-    `name`, `max_retries` (after a worker or node died), `runtime_env`.
+    Options: `num_cpus` (1), `num_gpus`, `memory` (bytes), `resources` (Ray's custom ones; or "auto": amounts that are not given are
+    sized by what earlier calls needed, the first ones are probes), `flavor` (where the function itself may run),
+    `name`, `max_retries` (after a worker or node died), `runtime_env`, `timeout` (of one call: seconds, or "5m"). A call that holds more
+    memory than it asked for is ended as OutOfMemory.
 
     Raises: UnknownNameError, UserError.
     """

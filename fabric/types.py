@@ -96,6 +96,8 @@ class Variant:
     flavor: str
     resources: Resources
     code_hash: str = ""
+    auto: tuple[str, ...] = ()
+    """The amounts (`memory`, `num_cpus`, `num_gpus`) that are sized by what earlier calls needed."""
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -191,6 +193,13 @@ class Estimate(NamedTuple):
     peak_memory_bytes: int | None = None
 
 
+class Forecast(NamedTuple):
+    """Median and spread of log seconds: exp(mean_log) s, give or take a factor of exp(log_sd)."""
+
+    mean_log: float
+    log_sd: float
+
+
 class Alternative(NamedTuple):
     """One (flavor, variant) of a route with its figures; `excluded` is the reason code where it cannot be taken."""
 
@@ -218,7 +227,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured call, as its worker saw it."""
+    """One measured call, as its worker saw it; one that was killed, as its node agent did.
+
+    `peak_memory_bytes`: the most that its worker held meanwhile, without Ray's object store. `input_bytes` of its arguments (-1:
+    unknown). `asked_bytes`: its request for memory (0: none). GPU figures are None where no card was given or it does not say.
+    """
 
     call_id: str
     task: str
@@ -229,9 +242,14 @@ class Run:
     wall_s: float
     cpu_s: float
     peak_memory_bytes: int
-    outcome: Literal["ok", "error", "oom"] = "ok"
+    outcome: Literal["ok", "error", "oom", "timeout"] = "ok"
     user: str = ""
     queue: str = ""
+    input_bytes: int = -1
+    asked_bytes: int = 0
+    num_page_faults: int = 0
+    gpu_frac: float | None = None
+    gpu_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +261,12 @@ class Placement:
     label_selector: Mapping[str, str]
     fallback_strategy: tuple[Mapping[str, Mapping[str, str]], ...] = ()
     is_twin: bool = False
+
+
+def shown_bytes(num_bytes: float) -> str:
+    """`3.1 GB`, `128 MB`, `4 KB`: two or three digits, in decimal units (as Ray's and clouds' figures are)."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if num_bytes >= 0.9995 * unit:
+            value = num_bytes / unit
+            return f"{value:.2g} {name}" if value < 9.95 else f"{value:.0f} {name}"
+    return f"{num_bytes:.0f} B"

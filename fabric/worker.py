@@ -1,4 +1,4 @@
-"""What runs around every task on its worker: measures the call, stretches it on a twin, reports in batches.
+"""What runs around every task on its worker: measures the call, keeps it within its caps, stretches it on a twin, reports in batches.
 
 Invariants: the user's function runs exactly as called, and its exceptions leave as they are (made picklable where they
 are not); reporting never fails or delays a call; a dead profiler costs nothing but the reports.
@@ -11,89 +11,172 @@ import functools
 import os
 import pickle
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from fabric import ray_io
-from fabric.errors import FabricError, OutOfMemory
+from fabric.call_slot import CALLS_DIRECTORY, END_SIGNAL, Slot
+from fabric.errors import FabricError, OutOfMemory, RuntimeFault
+from fabric.process_memory import of_status
 from fabric.types import name_of
 
 FIRST_FLUSH_S = 0.05
 FLUSH_S = 0.5
 MAX_PENDING = 20_000
-_RESET_PEAK_AFTER_S = 0.002
-_PEAK_EVERY = 64
+ALWAYS_READ_S = 0.005
+READ_EVERY = 8
+GPU_READ_S = 0.1
+OWN_MEMORY_BYTES = 64 * 2**20
+"""A call may hold this much above what its worker held before it, whatever it asked for: it is not to blame for the worker."""
 _SHORTEST_SLEEP_S = 0.0005
 PROFILER = "profiler"
 
-Row = tuple[str, str, str, float, float, int, str, int, str, str]
-"""call id, task, variant, wall s, CPU s, peak bytes, outcome, size bucket, user, queue"""
+Row = tuple[str, str, str, float, float, int, str, int, str, str, int, int, float | None, int | None]
+"""call id, task, variant, wall s, CPU s, peak bytes (0: not read), outcome, input bytes, user, queue, asked bytes, page faults,
+GPU use (0..1), GPU memory bytes"""
 
 
-def measured(fn: Callable[..., Any], *, task: str, variant: str, user: str, queue: str) -> Callable[..., Any]:
-    """`fn`, measured on the worker that runs it. The result is what becomes a Ray task."""
-    from fabric.sizes import bucket_of
+class OverMemory(MemoryError):
+    """The call holds more memory than it asked for: raised in it by its node agent."""
+
+
+class OverTime(BaseException):
+    """The call has run past its time limit: raised in it by its node agent; nothing that catches `Exception` keeps it."""
+
+
+def measured(
+    fn: Callable[..., Any], *, task: str, variant: str, user: str, queue: str, timeout_s: float | None = None
+) -> Callable[..., Any]:
+    """`fn`, measured on the worker that runs it, and kept within its caps. The result is what becomes a Ray task."""
+    from fabric.sizes import input_bytes
 
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
         reporter = _reporter()
-        outcome = "ok"
-        started_s, cpu_s = time.perf_counter(), time.thread_time()
+        size = input_bytes(args, kwargs)
+        call_id, asked, outcome = reporter.call_id(), reporter.asked_bytes(), "ok"
+        usage, started_s = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        is_capped = (asked or timeout_s is not None) and reporter.begin((call_id, task, variant, user, queue), asked, size, timeout_s)
         try:
             return fn(*args, **kwargs)
         except MemoryError as error:
             outcome = "oom"
-            raise _out_of_memory(error, task, variant) from error
+            raise _out_of_memory(error, task, variant, asked, reporter.used_bytes(error), size) from error
+        except OverTime as error:
+            outcome = "timeout"
+            hint = "its task option `timeout` is the limit of one call"
+            raise RuntimeFault(f"{name_of(task)} ran longer than {timeout_s:g} s", code="call_timeout", hint=hint) from error
         except Exception as error:
             outcome = "error"
             if _is_device_oom(error):
                 outcome = "oom"
-                raise _out_of_memory(error, task, variant) from error
+                raise _out_of_memory(error, task, variant, asked, reporter.used_bytes(error), size) from error
             make_picklable(error)
             raise
         finally:
-            wall_s, cpu_s = time.perf_counter() - started_s, time.thread_time() - cpu_s
+            wall_s = time.perf_counter() - started_s
+            if is_capped:
+                reporter.end()
+            now = resource.getrusage(resource.RUSAGE_SELF)
+            cpu_s = now.ru_utime - usage.ru_utime + now.ru_stime - usage.ru_stime
+            gpu_frac, gpu_bytes = reporter.gpu_use(wall_s)
             stretch_s = wall_s * (reporter.place.slowdown - 1.0)
             if stretch_s > _SHORTEST_SLEEP_S:
                 time.sleep(stretch_s)
                 wall_s += stretch_s
-            reporter.add(task, variant, wall_s, cpu_s, outcome, bucket_of(args, kwargs), user, queue)
+                cpu_s *= reporter.place.slowdown
+            num_faults = now.ru_minflt - usage.ru_minflt + now.ru_majflt - usage.ru_majflt
+            peak = reporter.peak_bytes(wall_s)
+            reporter.add((call_id, task, variant, wall_s, cpu_s, peak, outcome, size, user, queue, asked, num_faults, gpu_frac, gpu_bytes))
 
     return run
 
 
 class Reporter:
-    """One per worker process: gathers rows and sends them to the profiler from a thread of its own."""
+    """One per worker process: gathers rows and sends them to the profiler from a thread of its own; keeps the worker's page."""
 
     def __init__(self) -> None:
         self.place = ray_io.worker_place()
+        self.call_id = ray_io.call_id_reader()
+        self.asked_bytes = ray_io.assigned_memory_bytes
         self._rows: list[Row] = []
         self._has_rows = threading.Event()
         self._flush_now = threading.Event()
         self._profiler: Any = None
         self._sent: Any = None
         self._last: list[Row] = []
-        self._peak_reset = _open_peak_reset()
-        self._peak = 0
-        self._num_added = 0
-        self._call_id = ray_io.call_id_reader()
+        self._status, self._peak_reset = _open("/proc/self/status", os.O_RDONLY), _open("/proc/self/clear_refs", os.O_WRONLY)
+        self._held_bytes = 0
+        self._num_unread = READ_EVERY
+        self._slot: Slot | None = None
+        self.peak_bytes(ALWAYS_READ_S)
+        with contextlib.suppress(OSError, ValueError):  # no place for a page, or not the main thread: there are no caps then
+            slot = Slot(ray_io.session_directory() / CALLS_DIRECTORY)
+            signal.signal(END_SIGNAL, self._on_end)
+            self._slot = slot
         threading.Thread(target=self._loop, name="fabric-reporter", daemon=True).start()
 
-    def add(self, task: str, variant: str, wall_s: float, cpu_s: float, outcome: str, bucket: int, user: str, queue: str) -> None:
-        """Note one call. Costs a few microseconds."""
-        # Short calls cannot grow much: their peak is read now and then, as the reading costs more than some of them.
-        if wall_s > _RESET_PEAK_AFTER_S or not self._num_added % _PEAK_EVERY:
-            self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            if self._peak_reset is not None:
-                os.write(self._peak_reset, b"5")
-        self._num_added += 1
+    def begin(self, what: tuple[str, ...], asked_bytes: int, size: int, timeout_s: float | None) -> bool:
+        """Say on the worker's page that a call with caps runs; False where there is no page."""
+        if self._slot is None:
+            return False
+        cap_bytes = max(asked_bytes, self._held_bytes + OWN_MEMORY_BYTES) if asked_bytes else 0
+        now_s = time.monotonic()
+        deadline_s = 0.0 if timeout_s is None else now_s + timeout_s
+        self._slot.begin(cap_bytes, asked_bytes, size, now_s, deadline_s, (*what, self.place.node_id, self.place.flavor))
+        return True
+
+    def end(self) -> None:
+        if self._slot is not None:
+            self._slot.end()
+
+    def _on_end(self, _signal: int, _frame: Any) -> None:
+        """The node agent has told the running call to end; nothing where that call has ended meanwhile."""
+        slot = self._slot
+        used_bytes = slot.told_to_end() if slot is not None else None
+        if used_bytes is None or slot is None:
+            return
+        is_over_time = used_bytes == 0
+        slot.end()
+        if is_over_time:
+            raise OverTime
+        raise OverMemory(used_bytes)
+
+    def used_bytes(self, error: BaseException) -> int:
+        """What a call held that ran out of memory: as its node agent saw it, or at its peak."""
+        return error.args[0] if isinstance(error, OverMemory) else self.peak_bytes(ALWAYS_READ_S)
+
+    def peak_bytes(self, wall_s: float) -> int:
+        """The most that this process held since the last reading, which costs some 10 µs: so short calls are only read now and then
+        (0 otherwise); the next reading sees their peak too."""
+        self._num_unread += 1
+        if self._status is None or (wall_s < ALWAYS_READ_S and self._num_unread < READ_EVERY):
+            return 0
+        self._num_unread = 0
+        held = of_status(os.pread(self._status, 4096, 0))
+        self._held_bytes = held.private_bytes + held.mapped_bytes
+        if self._peak_reset is not None:
+            os.write(self._peak_reset, b"5")
+        return held.own_peak_bytes
+
+    def gpu_use(self, wall_s: float) -> tuple[float | None, int | None]:
+        """Use (0..1) and memory of this worker's cards, at the end of a call that was long enough to be worth the asking."""
+        if wall_s < GPU_READ_S or not (cards := ray_io.assigned_cards()):
+            return None, None
+        from pools.telemetry import read_cards
+
+        return read_cards(cards, os.getpid())
+
+    def add(self, row: Row) -> None:
+        """Note one call."""
         if len(self._rows) < MAX_PENDING:
-            self._rows.append((self._call_id(), task, variant, wall_s, cpu_s, self._peak, outcome, bucket, user, queue))
+            self._rows.append(row)
         if not self._has_rows.is_set():
             self._has_rows.set()
-        if outcome == "oom":
+        if row[6] != "ok":
             self._flush_now.set()
 
     def _loop(self) -> None:
@@ -143,10 +226,10 @@ def _reporter() -> Reporter:
     return _current
 
 
-def _open_peak_reset() -> int | None:
-    """Writing 5 there resets the process's peak memory, so that a call is not blamed for its predecessors (Linux)."""
+def _open(path: str, flags: int) -> int | None:
+    """None where this is not Linux. Writing 5 to `clear_refs` resets the process's peak, so that no call is blamed for others."""
     with contextlib.suppress(OSError):
-        return os.open("/proc/self/clear_refs", os.O_WRONLY)
+        return os.open(path, flags)
     return None
 
 
@@ -155,17 +238,17 @@ def _is_device_oom(error: Exception) -> bool:
     return type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError") and not isinstance(error, FabricError)
 
 
-def _out_of_memory(error: BaseException, task: str, variant: str) -> OutOfMemory:
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    asked = ray_io.assigned_memory_bytes()
+def _out_of_memory(error: BaseException, task: str, variant: str, asked: int, used: int, size: int) -> OutOfMemory:
     given = f"{asked / 2**20:.0f} MiB" if asked else "no memory request"
+    why = f"it held {used / 2**20:.0f} MiB" if isinstance(error, OverMemory) else ray_io.describe_exception(error)
     return OutOfMemory(
-        f"{name_of(task)} ran out of memory with {given} ({ray_io.describe_exception(error)})",
+        f"{name_of(task)} ran out of memory with {given} ({why})",
         hint="its next call asks for more; `map` retries by itself",
         task=task,
         variant=variant,
         asked_bytes=asked,
         used_bytes=used,
+        input_bytes=size,
     )
 
 

@@ -15,18 +15,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fabric.types import Domain, Estimate, Fingerprint, Flavor, Run, Variant
+from fabric.sizes import UNKNOWN
+from fabric.types import Domain, Estimate, Fingerprint, Flavor, Forecast, Run, Variant
+from profiler.needs import Needs, Use
 
 BASE_S = 0.05
 BASE_LOG_VAR = 1.5**2
 RATIO_LOG_VAR = 0.8**2
 NOISE_LOG_VAR = 0.3**2
 MEMORY_RUNS = 50.0
+HALF_LIFE_S = 30 * 86400.0
+"""What was measured so long ago counts half: drivers, data and machines change."""
+AGEING_STEP_S = 86400.0
+LEAST_WEIGHT = 1e-3
+USE_MIN_S = 0.01
+"""Shorter runs say little of how many CPUs a call keeps busy."""
 BUCKET_LOG_STEP = 0.8 * math.log(4.0)
 """Run time grows a little less than the input: size buckets are a factor of 4 apart."""
 BUCKET_LOG_VAR = 0.5**2
-LEAST_REQUEST_BYTES = 128 * 2**20
-"""An idle Ray worker holds about as much."""
 REFERENCE_FLOPS = 0.0384e12
 REFERENCE_BANDWIDTH = 2.74e9
 """One vCPU of the catalogue's `cpu` flavor, FP32."""
@@ -56,25 +62,42 @@ class Measured:
             self.var += step * (delta * (log_s - self.mean) - self.var)
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak_memory_bytes)
 
+    def age(self, factor: float) -> None:
+        """Let what is known count for less: the mean stays, the doubt grows."""
+        self.weight = max(self.weight * factor, LEAST_WEIGHT)
+
+
+Forecasts = dict[tuple[int, str], Forecast]
+"""(size bucket, flavor) -> forecast."""
+
 
 @dataclass(slots=True)
 class TaskProfile:
-    """Everything known of one task: what it is, its runs per (bucket, variant, flavor), and the memory it must be given."""
+    """Everything known of one task: what it is, its runs per (bucket, variant, flavor), and the memory it must be given.
+
+    `as_of_s`: the wall clock that the weights refer to; None: they have never aged.
+    """
 
     task: str
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
     variants: dict[str, Variant] = field(default_factory=dict)
     measured: dict[tuple[int, str, str], Measured] = field(default_factory=dict)
-    memory_floor_bytes: dict[str, int] = field(default_factory=dict)
-    """Variant -> bytes to ask for, set when a run of it was out of memory."""
+    needs: dict[str, Needs] = field(default_factory=dict)
+    """Variant -> what its calls needed of memory."""
+    as_of_s: float | None = None
+    forecasts: Forecasts = field(default_factory=dict, compare=False)
+    """What runs of all tasks say of accelerators on which this one has not run (see `profiler.sharing`); never stored."""
 
     def forget(self, variant: str) -> None:
         """Drop what was measured of a variant: its code is another now."""
         self.measured = {key: seen for key, seen in self.measured.items() if key[1] != variant}
-        self.memory_floor_bytes.pop(variant, None)
+        self.needs.pop(variant, None)
 
     def buckets(self) -> set[int]:
         return {bucket for bucket, _, _ in self.measured}
+
+    def num_runs(self) -> int:
+        return sum(seen.num_runs for seen in self.measured.values())
 
 
 class Estimator:
@@ -106,17 +129,58 @@ class Estimator:
         """Learn from one measured run; failed runs teach nothing about time."""
         if run.outcome != "ok":
             return
+        if run.wall_s >= USE_MIN_S:
+            self.needs_of(run.task, run.variant).add_use(Use(run.cpu_s / run.wall_s, run.gpu_frac, run.gpu_memory_bytes))
+        if run.peak_memory_bytes:  # of short calls only some are read
+            self.needs_of(run.task, run.variant).add(run.input_bytes, run.peak_memory_bytes)
         measured = self.profile(run.task).measured.setdefault((run.bucket, run.variant, run.flavor), Measured())
         measured.add(math.log(max(run.wall_s, 1e-6)), run.peak_memory_bytes)
         self.dirty.add(run.task)
 
-    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int) -> int:
-        """After an OOM the next call asks for twice what was asked for or used. Returns the new floor in bytes."""
-        profile = self.profile(task)
-        floor = max(next_request_bytes(asked_bytes, used_bytes), profile.memory_floor_bytes.get(variant, 0))
-        profile.memory_floor_bytes[variant] = floor
+    def needs_of(self, task: str, variant: str) -> Needs:
+        return self.profile(task).needs.setdefault(variant, Needs())
+
+    def remember_oom(self, task: str, variant: str, asked_bytes: int, used_bytes: int, input_bytes: int = UNKNOWN) -> None:
+        """After an OOM calls with inputs as large ask for more."""
+        self.needs_of(task, variant).add_oom(input_bytes, asked_bytes, used_bytes)
         self.dirty.add(task)
-        return floor
+
+    def age(self, now_s: float) -> None:
+        """Let old runs fade; `now_s` by the wall clock. A clock that jumps back changes nothing, one that jumps forward
+        widens the doubt, by one step at most as much as two half-lives."""
+        for task, profile in self.profiles.items():
+            elapsed_s = now_s - (now_s if profile.as_of_s is None else profile.as_of_s)
+            if profile.as_of_s is None or elapsed_s < 0:
+                profile.as_of_s = now_s
+                self.dirty.add(task)
+            elif elapsed_s >= AGEING_STEP_S:
+                profile.as_of_s = now_s
+                for measured in profile.measured.values():
+                    measured.age(0.5 ** min(elapsed_s / HALF_LIFE_S, 2.0))
+                self.dirty.add(task)
+
+    def merge(self, others: Iterable[TaskProfile]) -> int:
+        """Take in what another fabric measured; of one row measured in both, the one with more runs. Runs of code that is
+        another here are left out. Returns how many rows were taken."""
+        return sum(self._merge(other) for other in others)
+
+    def _merge(self, other: TaskProfile) -> int:
+        mine = self.profiles.get(other.task)
+        if mine is None:
+            mine = self.profiles[other.task] = TaskProfile(other.task, other.fingerprint, as_of_s=other.as_of_s)
+        for name, variant in other.variants.items():
+            mine.variants.setdefault(name, variant)
+        is_same = {name for name, variant in other.variants.items() if mine.variants[name].code_hash == variant.code_hash}
+        taken = 0
+        for key, seen in other.measured.items():
+            own = mine.measured.get(key)
+            if key[1] in is_same and (own is None or own.num_runs < seen.num_runs):
+                mine.measured[key], taken = seen, taken + 1
+        for name, needs in other.needs.items():
+            if name in is_same and (name not in mine.needs or len(mine.needs[name].runs) < len(needs.runs)):
+                mine.needs[name] = needs
+        self.dirty.add(other.task)
+        return taken
 
     def predictor(self, task: str, bucket: int) -> Predictor:
         """Estimates of a task for calls of this size bucket."""
@@ -127,18 +191,14 @@ class Estimator:
         return self.predictor(task, bucket).estimate(flavor, variant)
 
 
-def next_request_bytes(asked_bytes: int, used_bytes: int) -> int:
-    """What to ask for after running out of memory: twice what was asked for, or twice what was seen in use."""
-    return 2 * max(asked_bytes, used_bytes, LEAST_REQUEST_BYTES)
-
-
 class Predictor:
     """Estimates of one task and size bucket for any flavor; what the flavors share is worked out once."""
 
-    __slots__ = ("_base", "_base_var", "_distance", "_domain", "_near", "_own")
+    __slots__ = ("_base", "_base_var", "_distance", "_domain", "_forecasts", "_near", "_own")
 
     def __init__(self, profile: TaskProfile, catalogue: Mapping[str, Flavor], bucket: int, base_log_s: float = math.log(BASE_S)) -> None:
         self._domain: Domain = profile.fingerprint.domain
+        self._forecasts = profile.forecasts
         self._near = min(profile.buckets(), key=lambda b: (abs(b - bucket), b), default=bucket)
         self._distance = bucket - self._near
         self._base, self._base_var = _base(profile, catalogue, self._near, base_log_s)
@@ -155,6 +215,8 @@ class Predictor:
         distance = self._distance
         shift, doubt = distance * BUCKET_LOG_STEP, distance * distance * BUCKET_LOG_VAR
         if found is None:
+            if (shared := self._forecasts.get((self._near, flavor.name))) is not None and uses_accelerator(variant, flavor):
+                return Estimate(math.exp(min(shared.mean_log + shift, 20.0)), math.sqrt(shared.log_sd**2 + NOISE_LOG_VAR + doubt))
             noise = NOISE_LOG_VAR if self._own else 0.0
             return Estimate(math.exp(min(mean + shift, 20.0)), math.sqrt(var + noise + doubt))
         off, own = found
@@ -165,6 +227,11 @@ class Predictor:
         return Estimate(math.exp(min(mean, 20.0)), log_sd, 0 if distance or off else own.num_runs, own.peak_memory_bytes)
 
 
+def uses_accelerator(variant: Variant, flavor: Flavor) -> bool:
+    """Whether the variant computes on the flavor's accelerator, not on the host's CPUs."""
+    return not flavor.is_cpu and (variant.resources.uses_accelerator or variant.flavor in (flavor.name, flavor.family, flavor.kind))
+
+
 @functools.lru_cache(maxsize=4096)
 def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
     """Prior: logarithm of how much faster the variant runs on this flavor than on one reference vCPU.
@@ -173,8 +240,7 @@ def log_speedup(flavor: Flavor, variant: Variant, domain: Domain) -> float:
     gain by their number of CPUs alone, wherever they run.
     """
     dense = DENSE_FRAC[domain]
-    uses_flavor = not flavor.is_cpu and (variant.resources.uses_accelerator or variant.flavor in (flavor.name, flavor.family, flavor.kind))
-    if uses_flavor:
+    if uses_accelerator(variant, flavor):
         ratio = _hardware_ratio(flavor, domain)
     else:
         host = _hardware_ratio(flavor, domain) if flavor.is_cpu else 1.0

@@ -1,4 +1,4 @@
-"""Predicts how long jobs run, from the history of their family and the progress of their own.
+"""Predicts how long jobs run and what memory they need, from the history of their family and the progress of their own.
 
 A family is a task to the estimator: one unit of hardware, one whole job. Times on several units are brought to one by the
 same speed-up that the scheduler assumes. Invariants: estimates depend only on what was recorded; a job's own reported
@@ -7,12 +7,16 @@ progress outweighs its family's history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from fabric.job import SCALING, JobEstimate, JobSpec, Shape
 from fabric.selectors import flavors_of
+from fabric.sizes import UNKNOWN as UNKNOWN_SIZE
 from fabric.types import Fingerprint, Flavor, Resources, Run, Variant
 from profiler.estimate import Estimator, TaskProfile
+from profiler.needs import Needs
+from profiler.sizing import Sizing
 
 BASE_JOB_S = 600.0
 """Median of a job of which nothing is known, on one vCPU's worth of a GPU: ten minutes, give or take a factor of 4.5."""
@@ -90,6 +94,32 @@ class Families:
         one_unit_s = run_s * (_units(shape) * num_bundles / shape.num_bundles) ** SCALING
         run = Run(spec.job_id, spec.family, 0, variant.name, flavor, "", one_unit_s, 0.0, 0, "ok", spec.user, spec.queue)
         self.estimator.record(run)
+
+    def learn_memory(self, spec: JobSpec, shape_number: int, peak_bytes: int, *, is_oom: bool) -> None:
+        """A rank of this shape has used so much of memory, or run out of it then."""
+        shape = spec.shapes[shape_number]
+        self._describe(spec.family, _variant(shape))
+        needs = self.estimator.needs_of(spec.family, _variant(shape).name)
+        if is_oom:
+            needs.add_oom(UNKNOWN_SIZE, shape.memory_bytes, peak_bytes)
+        else:
+            needs.add(UNKNOWN_SIZE, peak_bytes)
+        self.estimator.dirty.add(spec.family)
+
+    def sized(self, spec: JobSpec, node_bytes: Callable[[Shape], tuple[int, int]]) -> JobSpec:
+        """The job with the memory that ranks of its family needed, and how that came about. `node_bytes`: memory of the smallest and
+        the largest node that a shape may use; a shape without any stays as it is."""
+        profile, shapes, sums = self.estimator.profiles.get(spec.family), [], {}
+        for shape in spec.shapes:
+            least_bytes, most_bytes = node_bytes(shape)
+            name = _variant(shape).name
+            needs = profile.needs.get(name) if profile is not None else None
+            request = Sizing(needs or Needs(), probe_bytes=least_bytes // 2, most_bytes=most_bytes).request(UNKNOWN_SIZE)
+            shapes.append(replace(shape, memory_bytes=request.memory_bytes) if most_bytes else shape)
+            if most_bytes:
+                sums[request.sum] = f"{request.sum} ({name})"
+        told = next(iter(sums)) if len(sums) == 1 else "; ".join(sums.values())
+        return replace(spec, shapes=tuple(dict.fromkeys(shapes)), memory_sum=told)
 
     def from_progress(self, spec: JobSpec, last: JobEstimate, shape_number: int, flavor: str, rate: float, total: float) -> JobEstimate:
         """The estimate of a job that works at `rate` units per second here and has `total` to do: other ways keep their

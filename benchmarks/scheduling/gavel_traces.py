@@ -18,10 +18,11 @@ from fabric.scheduler.problem import Objective
 from fabric.sim.beliefs import Steps
 from fabric.sim.check import problems
 from fabric.sim.cluster import make_cluster
-from fabric.sim.gavel import read_gavel, read_throughputs
+from fabric.sim.gavel import read_gavel
 from fabric.sim.report import bounds_of
 from fabric.sim.scenario import Outcome, Scenario, simulate
 from fabric.sim.trace import TraceJob
+from fabric.throughputs import read_throughputs
 
 CAPACITY = {"v100": 8, "p100": 16, "k80": 24}
 CLUSTER = make_cluster(CAPACITY, usd_per_h=GCP_USD_PER_H)

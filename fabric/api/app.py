@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from fabric.api.account_routes import account_routes
 from fabric.api.admin_routes import admin_routes
 from fabric.api.exchange import Exchange, on_any_error, on_disconnect, on_fabric_error, refused
 from fabric.api.job_routes import job_routes
@@ -42,6 +43,7 @@ def create_app(plane: JobPlanePort, tokens: Tokens, *, now_s: Callable[[], float
     )
     exchange = Exchange(plane, tokens, now_s)
     app.include_router(job_routes(exchange))
+    app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
     plain_openapi = app.openapi
 

@@ -69,14 +69,17 @@ class Intake:
         spec = self._spec(request, ids, index, how.form)
         key = None if request.idempotency_key is None else f"{self.principal.user}/{request.idempotency_key}"
         summary = {"command": shown_command(request), "asks": asked(request)}
+        # What a driver's own tasks use is not seen, so there is nothing to size it by.
+        is_auto = request.resources == "auto" and request.memory is None and how.form != "ray-program"
         if request.array is None:
-            return [Submission(spec, how, key, summary)]
+            return [Submission(spec, how, key, summary, is_auto)]
         return [
             Submission(
                 _member(spec, job_id, own, number),
                 _with_env(how, {ARRAY_INDEX: str(number), ARRAY_SIZE: str(request.array)}),
                 None if key is None else f"{key}#{number}",
                 summary,
+                is_auto,
             )
             for number, job_id in enumerate(ids[index])
         ]

@@ -1,4 +1,4 @@
-"""The pages of jobs: submit, list, look, cancel, explain, logs, result, wait, story, plan, usage, artefacts."""
+"""The pages of jobs: submit, list, look, cancel, explain, logs, result, wait, story, plan, artefacts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from fabric.api.schema import (
     ListQuery,
     LogQuery,
     Submitted,
-    UsageQuery,
     WaitQuery,
     read_jobs,
     read_query,
@@ -158,26 +157,6 @@ def _reading(routes: APIRouter, exchange: Exchange) -> None:
         if found.state.is_final or query.timeout_s <= 0:
             return Json(job_json(await exchange.run(lambda: plane.job(found.id))))
         return Json(job_json(await exchange.run_waiting(lambda: plane.wait(found.id, query.timeout_s))))
-
-    @routes.get("/usage", **page(pages.answers(by="user or queue", rows="a row for each", now_s="when"), query=UsageQuery))
-    async def usage(request: Request) -> Response:
-        """What users or queues hold and have used."""
-        who = exchange.who(request)
-        query = read_query(UsageQuery, request.query_params)
-        if query.by == "queue":
-            who.must("read")
-
-        def work() -> Response:
-            rows = [row for row in plane.usage(query.by) if _may_see_row(who, query.by, str(row["name"]))]
-            return Json(plain({"by": query.by, "rows": rows, "now_s": exchange.now_s()}))
-
-        return await exchange.run(work)
-
-
-def _may_see_row(who: Principal, by: str, name: str) -> bool:
-    if by == "queue":
-        return who.reaches(name)
-    return name == who.user or ("read" in who.scopes and not who.queues)
 
 
 def _listed(exchange: Exchange, who: Principal, query: ListQuery) -> Response:

@@ -19,12 +19,13 @@ from fabric.types import Flavor
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One job as it was asked for. `summary` is what a listing shows of it beside its spec: `{command, asks}`; never a secret.
-    `idempotency_key` already holds its user: two users may use the same word."""
+    `idempotency_key` already holds its user: two users may use the same word. `is_auto`: its memory is for its family's history to say."""
 
     spec: JobSpec
     how: LaunchSpec
     idempotency_key: str | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
+    is_auto: bool = False
 
 
 class JobRef(NamedTuple):
@@ -103,6 +104,14 @@ class JobPlanePort(Protocol):
 
     def usage(self, by: Literal["user", "queue"]) -> Sequence[Mapping[str, Any]]:
         """The rows of `fabric.job_answers`, see `USAGE_ROW_KEYS` there."""
+        ...
+
+    def efficiency(self, by: Literal["user", "queue", "task"], user: str | None = None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """The rows of `fabric.efficiency_form` (`user`: of what is theirs alone), and why tasks are missing in them, if they are."""
+        ...
+
+    def job_efficiency(self, name_or_id: str) -> Mapping[str, Any]:
+        """See `fabric.efficiency_form.JOB_EFFICIENCY_KEYS`."""
         ...
 
     def policy_apply(self, document: str | Mapping[str, Any], by: str) -> int:

@@ -93,6 +93,10 @@ class UsageQuery(_Request):
     by: Literal["user", "queue"] = "user"
 
 
+class EfficiencyQuery(_Request):
+    by: Literal["user", "queue", "task"] = "user"
+
+
 class NoQuery(_Request):
     """None is known."""
 

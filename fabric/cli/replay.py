@@ -32,7 +32,7 @@ def replay(
     from fabric.sim.replay import recorded
     from fabric.sim.report import MOST_BOUNDED, format_report, report_of
     from fabric.sim.scenario import Scenario, simulate
-    from fabric.sim.trace import read_text
+    from fabric.text_file import read_text
 
     was = recorded(load(settings).config.database_url, parse_duration(since))
     cluster = make_cluster(parse_capacity(cluster_text) if cluster_text else was.most_held, gpus_per_node=gpus_per_node)

@@ -84,8 +84,9 @@ def simulate(
 def _jobs(trace: Path, throughputs: Path | None, devices: list[str]) -> list[TraceJob]:
     from fabric.errors import ConfigError
     from fabric.sim.csv_trace import read_csv
-    from fabric.sim.gavel import is_gavel, read_gavel, read_throughputs
-    from fabric.sim.trace import read_text
+    from fabric.sim.gavel import is_gavel, read_gavel
+    from fabric.text_file import read_text
+    from fabric.throughputs import read_throughputs
 
     text = read_text(trace, "trace")
     if not is_gavel(text):
@@ -100,7 +101,7 @@ def _policy(path: Path | None, cluster: Cluster, objective: Any, restart_s: floa
 
     from fabric.policy import Policy
     from fabric.policy_document import read_policy
-    from fabric.sim.trace import read_text
+    from fabric.text_file import read_text
 
     policy = Policy() if path is None else read_policy(read_text(path, "policy"), catalogue=cluster.catalogue)
     if objective is not None:

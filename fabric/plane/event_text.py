@@ -29,7 +29,8 @@ def _text(kind: str, body: Body, name_of: NameOf) -> str:
 def _submitted(body: Body, name_of: NameOf) -> str:
     spec = body.get("spec", {})
     after = ", ".join(name_of(other) for other in spec.get("after", ()))
-    return f"submitted by {body.get('by', '')} to {spec.get('queue', '')}" + (f", after {after}" if after else "")
+    memory = f"; memory: {spec['memory_sum']}" if spec.get("memory_sum") else ""
+    return f"submitted by {body.get('by', '')} to {spec.get('queue', '')}" + (f", after {after}" if after else "") + memory
 
 
 def _preempted(body: Body, name_of: NameOf) -> str:

@@ -34,6 +34,13 @@ def check_fits(core: Core, spec: JobSpec) -> None:
         raise RejectedError(message, code="quota_too_small", hint=hint, queue=spec.queue)
 
 
+def node_bytes(core: Core, shape: Shape) -> tuple[int, int]:
+    """Memory of the smallest and of the largest open node that the shape may use; 0 where there is none."""
+    stocks = core.book.machines.stocks
+    each = [int(machine.total.get("memory", 0.0)) for flavor in core.book.ways.flavors(shape) for machine in _open(stocks.get(flavor))]
+    return min(each, default=0), max(each, default=0)
+
+
 def limit_of(core: Core, job: JobRecord, way: Option) -> str | None:
     """What of its queue's policy never lets the job hold so much, even while nobody else holds anything; None: nothing does."""
     policy, spec = core.book.policy, job.spec

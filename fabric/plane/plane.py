@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import IO, Any, Literal
 
 from fabric import codec
@@ -31,10 +31,11 @@ from fabric.job_events import (
     RunFact,
     Solve,
 )
-from fabric.job_form import JobView
+from fabric.job_form import JobView, job_json
 from fabric.journal import Committer, Journal
 from fabric.plane import answers
 from fabric.plane.driver import STREAM, Driver, WallClock
+from fabric.plane.efficiency import By
 from fabric.plane.policies import Policies
 from fabric.plane.progress import Progress
 from fabric.plane.shelf import Shelf
@@ -48,7 +49,8 @@ from fabric.running.order import log_key, result_key
 from fabric.scheduler.core import Core
 from fabric.states import JobState
 from fabric.stored_log import StoredLog, read_joined
-from fabric.types import Flavor, Lease
+from fabric.types import Flavor, Lease, Node
+from profiler.efficiency import TaskUse
 from profiler.families import Families
 from profiler.store import to_document
 
@@ -59,10 +61,19 @@ _log = logging.getLogger(__name__)
 
 
 class JobPlane:
-    """See `fabric.api.port.JobPlanePort` for the methods that the API calls. `start` begins to schedule."""
+    """See `fabric.api.port.JobPlanePort` for the methods that the API calls. `start` begins to schedule. `task_uses` asks the
+    profiler what tasks used (FabricError where it is away); `nodes` are all that were seen last, by id."""
 
     def __init__(
-        self, core: Core, journal: Journal, store: ArtefactStore, clock: WallClock, epoch: int, *, asides: dict[JobId, Aside] | None = None
+        self,
+        core: Core,
+        journal: Journal,
+        store: ArtefactStore,
+        clock: WallClock,
+        epoch: int,
+        *,
+        asides: dict[JobId, Aside] | None = None,
+        task_uses: Callable[[], Sequence[TaskUse]] = tuple,
     ) -> None:
         self.core = core
         self.epoch = epoch
@@ -72,6 +83,8 @@ class JobPlane:
         self.store = store
         self.clock = clock
         self.shelf = Shelf(core, journal, clock, {} if asides is None else asides)
+        self.nodes: Mapping[str, Node] = {}
+        self._task_uses = task_uses
         self._committer = Committer(journal)
         self.driver = Driver(core, self._committer, self.perform, clock, self._note)
         self._solver = Solver(lambda plan, took_s: self.driver.tell(PlanSolved(plan, took_s)))
@@ -167,10 +180,13 @@ class JobPlane:
             return answers.explanation(self.core, job, self.shelf.view, story, self.shelf.twins, now_s, estimate_of=self.families.estimate)
 
     def plan(self, submission: Submission) -> Mapping[str, Any]:
-        self._submitting.check(submission.spec, {})
+        spec, summary = self._submitting.sized(submission), dict(submission.summary)
+        self._submitting.check(spec, {})
+        if spec.memory_sum:
+            summary["asks"] = f"{summary.get('asks', '')}, memory: {spec.memory_sum}"
         with self.driver.lock:
-            estimate = self.families.estimate(submission.spec)
-            return answers.plan(self.core, submission.spec, estimate, submission.summary, self.shelf.twins, self.clock.now_s())
+            estimate = self.families.estimate(spec)
+            return answers.plan(self.core, spec, estimate, summary, self.shelf.twins, self.clock.now_s())
 
     def story(self, name_or_id: str) -> Sequence[Mapping[str, Any]]:
         job_id = self.find(name_or_id).id
@@ -182,6 +198,19 @@ class JobPlane:
     def usage(self, by: Literal["user", "queue"]) -> Sequence[Mapping[str, Any]]:
         with self.driver.lock:
             return answers.usage_rows(self.core, by, self.clock.now_s())
+
+    def efficiency(self, by: By, user: str | None = None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        try:
+            uses, problem = self._task_uses(), None
+        except FabricError as error:
+            uses, problem = (), error.message
+        with self.driver.lock:
+            return answers.efficiency_rows(self.core, self.shelf.asides, uses, self.nodes, by, user), problem
+
+    def job_efficiency(self, name_or_id: str) -> Mapping[str, Any]:
+        with self.driver.lock:
+            job = self.shelf.find(name_or_id)
+            return {"job": job_json(self.shelf.view(job)), **answers.job_efficiency(self.core, job, self.shelf.aside(job.spec.job_id))}
 
     def logs(self, name_or_id: str, rank: int, offset: int) -> LogPart:
         with self.driver.lock:

@@ -42,9 +42,13 @@ class Progress:
         return self._families.from_progress(job.spec, job.estimate, option.shape, option.flavor, rate, fact.total), is_news
 
     def learn(self, core: Core, fact: JobEnded, aside: Aside) -> None:
-        """A job has succeeded in one go: its run time belongs to its family's history."""
+        """An attempt has ended: what it needed of memory belongs to its family's history; the run time of one that succeeded in one
+        go as well."""
         self._first.pop((fact.job_id, fact.attempt), None)
         job = core.jobs.get(fact.job_id)
+        peak_bytes = fact.use.peak_memory_bytes if fact.use is not None else 0
+        if job is not None and peak_bytes and fact.outcome in ("ok", "oom") and aside.option is not None:
+            self._families.learn_memory(job.spec, aside.option.shape, peak_bytes, is_oom=fact.outcome == "oom")
         if job is None or job.attempt != fact.attempt or fact.outcome != "ok" or aside.option is None or aside.started_s is None:
             return
         if fact.attempt == 1:

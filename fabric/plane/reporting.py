@@ -14,6 +14,7 @@ from fabric.job_events import NodesSeen, RunFact
 from fabric.plane.views import leases_of
 from fabric.scheduler.core import Core
 from fabric.types import Node
+from profiler.efficiency import TaskUse
 
 ACTOR = "scheduler"
 WATCH_S = 1.0
@@ -24,6 +25,12 @@ _log = logging.getLogger(__name__)
 def report(epoch: int, facts: Sequence[RunFact]) -> None:
     """See `fabric.ports.Report`. Raises: FabricError where the scheduler is away or refuses."""
     ray_io.ask(ray_io.actor(ACTOR).report.remote(epoch, list(facts)), REPORT_TIMEOUT_S)
+
+
+def task_uses() -> list[TaskUse]:
+    """What tasks asked for and used, of the runs that the profiler remembers. Raises: FabricError where it is away."""
+    uses: list[TaskUse] = ray_io.ask(ray_io.actor("profiler").task_uses.remote(), REPORT_TIMEOUT_S)
+    return uses
 
 
 class NodeWatch:

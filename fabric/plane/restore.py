@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric import codec, columns
-from fabric.job import JobId, Option
-from fabric.job_events import JOURNALLED, JobDispatched, JobEnded, JobFact, JobStarted, Kill, Preempt
+from fabric.job import AttemptUse, JobId, Option
+from fabric.job_events import JOURNALLED, JobEnded, JobFact, Kill, Preempt
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM
 from fabric.plane.plane import FAMILIES, JobPlane
-from fabric.plane.views import Aside
+from fabric.plane.views import NOTED, Aside
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.scheduler.standing import Used
@@ -39,6 +39,8 @@ class Shown:
     started_s: float | None = None
     exit_code: int | None = None
     total: float | None = None
+    use: AttemptUse | None = None
+    use_attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,14 @@ def restore(journal: Journal, core: Core) -> Restored:
         last_s = rows["Moment"][0].now_s if rows["Moment"] else 0.0
         core.book.load(rows["JobRecord"], rows["Used"], last_s)
         for row in rows["Shown"]:
-            asides[row.job_id] = Aside(None, row.option, row.nodes, row.started_s, row.exit_code, row.total)
+            aside = Aside(None, row.option, row.nodes, row.started_s, row.exit_code, row.total)
+            aside.use, aside.use_attempt = row.use, row.use_attempt
+            asides[row.job_id] = aside
     for entry in journal.entries(STREAM, seq):
         fact = _fact(entry.kind, entry.body)
         core.replay(fact, entry.wall_s)
-        _note(asides, fact, entry.wall_s)
+        if isinstance(fact, NOTED):
+            asides.setdefault(fact.job_id, Aside(None)).note(fact, entry.wall_s)
         last_s, count = max(last_s, entry.wall_s), count + 1
     return Restored(core, asides, last_s, count)
 
@@ -108,7 +113,10 @@ def save_snapshot(journal: Journal, plane: JobPlane) -> int:
 def snapshot_of(core: Core, asides: Mapping[JobId, Aside]) -> list[bytes]:
     """The chunks of a snapshot: jobs, what listings show of them, what was used and spent, and the time."""
     now_s = core.book.now_s
-    shown = [Shown(job_id, one.option, one.nodes, one.started_s, one.exit_code, one.total) for job_id, one in asides.items()]
+    shown = [
+        Shown(job_id, one.option, one.nodes, one.started_s, one.exit_code, one.total, one.use, one.use_attempt)
+        for job_id, one in asides.items()
+    ]
     chunks: list[bytes] = []
     for rows in ([Moment(now_s)], core.book.standing.kept(now_s), shown):
         chunks += columns.pack(rows) if rows else ()
@@ -142,14 +150,3 @@ def reconcile(plane: JobPlane, living: Collection[tuple[JobId, int]], *, takeove
 def _fact(kind: str, body: dict[str, Any]) -> JobFact:
     fact: JobFact = codec.fact_of(JOURNALLED, kind, body)
     return fact
-
-
-def _note(asides: dict[JobId, Aside], fact: JobFact, wall_s: float) -> None:
-    match fact:
-        case JobDispatched():
-            aside = asides.setdefault(fact.job_id, Aside(None))
-            aside.option, aside.nodes = fact.grant.option, fact.grant.nodes
-        case JobStarted():
-            asides.setdefault(fact.job_id, Aside(None)).started_s = wall_s
-        case JobEnded():
-            asides.setdefault(fact.job_id, Aside(None)).exit_code = fact.exit_code

@@ -10,12 +10,12 @@ from typing import Any
 
 from fabric.errors import UnknownNameError
 from fabric.job import JobId
-from fabric.job_events import JobDispatched, JobEnded, JobFact, JobProgressed, JobStarted
+from fabric.job_events import JobFact
 from fabric.job_form import JobView
 from fabric.journal import Journal
 from fabric.plane import views
 from fabric.plane.driver import STREAM, WallClock
-from fabric.plane.views import Aside
+from fabric.plane.views import NOTED, Aside
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
@@ -38,16 +38,8 @@ class Shelf:
     def note(self, facts: Sequence[JobFact]) -> None:
         """After every turn, with all that was applied."""
         for fact in facts:
-            match fact:
-                case JobDispatched():
-                    aside = self.aside(fact.job_id)
-                    aside.option, aside.nodes = fact.grant.option, fact.grant.nodes
-                case JobStarted():
-                    self.aside(fact.job_id).started_s = self._core.book.now_s
-                case JobProgressed():
-                    self.aside(fact.job_id).total = fact.total
-                case JobEnded():
-                    self.aside(fact.job_id).exit_code = fact.exit_code
+            if isinstance(fact, NOTED):
+                self.aside(fact.job_id).note(fact, self._core.book.now_s)
 
     def aside(self, job_id: JobId) -> Aside:
         return self.asides.setdefault(job_id, Aside(None))

@@ -21,8 +21,9 @@ from fabric.job_events import RunFact
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.plane import JobPlane
-from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, twin_flavors
+from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
+from fabric.plane.slow_node_watch import SlowNodeWatch
 from fabric.policy import Policy
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
@@ -51,7 +52,7 @@ class SchedulerShell:
         restored = restore(self._journal, Core(catalogue, Policy(restart_s=RESTART_S)))
         store = ArtefactStore(config.storage)
         clock = WallClock(restored.last_s)
-        self._plane = JobPlane(restored.core, self._journal, store, clock, epoch, asides=restored.asides)
+        self._plane = JobPlane(restored.core, self._journal, store, clock, epoch, asides=restored.asides, task_uses=task_uses)
         restore_families(self._journal, self._plane.families)
         settings = HostSettings(report, config.storage, str(config.state_path / "scratch"), num_spares=1)
         self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell_and_wait, self._note_nodes)
@@ -62,6 +63,7 @@ class SchedulerShell:
         self._plane.estimate_all()
         reconcile(self._plane, living, takeover_s=self._runners.takeover_s if self._runners.is_new_cluster else 0.0)
         self._watch.start()
+        SlowNodeWatch(self._plane).start()
         threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()
         tokens = Tokens(self._journal)
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
@@ -84,6 +86,7 @@ class SchedulerShell:
     def _note_nodes(self, nodes: Sequence[Node]) -> None:
         """At every look, before the core decides by it."""
         self._closed = closed_nodes(nodes)
+        self._plane.nodes = {node.node_id: node for node in nodes}
         self._plane.shelf.twins = twin_flavors(nodes, self._plane.shelf.twins)
 
     def _see_nodes(self) -> None:

@@ -51,7 +51,7 @@ class Submitting:
         stands_for = self._stand_ins(submissions)
         new = [each for each in submissions if stands_for[each.spec.job_id] == each.spec.job_id]
         fresh = [each for each in new if each.spec.job_id not in self._core.jobs]
-        specs = {each.spec.job_id: _renamed(each.spec, stands_for) for each in fresh}
+        specs = {each.spec.job_id: _renamed(self.sized(each), stands_for) for each in fresh}
         for spec in specs.values():
             self.check(spec, specs)
         batches = [self._batch(each, specs[each.spec.job_id], by) for each in fresh]
@@ -69,6 +69,13 @@ class Submitting:
             if facts:
                 self._driver.tell_and_wait(*facts, is_written=True)
         return [stands_for[each.spec.job_id] for each in submissions]
+
+    def sized(self, each: Submission) -> JobSpec:
+        """What was asked for, with the memory that its family's history says, where that is asked."""
+        if not each.is_auto:
+            return each.spec
+        with self._driver.lock:
+            return self._families.sized(each.spec, lambda shape: answers.node_bytes(self._core, shape))
 
     def check(self, spec: JobSpec, others: Mapping[JobId, JobSpec]) -> None:
         """Whether this fabric can ever run it, under its policy. Raises: UnknownNameError, NoFitError."""

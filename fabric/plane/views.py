@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabric.job import JobId, Option
+from fabric.job import AttemptUse, JobId, Option
+from fabric.job_events import JobDispatched, JobEnded, JobFact, JobProgressed, JobStarted, JobVacated
 from fabric.job_form import JobView
 from fabric.scheduler.backlog import Group, reason
 from fabric.scheduler.core import Core
@@ -15,11 +16,15 @@ from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
 from fabric.types import Lease
 
+NOTED = (JobDispatched, JobStarted, JobProgressed, JobVacated, JobEnded)
+"""The facts of which an `Aside` takes something."""
+
 
 @dataclass(slots=True)
 class Aside:
     """What a listing shows of a job beside the core's record; kept as long as the job is listed. `summary` is None until it is
-    read from disk, which a restart leaves for later."""
+    read from disk, which a restart leaves for later. `use` is what its attempts used, as far as they were
+    measured, the last of them `use_attempt`: a fact that is told or replayed twice counts once."""
 
     summary: Mapping[str, Any] | None = field(default_factory=dict)
     option: Option | None = None
@@ -28,6 +33,28 @@ class Aside:
     exit_code: int | None = None
     total: float | None = None
     unit: str = ""
+    use: AttemptUse | None = None
+    use_attempt: int = 0
+
+    def note(self, fact: JobFact, at_s: float) -> None:
+        """A fact about this job, which happened at `at_s`."""
+        match fact:
+            case JobDispatched():
+                self.option, self.nodes = fact.grant.option, fact.grant.nodes
+            case JobStarted():
+                self.started_s = at_s
+            case JobProgressed():
+                self.total = fact.total
+            case JobVacated():
+                self._add(fact.use, fact.attempt)
+            case JobEnded():
+                self.exit_code = fact.exit_code
+                self._add(fact.use, fact.attempt)
+
+    def _add(self, use: AttemptUse | None, attempt: int) -> None:
+        if use is not None and attempt > self.use_attempt:
+            self.use = use if self.use is None else self.use.and_then(use)
+            self.use_attempt = attempt
 
 
 def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now_s: float, position: int | None = None) -> JobView:

@@ -7,6 +7,7 @@ attempt that was fenced off (`abandon`) puts none.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Protocol
 from fabric.errors import FabricError
 from fabric.job import Outcome
 from fabric.job_events import JobEnded, JobProgressed, JobStarted, JobVacated, RunFact
+from fabric.running.attempt_use import attempt_use
 from fabric.running.order import Ending, Order
 from fabric.running.progress_file import Progress
 
@@ -74,6 +76,7 @@ class Gang:
         self._progress: Progress | None = None
         self._reported: Progress | None = None
         self._reported_s = 0.0
+        self._started_s = time.monotonic()
         self.is_given_up = False
 
     def preempt(self) -> None:
@@ -91,8 +94,8 @@ class Gang:
 
     def run(self) -> int | None:
         """From start to end; the ticket of the last fact, None where it was abandoned."""
-        started_s = time.monotonic()
-        return self._finish(self._wait_all(self._begin(), started_s))
+        self._started_s = time.monotonic()
+        return self._finish(self._wait_all(self._begin()))
 
     def _begin(self) -> dict[int, Ending]:
         """Start all ranks at once; the endings of those that could not."""
@@ -104,7 +107,7 @@ class Gang:
             self._put(JobStarted(self.order.job_id, self.order.attempt, nodes))
         return failed
 
-    def _wait_all(self, endings: dict[int, Ending], started_s: float) -> list[Ending]:
+    def _wait_all(self, endings: dict[int, Ending]) -> list[Ending]:
         """Until every rank has ended."""
         is_stopping = False
         while True:
@@ -117,7 +120,7 @@ class Gang:
             if len(endings) == len(self._ranks):
                 self._look_at_progress()
                 return [endings[i] for i in range(len(self._ranks))]
-            if self.order.timeout_s is not None and time.monotonic() - started_s > self.order.timeout_s:
+            if self.order.timeout_s is not None and time.monotonic() - self._started_s > self.order.timeout_s:
                 self.kill("timeout")
             if (grace_s := self._grace_s()) is not None:
                 is_stopping = True
@@ -154,7 +157,8 @@ class Gang:
         if self._is_abandoned:
             self._close()
             return None
-        fact = self._verdict(endings)
+        use = attempt_use(self.order, time.monotonic() - self._started_s, endings)
+        fact = dataclasses.replace(self._verdict(endings), use=use)
         self._close()
         if any(ending.outcome == "lost" for ending in endings):
             self.is_given_up = True

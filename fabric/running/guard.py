@@ -1,7 +1,8 @@
 """The process between a runner and what it runs: a script of its own, that imports nothing of the fabric.
 
-`python -I -S guard.py COMMAND...` runs COMMAND in a session of its own. A `T` on standard input sends SIGTERM to COMMAND's
-process group, a `K` ends all that it started. Invariants: when standard input closes (the runner is dead, however it
+`python -I -S guard.py FD COMMAND...` runs COMMAND in a session of its own. A `T` on standard input sends SIGTERM to COMMAND's
+process group, a `K` ends all that it started. At the end it writes to the pipe FD what all of it used: seconds of CPU, and
+the peak memory of its largest process in bytes. Invariants: when standard input closes (the runner is dead, however it
 died), everything ends; no process that COMMAND started outlives it, daemons included; the guard exits with COMMAND's
 status, 128 + n where signal n ended it.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import sys
@@ -20,7 +22,8 @@ from pathlib import Path
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-def main(command: list[str]) -> int:
+def main(told: int, command: list[str]) -> int:
+    os.set_inheritable(told, False)
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     woken, wake = os.pipe()
@@ -37,7 +40,9 @@ def main(command: list[str]) -> int:
     os.close(begin)
     os.read(begun, 1)  # ends with the exec: before it, COMMAND has no group of its own yet and takes no SIGTERM
     os.close(begun)
-    return _serve(main_pid, woken)
+    status = _serve(main_pid, woken)
+    _tell_use(told)
+    return status
 
 
 def _become(command: list[str], guard: int, libc: ctypes.CDLL) -> None:
@@ -72,6 +77,13 @@ def _serve(main_pid: int, woken: int) -> int:
                 _end_all()
                 return 128 + signal.SIGKILL
             _signal_group(main_pid, signal.SIGTERM)
+
+
+def _tell_use(told: int) -> None:
+    """Everything has been reaped here: the kernel has added it up."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with contextlib.suppress(OSError):  # the runner is dead
+        os.write(told, f"{used.ru_utime + used.ru_stime:.6f} {used.ru_maxrss * 1024}".encode())
 
 
 def _reap(main_pid: int) -> int | None:
@@ -117,4 +129,4 @@ def _children(pid: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -14,12 +14,26 @@ LEASE_PREFIX = "lease-"
 
 
 @dataclass(frozen=True, slots=True)
+class RankUse:
+    """What one rank used. GPU figures are as in `fabric.job.AttemptUse`."""
+
+    cpu_s: float
+    peak_memory_bytes: int
+    gpu_seen_s: float | None = None
+    gpu_busy_s: float | None = None
+    gpu_memory_bytes: int | None = None
+    peak_gpu_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
-    """How one rank ended. `exit_code` is as a shell gives it: 128 + n where signal n ended it; None: it never ran."""
+    """How one rank ended. `exit_code` is as a shell gives it: 128 + n where signal n ended it; None: it never ran. `use` is None
+    where nobody measured it."""
 
     outcome: Outcome
     message: str = ""
     exit_code: int | None = None
+    use: RankUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,28 @@ directory per attempt; secrets reach the environment only; what the rank started
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from fabric.running import checkpoints
 from fabric.running.child import OOM_EXIT, OOM_NAMES, Call
+from fabric.running.gpu_use import GpuWatch
 from fabric.running.log_ship import LogShipper, last_lines
-from fabric.running.order import Ending, Order, log_key, result_key
+from fabric.running.order import Ending, Order, RankUse, log_key, result_key
 from fabric.running.process import Process, num_oom_kills
 from fabric.running.progress_file import Progress, ProgressFile
 from fabric.running.stores import RunStore
 
+FIRST_LOOK_S = 0.05
 WATCH_S = 0.25
 _OF_RAYS_WORKER = re.compile(
     r"^(RAY_JOB_ID|RAY_RAYLET_PID|RAY_JOB_CONFIG_JSON_ENV_VAR|RAY_CLIENT_MODE|RAY_WORKER_.*|RAY_NODE_ID|RAY_ENABLE_AUTO_CONNECT)$"
@@ -50,7 +54,8 @@ class LocalRank:
         self._progress: ProgressFile | None = None
         self._ending: Ending | None = None
         self._stop_grace_s: float | None = None
-        self._used_bytes = 0
+        self._used_bytes = self._peak_bytes = 0
+        self._gpus = GpuWatch("")
 
     def begin(self) -> str:
         order, how = self.order, self.order.how
@@ -64,6 +69,7 @@ class LocalRank:
         self._log.touch(mode=0o600)
         self._num_oom_kills = num_oom_kills()
         self._process = self._start()
+        self._cpu_before_s = self._process.cpu_s()  # a warm child has done its imports before the call
         self._shipper = LogShipper(self._log, partial(self._store.append, log_key(order.job_id, order.attempt, order.rank)))
         threading.Thread(target=self._watch, args=(self._process,), name=f"rank-{order.rank}", daemon=True).start()
         if self._stop_grace_s is not None:  # it was told to leave while it was prepared
@@ -94,6 +100,7 @@ class LocalRank:
     def _start(self) -> Process:
         order, how = self.order, self.order.how
         env = environment(order, os.environ, self._home / "progress", self._checkpoint_dir)
+        self._gpus = GpuWatch(env.get("CUDA_VISIBLE_DEVICES", ""))
         if order.form == "callable":
             payload = str(self._store.localise(how.payload))
             return self._start_call(Call(str(self._work), str(self._log), payload, str(self._result), env))
@@ -101,20 +108,30 @@ class LocalRank:
             return Process(["/bin/sh", "-c", how.command], cwd=self._work, env=env, output=log)
 
     def _watch(self, process: Process) -> None:
-        code = None
+        code = process.wait(FIRST_LOOK_S)
         while code is None:
+            used = process.memory_bytes()
+            self._peak_bytes = max(self._peak_bytes, used)
+            self._gpus.look(time.monotonic())
+            if 0 < self.order.memory_bytes < used:
+                self._used_bytes = used
+                process.kill()
             code = process.wait(WATCH_S)
-            if code is None and self.order.memory_bytes:
-                used = process.memory_bytes()
-                if used > self.order.memory_bytes:
-                    self._used_bytes = used
-                    process.kill()
         try:
             ending = self._ending_of(code)
         except Exception as error:  # the store refused the result: the job has not succeeded
             ending = Ending("error", f"its result could not be stored: {error}", code)
-        self._ending = ending
+        self._ending = dataclasses.replace(ending, use=self._use_of(process))
         self._woken.set()
+
+    def _use_of(self, process: Process) -> RankUse | None:
+        """The kernel's own sums, and of memory the larger of what was seen of all processes together and of the largest alone."""
+        used, gpus = process.used, self._gpus
+        if used is None:
+            return None
+        cpu_s = max(0.0, used.cpu_s - self._cpu_before_s)
+        peak_bytes = max(self._peak_bytes, used.peak_memory_bytes)
+        return RankUse(cpu_s, peak_bytes, gpus.seen_s, gpus.busy_s, gpus.memory_bytes, gpus.peak_memory_bytes)
 
     def _ending_of(self, code: int) -> Ending:
         if self._used_bytes:

@@ -92,13 +92,12 @@ def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admissio
     for rank, (job_id, ways) in enumerate(plan.order, start=1):
         _requeue(book, job_id, float(rank), ways)
     leaving, starting = moves_of(plan, book.holding.values())
-    if is_alone:
-        _make_room(leaving, starting, book, admission)
+    barred = _make_room(leaving, starting, book, admission) if is_alone else set()
     for job_id, way in starting.items():
         waiting = book.jobs.get(job_id)
         if waiting is None or waiting.state not in (JobState.PENDING, JobState.PREEMPTING):
             continue
-        if is_alone:
+        if is_alone and job_id not in barred:
             admission.claims[job_id] = way
         _requeue(book, job_id, -1.0, (way, *(other for other in waiting.ways if other[:3] != way[:3])))
     book.freed_flavors.update(book.machines.stocks)
@@ -107,18 +106,20 @@ def take(plan: Plan, asked: Iterable[JobRecord], book: Book, admission: Admissio
 Leaving = Sequence[tuple[JobRecord, Option | None]]
 
 
-def _make_room(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admission: Admission) -> None:
-    """Tell those to leave who should, but nobody for one that then may not start."""
+def _make_room(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admission: Admission) -> set[JobId]:
+    """Tell those to leave who should, but nobody for one that then may not start. Returns those that may not."""
     barred = _barred(leaving, starting, book, admission)
+    flavors = {starting[job_id].flavor for job_id in barred}
     for job, wanted in leaving:
-        if wanted is not None:
-            admission.tell_to_leave(job, "Move", None)
-        elif job.grant is None or job.grant.option.flavor not in barred:
+        if wanted is None and (job.grant is None or job.grant.option.flavor not in flavors):
             admission.tell_to_leave(job, "Plan", None)
+        elif wanted is not None and job.spec.job_id not in barred:
+            admission.tell_to_leave(job, "Move", None)
+    return barred
 
 
-def _barred(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admission: Admission) -> set[str]:
-    """Flavors on which a quota, a limit or a budget keeps something from its start even when all have left who should."""
+def _barred(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admission: Admission) -> set[JobId]:
+    """Those whom a quota, a limit or a budget keeps from their start even when all have left who should."""
     standing, counted = book.standing, [(job, job.grant.option, -1) for job, _ in leaving if job.grant is not None]
     for job, way, sign in counted:
         standing.count(job, way, sign)
@@ -128,7 +129,7 @@ def _barred(leaving: Leaving, starting: Mapping[JobId, Option], book: Book, admi
         if waiting is None:
             continue
         if admission.barred(waiting, way) is not None:
-            barred.add(way.flavor)
+            barred.add(job_id)
         else:
             standing.count(waiting, way, 1)
             counted.append((waiting, way, 1))

@@ -11,12 +11,12 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal
 
 from fabric.job import JobEstimate, JobId
 from fabric.job_events import JobEstimated
 from fabric.sim.engine import Beliefs, SimJob
+from profiler.correction import outlived
 
 Steps = Literal["known", "estimated", "unknown"]
 STEPS: tuple[Steps, ...] = ("known", "estimated", "unknown")
@@ -28,7 +28,6 @@ PRIOR_LOG_SD = 1.5
 PRIOR_WEIGHT = 3.0
 """So many finished jobs weigh as much as what was believed before."""
 LEAST_LOG_CHANGE = 0.2
-_NORMAL = NormalDist()
 
 
 def beliefs_of(steps: Steps, seed: int) -> Beliefs | None:
@@ -51,11 +50,11 @@ class Estimated:
         noise = random.Random(f"{self._seed}/{job.spec.job_id}").gauss(0.0, ESTIMATE_LOG_SD)
         return JobEstimate(job.work * math.exp(noise), job.true_rates, ESTIMATE_LOG_SD)
 
-    def progressed(self, job: SimJob, done: float) -> JobEstimate | None:
+    def progressed(self, job: SimJob, done: float, flavor: str) -> list[JobEstimated]:
         if job.spec.job_id in self._reported:
-            return None
+            return []
         self._reported.add(job.spec.job_id)
-        return JobEstimate(job.work, job.true_rates)
+        return [JobEstimated(job.spec.job_id, JobEstimate(job.work, job.true_rates))]
 
     def ended(self, job: SimJob) -> list[JobEstimated]:
         return []
@@ -107,13 +106,13 @@ class Unknown:
         self._beliefs[job.spec.job_id] = _Belief(job, mean, log_sd, mean)
         return _estimate(job, mean, log_sd)
 
-    def progressed(self, job: SimJob, done: float) -> JobEstimate | None:
+    def progressed(self, job: SimJob, done: float, flavor: str) -> list[JobEstimated]:
         belief = self._beliefs[job.spec.job_id]
         median, log_sd = outlived(belief.mean, belief.log_sd, math.log(max(done / _fastest(job), 1e-9)))
         if abs(median - belief.told) < LEAST_LOG_CHANGE:
-            return None
+            return []
         belief.told = median
-        return _estimate(job, median, log_sd)
+        return [JobEstimated(job.spec.job_id, _estimate(job, median, log_sd))]
 
     def ended(self, job: SimJob) -> list[JobEstimated]:
         log_s = math.log(job.work / _fastest(job))
@@ -138,15 +137,6 @@ class Unknown:
         family = self._families[job.spec.family]
         mean, var = family.posterior(mean, var)
         return mean, math.sqrt(var * (1.0 + 1.0 / (PRIOR_WEIGHT + family.num)))
-
-
-def outlived(mean: float, log_sd: float, done: float) -> tuple[float, float]:
-    """Median and spread of a normal variable that is known to be above `done`."""
-    below = _NORMAL.cdf((done - mean) / log_sd)
-    if below > 1.0 - 1e-9:
-        return done + 0.1 * log_sd, 0.1 * log_sd
-    median, high = (mean + log_sd * _NORMAL.inv_cdf(below + (1.0 - below) * share) for share in (0.5, 0.84134))
-    return median, high - median
 
 
 def _fastest(job: SimJob) -> float:

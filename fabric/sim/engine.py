@@ -93,8 +93,8 @@ class Beliefs(Protocol):
     def first(self, job: SimJob) -> JobEstimate | None:
         """At its submission."""
 
-    def progressed(self, job: SimJob, done: float) -> JobEstimate | None:
-        """Once it has done so much work; None: as before."""
+    def progressed(self, job: SimJob, done: float, flavor: str) -> list[JobEstimated]:
+        """Once it has done so much work, lately on this flavor: what that says of it and of others."""
 
     def ended(self, job: SimJob) -> list[JobEstimated]:
         """What its end says of others."""
@@ -193,8 +193,7 @@ class Simulation:
             return []
         done = job.done + self._steps(report.job_id)
         facts: list[JobFact] = [JobProgressed(report.job_id, report.attempt, done)]
-        if (estimate := self.beliefs.progressed(job, done)) is not None:
-            facts.append(JobEstimated(report.job_id, estimate))
+        facts += self.beliefs.progressed(job, done, running.option.flavor)
         worked_s = self.now_s - running.start_s - self.restart_s
         self._at(self.now_s + max(self.beliefs.report_s, REPORT_GROWTH * worked_s), report)
         return facts

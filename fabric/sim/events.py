@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabric.errors import ConfigError
-from fabric.sim.trace import read_text
+from fabric.text_file import read_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,67 +1,27 @@
-"""Reads Gavel's traces and throughput tables (OSDI'20, stanford-futuredata/gavel).
+"""Reads Gavel's traces (OSDI'20, stanford-futuredata/gavel).
 
 A trace line has ten fields, separated by tabs: job type, command, directory, steps argument, needs data, total steps, accelerators
-(scale factor), priority weight, deadline as a multiple of the time on a V100 (-1: none), arrival in seconds. A table is
-`{device: {"('job type', accelerators)": {"null": steps per second alone, …}}}`. A job of n accelerators is a gang of n bundles
-of one each, on any nodes of one flavor, as in Gavel's simulator. The priority weight is not read.
+(scale factor), priority weight, deadline as a multiple of the time on a V100 (-1: none), arrival in seconds. A job of n accelerators
+is a gang of n bundles of one each, on any nodes of one flavor, as in Gavel's simulator. The priority weight is not read.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fabric.errors import ConfigError, UnknownNameError, nearest_hint
+from fabric.errors import ConfigError, nearest_hint
 from fabric.job import Shape
-from fabric.sim.trace import TraceJob, bad_line, number_of, read_text
+from fabric.sim.trace import TraceJob, bad_line, number_of
+from fabric.throughputs import Throughputs
 
 NUM_FIELDS = 10
 DEADLINE_FLAVOR = "v100"
-
-Throughputs = Mapping[tuple[str, str, int], float]
-"""(device, job type, accelerators) -> steps per second alone."""
 
 
 def is_gavel(text: str) -> bool:
     """Whether the first line has the ten tab-separated fields."""
     return text.split("\n", 1)[0].count("\t") == NUM_FIELDS - 1
-
-
-def read_throughputs(path: Path, devices: list[str]) -> Throughputs:
-    """Rows of jobs that run alone on `devices`. Raises: ConfigError, UnknownNameError `unknown_device`."""
-    try:
-        table = json.loads(read_text(path, "throughput table"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path.name} is not JSON: {error}", code="bad_throughputs", hint="see `fabric simulate --help`") from None
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path.name} must be a mapping of devices", code="bad_throughputs", hint="{device: {row: {null: rate}}}")
-    found: dict[tuple[str, str, int], float] = {}
-    for device in devices:
-        if device not in table:
-            raise UnknownNameError.of("device", device, table)
-        for key, row in table[device].items():
-            found[(device, *_row_name(path, key))] = _rate(path, device, key, row)
-    return found
-
-
-def _row_name(path: Path, key: str) -> tuple[str, int]:
-    try:
-        job_type, gpus = ast.literal_eval(key)
-        return str(job_type), int(gpus)
-    except (ValueError, SyntaxError, TypeError):
-        raise ConfigError(
-            f"{path.name}: {key!r} is not ('job type', accelerators)", code="bad_throughputs", hint="as Gavel writes it"
-        ) from None
-
-
-def _rate(path: Path, device: str, key: str, row: object) -> float:
-    rate = row.get("null") if isinstance(row, dict) else None
-    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < float("inf"):
-        message = f"{path.name}: {device} {key} has no number of steps per second under null"
-        raise ConfigError(message, code="bad_throughputs", hint="a rate is a finite number, 0 where it cannot run")
-    return float(rate)
 
 
 def read_gavel(path: Path, text: str, throughputs: Throughputs, devices: list[str]) -> list[TraceJob]:

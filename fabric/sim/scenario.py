@@ -16,7 +16,7 @@ from fabric.scheduler.core import Core
 from fabric.scheduler.optimise import solve
 from fabric.sim.beliefs import Steps, beliefs_of
 from fabric.sim.cluster import Cluster
-from fabric.sim.engine import Planner, SimJob, Simulation
+from fabric.sim.engine import Beliefs, Planner, SimJob, Simulation
 from fabric.sim.events import LeaseLine
 from fabric.sim.failures import FailureModel
 from fabric.sim.figures import Figures, figures_of
@@ -29,7 +29,8 @@ MANY_RETRIES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What to run. `policy.restart_s` is charged for every start and move. `planner` None: first in order, first served."""
+    """What to run. `policy.restart_s` is charged for every start and move. `planner` None: first in order, first served.
+    `beliefs`: what the core is told in place of what `steps` says."""
 
     jobs: Sequence[TraceJob]
     cluster: Cluster
@@ -38,6 +39,7 @@ class Scenario:
     failures: FailureModel | None = None
     seed: int = 0
     planner: Planner | None = solve
+    beliefs: Beliefs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def simulate(scenario: Scenario, on_time: Callable[[float, int], None] | None = 
         restart_s=policy.restart_s,
         failures=failures.draw((node.node_id for node in nodes), scenario.seed) if failures else (),
         checkpoint_s=failures.checkpoint_s if failures else 0.0,
-        beliefs=beliefs_of(scenario.steps, scenario.seed),
+        beliefs=scenario.beliefs or beliefs_of(scenario.steps, scenario.seed),
         on_time=on_time,
     )
     try:

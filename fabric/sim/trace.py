@@ -42,16 +42,6 @@ def bad_line(path: Path, number: int, message: str, hint: str = "") -> ConfigErr
     return ConfigError(f"{path.name} line {number}: {message}", code="bad_trace", hint=hint or None, line=number)
 
 
-def read_text(path: Path, noun: str) -> str:
-    """Raises: ConfigError `no_such_file`, `unreadable_file`."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {noun} at {path}", code="no_such_file", hint="check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the {noun} {path} cannot be read: {error}", code="unreadable_file", hint="it must be a text file") from None
-
-
 def number_of(path: Path, line: int, name: str, text: str, *, least: float = 0.0, is_open: bool = False) -> float:
     """A finite number of at least `least` (more than it with `is_open`). Raises: ConfigError `bad_trace` naming the line."""
     try:

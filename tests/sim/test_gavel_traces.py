@@ -20,10 +20,11 @@ from fabric.sim.beliefs import Steps
 from fabric.sim.check import problems
 from fabric.sim.cluster import make_cluster
 from fabric.sim.failures import FailureModel
-from fabric.sim.gavel import read_gavel, read_throughputs
+from fabric.sim.gavel import read_gavel
 from fabric.sim.report import bounds_of
 from fabric.sim.scenario import Outcome, Scenario, simulate
 from fabric.sim.trace import TraceJob
+from fabric.throughputs import read_throughputs
 
 DATA = Path(os.environ.get("FABRIC_DATA_DIR", Path(__file__).parents[3] / "shared" / "data")) / "gavel"
 LARGE = {"v100": 8, "p100": 16, "k80": 24}

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from fabric.capacity import capacities
 from fabric.events import NodesObserved
 from fabric.lanes import Lanes, finish, start
+from fabric.probing import Probing
 from fabric.routing import Candidate, Plan, RoutingPolicy, compile_plan
 from fabric.types import Domain, Fingerprint, Flavor, Node, Run, Variant
 from pools.ledger import Ledger
@@ -58,7 +59,7 @@ class VirtualFabric:
     ) -> None:
         self.nodes, self.catalogue, self.tasks, self.choice, self.domain = dict(nodes), catalogue, tasks, choice, domain
         self.policy, self.luck = RoutingPolicy(waiting_usd_per_h), random.Random(seed)
-        self.lanes, self.estimator = Lanes(), Estimator(catalogue)
+        self.lanes, self.estimator, self.probing = Lanes(), Estimator(catalogue), Probing()
         for task, variants in tasks.items():
             self.estimator.describe(task, Fingerprint(domain), variants)
         self.ledgers = [Ledger(tier) for tier in {flavor.tier: 0 for flavor in catalogue.values()}]
@@ -111,7 +112,9 @@ class VirtualFabric:
             self.lanes.observe(capacity)
         for task, variants in self.tasks.items():
             estimate_of = self.estimator.predictor(task, 0).estimate
-            self.plans[task] = compile_plan(variants, table, estimate_of, self.policy, self.lanes, domain=self.domain, task=task)
+            plan = compile_plan(variants, table, estimate_of, self.policy, self.lanes, domain=self.domain, task=task)
+            plan.untried = self.probing.find(plan.candidates, self.estimator.profile(task).num_runs(), task, 0)
+            self.plans[task] = plan
 
     def _submit(self, call: Call) -> None:
         candidate = self.routes[call.number] = self.choice(self, self.plans[call.task], call)

@@ -20,7 +20,7 @@ from tests.api_world import UNTIL_S, World, a_world
 
 TABLE = {
     name: (f"fabric.cli.{name}:{name}", "")
-    for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "policy", "token", "explain")
+    for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "efficiency", "policy", "token", "explain")
 }  # fmt: skip
 HEAVY = ("ray", "pydantic", "rich", "sqlalchemy", "yaml", "fastapi", "uvicorn", "fsspec", "cloudpickle")
 
@@ -185,6 +185,7 @@ def test_a_fabric_that_is_not_there_ends_with_4(world: World, monkeypatch: pytes
         ["cancel", "x", "y"],
         ["plan", "--", "true"],
         ["usage"],
+        ["efficiency"],
         ["policy", "show"],
     ):
         result = run(*args)

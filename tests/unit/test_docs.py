@@ -159,7 +159,7 @@ def test_the_readme_has_every_reason_code_with_its_words() -> None:
 
 def test_the_readme_stays_short() -> None:
     lines = _FENCE.sub("", (ROOT / "README.md").read_text(encoding="utf-8")).splitlines()
-    assert len(lines) <= 120, "details belong in docs/"
+    assert len(lines) <= 128, "details belong in docs/"
 
 
 # -- commands --------------------------------------------------------------------------------------------------------------

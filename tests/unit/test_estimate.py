@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Flavor, Resources, Run, Variant
 from pools.flavors import load_catalogue
-from profiler.estimate import LEAST_REQUEST_BYTES, Estimator, Measured, TaskProfile, log_speedup, next_request_bytes
+from profiler.estimate import Estimator, Measured, TaskProfile, log_speedup
+from profiler.needs import LEAST_REQUEST_BYTES, Needs, Use
 from profiler.store import from_document, to_document
 
 CATALOGUE = load_catalogue()
@@ -199,18 +200,27 @@ def test_what_a_flavor_did_at_another_size_counts_although_others_were_measured_
     [(0, 0, 2 * LEAST_REQUEST_BYTES), (GIB, 0, 2 * GIB), (GIB, 3 * GIB, 6 * GIB), (0, GIB, 2 * GIB)],
 )
 def test_after_an_oom_twice_what_was_asked_for_or_used_is_asked_for(asked: int, used: int, next_bytes: int) -> None:
-    assert next_request_bytes(asked, used) == next_bytes
+    made = estimator()
+    made.remember_oom("work", "cpu", asked, used, 1000)
+    needs = made.profile("work").needs["cpu"]
+    assert needs.floor_bytes(1000, 100 * GIB) == next_bytes
+    assert needs.floor_bytes(2000, 100 * GIB) == next_bytes, "larger inputs need no less"
+    assert needs.floor_bytes(500, 100 * GIB) == 0, "smaller ones are left alone"
 
 
 def test_the_memory_floor_doubles_with_every_oom_and_never_shrinks() -> None:
+    made, floors = estimator(), []
+    for asked in (GIB, 2 * GIB, GIB // 2, 4 * GIB):
+        made.remember_oom("work", "cpu", asked, 0)
+        floors.append(made.profile("work").needs["cpu"].floor_bytes(0, 100 * GIB))
+    assert floors == [2 * GIB, 4 * GIB, 4 * GIB, 8 * GIB]
+
+
+def test_runs_teach_what_is_needed_and_those_whose_peak_was_not_read_do_not() -> None:
     made = estimator()
-    assert [made.remember_oom("work", "cpu", asked, 0) for asked in (GIB, 2 * GIB, GIB // 2, 4 * GIB)] == [
-        2 * GIB,
-        4 * GIB,
-        4 * GIB,
-        8 * GIB,
-    ]
-    assert made.profile("work").memory_floor_bytes == {"cpu": 8 * GIB}
+    made.record(run(CPU, ON_CPU, 1.0, peak=GIB))
+    made.record(run(CPU, ON_CPU, 1.0, peak=0))
+    assert made.profile("work").needs["cpu"].runs == [(-1, GIB)]
 
 
 # -- changes and documents -------------------------------------------------------------------------------------------------
@@ -234,7 +244,10 @@ variants = st.builds(
     names,
     st.builds(Resources, finite, finite, st.integers(0, 2**50), st.lists(st.tuples(names, finite), max_size=2).map(tuple)),
     names,
+    st.sampled_from([(), ("memory", "num_cpus")]),
 )
+uses = st.lists(st.builds(Use, finite, st.none() | finite, st.none() | st.integers(0, 2**40)), max_size=2)
+pairs = st.tuples(st.integers(-1, 2**50), st.integers(0, 2**50))
 profiles = st.builds(
     TaskProfile,
     task=names,
@@ -245,7 +258,10 @@ profiles = st.builds(
         st.builds(Measured, finite, finite, finite, st.integers(0, 10**9), st.integers(0, 2**50)),
         max_size=3,
     ),
-    memory_floor_bytes=st.dictionaries(names, st.integers(0, 2**50), max_size=2),
+    needs=st.dictionaries(
+        names, st.builds(Needs, st.lists(pairs, max_size=3), st.dictionaries(st.integers(-1, 2**50), pairs, max_size=2), uses)
+    ),
+    as_of_s=st.none() | finite,
 )
 
 

@@ -37,7 +37,7 @@ def test_amounts_become_resources(options: dict[str, Any], resources: Resources)
         ({"num_gpus": 1.5}, "work: num_gpus=1.5 must be whole above 1 (Ray's rule)"),
         ({"resources": {"NPU": 2.5}}, "work: NPU=2.5 must be whole above 1 (Ray's rule)"),
         ({"resources": {"NPU": -1}}, "work: NPU=-1 must be a number, 0 or more"),
-        ({"resources": ["NPU"]}, "work: resources=['NPU'] is not a mapping like {'NPU': 1}"),
+        ({"resources": ["NPU"]}, "work: resources=['NPU'] is not a mapping"),
         ({"resources": {"GPU": 1}}, "work: GPU has an option of its own"),
         ({"resources": {"memory": 1}}, "work: memory has an option of its own"),
     ],

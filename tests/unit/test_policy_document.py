@@ -271,6 +271,8 @@ def test_the_three_ready_policies_are_there_and_say_what_their_names_say() -> No
         ("{patience: -5m}", "bad_policy", "spec.patience", None),
         ("{usageHalfLifeTime: 0}", "bad_policy", "spec.usageHalfLifeTime", None),
         ("{objective: speed}", "bad_policy", "'balanced', 'jct', 'makespan' or 'cost'", None),
+        ("{stragglers: kill}", "bad_policy", "spec.stragglers", None),
+        ("{slowerThan: 1}", "bad_policy", "spec.slowerThan", None),
         ("{restartSeconds: -1}", "bad_policy", "spec.restartSeconds", None),
         ("[]", "bad_policy", "spec: must be a mapping", None),
         ("", "bad_policy", "spec: is missing", None),
@@ -386,4 +388,4 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
             assert float(shown.strip("`")) == QueuePolicy("").weight
         else:
             assert "`" not in shown or "`default`" in shown, f"{key}: a value is shown where the code has none"
-    assert compared == 11
+    assert compared == 13

@@ -12,8 +12,9 @@ import pytest
 from fabric.errors import RejectedError, RuntimeFault
 from fabric.job import JobId, LaunchSpec, Outcome
 from fabric.job_events import JobEnded, JobFact, JobProgressed, JobStarted, JobVacated
+from fabric.running.attempt_use import attempt_use
 from fabric.running.gang import Gang
-from fabric.running.order import Ending, Order
+from fabric.running.order import Ending, Order, RankUse
 from fabric.running.outbox import Outbox, RunFact
 from fabric.running.progress_file import Progress
 
@@ -228,3 +229,22 @@ def test_a_refused_attempt_is_named_and_holds_up_no_other() -> None:
     assert outbox.wait(ticket, 10)
     assert [fact for _, fact in scheduler.taken] == [started(1), started(2)]
     assert refused == [("j", 9)]
+
+
+def test_the_last_fact_says_what_all_ranks_used_together() -> None:
+    ranks = [PlayedRank(Ending("ok", exit_code=0, use=RankUse(cpu_s, peak))) for cpu_s, peak in ((1.5, 70), (0.5, 90))]
+    (_, ended) = Played(*ranks).end()
+    assert (ended.use.cpu_s, ended.use.peak_memory_bytes, ended.use.gpu_busy_s) == (2.0, 90, None) and ended.use.wall_s > 0
+    lost = [PlayedRank(Ending("ok", exit_code=0, use=RankUse(1.0, 70))), PlayedRank(Ending("lost", "gone"))]
+    assert Played(*lost).end()[-1].use is None, "half of it would mislead"
+
+
+def test_what_was_asked_for_is_what_the_attempt_declared_for_as_long_as_it_ran() -> None:
+    order = Order(
+        1, JobId("j"), 1, "t", "program", LaunchSpec("program"), memory_bytes=100, declared={"CPU": 8.0, "GPU": 2.0, "memory": 200.0}
+    )
+    uses = [RankUse(3.0, 50, gpu_seen_s=9.0, gpu_busy_s=3.0, gpu_memory_bytes=80, peak_gpu_memory_bytes=20), RankUse(1.0, 60)]
+    use = attempt_use(order, 10.0, [Ending("ok", use=each) for each in uses])
+    assert use is not None
+    assert (use.cpu_asked_s, use.accelerator_asked_s, use.memory_bytes, use.peak_memory_bytes) == (80.0, 20.0, 100, 60)
+    assert (use.gpu_seen_s, use.gpu_busy_s, use.gpu_memory_bytes, use.peak_gpu_memory_bytes) == (9.0, 3.0, 80, 20)

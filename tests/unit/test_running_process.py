@@ -108,6 +108,26 @@ def test_a_runner_that_is_sigkilled_leaves_no_orphan(tmp_path: Path) -> None:
     wait_for(lambda: all(map(is_gone, pids)))
 
 
+def test_what_it_used_is_that_of_all_that_it_started(start: Callable[[str], Process]) -> None:
+    spin = f"{sys.executable} -c 'import time; b = bytearray(60 * 2**20); t = time.process_time\nwhile t() < 0.4: pass'"
+    process = start(f"{spin} & {spin} & wait")
+    assert process.used is None
+    assert process.wait(30) == 0
+    assert process.used is not None
+    assert 0.8 <= process.used.cpu_s < 1.6
+    assert 60 * 2**20 < process.used.peak_memory_bytes < 110 * 2**20, "of the largest, and not of the runner that started it"
+
+
+def test_what_was_used_is_known_also_of_one_that_is_killed_but_not_without_its_guard(start: Callable[[str], Process]) -> None:
+    process = start(f"{sys.executable} -c 'while True: pass'")
+    wait_for(lambda: process.cpu_s() > 0.2)
+    process.kill()
+    assert process.wait(10) == 137 and process.used is not None and process.used.cpu_s > 0.2
+    process = start("sleep 60")
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(10) == 137 and process.used is None
+
+
 def test_memory_is_that_of_the_whole_tree(start: Callable[[str], Process], tmp_path: Path) -> None:
     hold = f"{sys.executable} -c \"b = bytearray(80 * 2**20); open('up', 'w').write('1'); import time; time.sleep(60)\"; true"
     process = start(hold)

@@ -13,7 +13,8 @@ from fabric.sim.cluster import make_cluster, parse_capacity, parse_prices
 from fabric.sim.csv_trace import read_csv
 from fabric.sim.events import LeaseLine, read_leases, write_leases
 from fabric.sim.failures import FailureModel, parse_failures
-from fabric.sim.gavel import is_gavel, read_gavel, read_throughputs
+from fabric.sim.gavel import is_gavel, read_gavel
+from fabric.throughputs import read_throughputs
 
 DEVICES = ["v100", "k80"]
 RESNET = "ResNet-18 (batch size 32)"

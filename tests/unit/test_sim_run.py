@@ -13,7 +13,7 @@ from fabric.cli.main import cli
 from fabric.errors import UserError
 from fabric.job import JobEstimate, JobId, JobSpec, Shape
 from fabric.policy import Policy, PriorityClass, QueuePolicy
-from fabric.sim.beliefs import Unknown, outlived
+from fabric.sim.beliefs import Unknown
 from fabric.sim.check import problems
 from fabric.sim.cluster import make_cluster
 from fabric.sim.csv_trace import read_csv
@@ -22,6 +22,7 @@ from fabric.sim.events import read_leases
 from fabric.sim.failures import FailureModel
 from fabric.sim.scenario import Outcome, Scenario, simulate
 from fabric.sim.trace import TraceJob
+from profiler.correction import outlived
 
 CAPACITY = {"v100": 2, "k80": 2}
 TRACE = """name,arrival_s,gpus,v100_s,k80_s,user,class,deadline_s
@@ -143,9 +144,9 @@ def test_a_job_that_outlives_its_estimate_is_expected_to_take_longer_and_never_l
     job = sim_job("a", 1e6)
     last = told(beliefs.first(job))
     for done in (2000.0, 4000.0, 20_000.0, 400_000.0):
-        if (estimate := beliefs.progressed(job, done)) is not None:
-            assert estimate.work > last
-            last = estimate.work
+        for news in beliefs.progressed(job, done, "v100"):
+            assert news.estimate.work > last
+            last = news.estimate.work
         assert last > done
 
 

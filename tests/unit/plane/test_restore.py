@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fabric.job import JobId
-from fabric.job_events import JobEnded, JobStarted, NodesSeen
+from fabric import codec
+from fabric.job import AttemptUse, JobId
+from fabric.job_events import JOURNALLED, JobEnded, JobStarted, JobVacated, NodesSeen
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM
 from fabric.plane.restore import restore, snapshot_of
@@ -67,3 +68,22 @@ def test_facts_that_a_snapshot_is_ahead_of_change_nothing_when_they_are_replayed
     journal.append_all(STREAM, facts)
     job = restore(journal, Core(CATALOGUE, POLICY, is_planning=False)).core.jobs[JobId("one")]
     assert (job.state, job.attempt) == ("ADMITTED", 1)
+
+
+def test_what_attempts_used_comes_back_and_counts_once(tmp_path: Path) -> None:
+    desk, job_id = a_desk(), JobId("j0")
+    use = AttemptUse(wall_s=10.0, cpu_asked_s=20.0, cpu_s=10.0, peak_memory_bytes=7, gpu_seen_s=10.0, gpu_busy_s=4.0)
+    aside = Aside({})
+    for attempt in (1, 1, 2):  # a runner tells it again where it got no answer
+        aside.note(JobVacated(job_id, attempt, use=use), BEGIN_S)
+    assert aside.use is not None and (aside.use.wall_s, aside.use.cpu_s, aside.use.gpu_busy_s) == (20.0, 20.0, 8.0)
+    journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}")
+    journal.save_snapshot(STREAM, 0, snapshot_of(desk.core, {job_id: aside, JobId("j1"): Aside({})}))
+    journal.append(STREAM, JobEnded(job_id, 2, "ok", use=use))
+    restored = restore(journal, Core(CATALOGUE, POLICY, is_planning=False))
+    assert restored.asides[job_id].use == aside.use and restored.asides[JobId("j1")].use is None
+
+
+def test_a_fact_of_a_release_that_did_not_measure_is_read() -> None:
+    body = {"job_id": "j", "attempt": 1, "outcome": "ok", "message": "", "exit_code": 0}
+    assert codec.fact_of(JOURNALLED, "JobEnded", body) == JobEnded(JobId("j"), 1, "ok", exit_code=0)

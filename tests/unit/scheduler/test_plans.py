@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fabric.job import JobEstimate, JobId, Shape
-from fabric.job_events import JobEstimated, JobPreempted, JobProgressed, JobStarted, JobSubmitted, JobVacated, PlanSolved, Solve
+from fabric.job_events import JobEstimated, JobPreempted, JobProgressed, JobStarted, JobSubmitted, JobVacated, NodesSeen, PlanSolved, Solve
 from fabric.policy import Policy, QueuePolicy
 from fabric.scheduler.core import Decision
 from fabric.scheduler.optimise import solve
 from fabric.scheduler.planning import Pace
 from fabric.scheduler.problem import Plan
 from fabric.states import JobState
-from tests.jobs import Desk, estimate, machine, spec
+from tests.jobs import T4, Desk, estimate, machine, spec
 
 LONG, SHORT = JobId("long"), JobId("short")
 ONE = Shape("a100", 1)
@@ -90,3 +90,16 @@ def test_what_a_preemption_keeps_is_in_the_job_s_own_unit_too() -> None:
     desk.core.admission.tell_to_leave(desk.core.jobs[LONG], "Plan", None)
     desk.tell(JobVacated(LONG, 1, 150.0, 600.0), at_s=75.0)
     assert desk.core.jobs[LONG].done == pytest.approx(0.25)
+
+
+def test_nobody_moves_to_where_its_budget_bars_it() -> None:
+    desk = Desk(machine("t1", T4, gpus=1.0), policy=Policy(restart_s=0.0), is_planning=True)
+    planned(desk, desk.submit(spec("long", Shape("gpu", 1), can_resume=True, budget_usd=0.6), run_s=3600.0))
+    planned(desk, desk.tell(JobStarted(LONG, 1)))
+    decision = desk.tell(NodesSeen((machine("t1", T4, gpus=1.0), machine("a1", gpus=1.0))), at_s=10.0)
+    way = next(way for way in desk.core.book.ways_of(desk.core.jobs[LONG]) if way.flavor == "a100-80g")
+    assert desk.core.book.cost_usd(desk.core.jobs[LONG], way) > 0.6
+    assert isinstance(decision.commands[-1], Solve)
+    told = desk.tell(PlanSolved(Plan(10.0, {LONG: way}))).facts
+    assert not [fact for fact in told if isinstance(fact, JobPreempted)]
+    assert desk.state("long") == JobState.RUNNING

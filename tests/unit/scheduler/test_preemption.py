@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from fabric.job import JobId, Shape
-from fabric.job_events import JobEnded, JobPreempted, JobProgressed, JobStarted, JobVacated, Preempt
+from fabric.job import JobEstimate, JobId, Shape
+from fabric.job_events import JobEnded, JobEstimated, JobPreempted, JobProgressed, JobStarted, JobSubmitted, JobVacated, Preempt
 from fabric.policy import Policy, PriorityClass, QueuePolicy
 from fabric.states import JobState
-from tests.jobs import Desk, machine, spec
+from tests.jobs import T4, Desk, machine, spec
 
 CLASSES = (PriorityClass("high", value=10), PriorityClass("mid", value=5), PriorityClass("low"))
 LONG_S = 10_000.0
@@ -114,6 +114,43 @@ def test_a_job_that_may_not_be_preempted_stays() -> None:
     hold(desk, "pinned", 4, is_preemptible=False)
     desk.submit(spec("high", Shape("a100", 4), priority="high", submitted_s=1.0), run_s=LONG_S)
     assert leaving(desk) == []
+
+
+@pytest.mark.parametrize(
+    ("priority", "t4_s", "leaves"),
+    [("high", 1000.0, True), ("high", 300.0, False), ("low", 1000.0, False)],
+    ids=["much slower", "a little slower", "no value to go first with"],
+)
+def test_an_urgent_job_does_not_settle_for_a_free_flavor_on_which_it_would_take_much_longer(
+    priority: str, t4_s: float, leaves: bool
+) -> None:
+    desk = Desk(machine("a1"), machine("t1", T4), policy=Policy(classes=CLASSES, restart_s=60.0))
+    hold(desk, "low", 4)
+    desk.tell(
+        JobSubmitted(spec("urgent", Shape("gpu", 4), priority=priority, submitted_s=1.0), "ann"),
+        JobEstimated(JobId("urgent"), JobEstimate(1.0, {(0, "a100-80g"): 1 / 100.0, (0, "t4"): 1 / t4_s})),
+    )
+    assert (leaving(desk), desk.state("urgent")) == ((["low"], JobState.PENDING) if leaves else ([], JobState.ADMITTED))
+    if leaves:
+        desk.tell(JobVacated(JobId("low"), 1, 0.0), at_s=5.0)
+        grant = desk.core.jobs[JobId("urgent")].grant
+        assert grant is not None
+        assert grant.option.flavor == "a100-80g"
+
+
+@pytest.mark.parametrize(
+    ("queue", "high"),
+    [(QueuePolicy("default"), {"budget_usd": 1e-6}), (QueuePolicy("default", max_units_per_user=5.0), {"user": "ann"})],
+    ids=["no budget", "a user's limit"],
+)
+def test_nobody_leaves_for_a_job_that_then_may_not_start(queue: QueuePolicy, high: dict[str, object]) -> None:
+    desk = Desk(machine("a1"), machine("a2"), policy=Policy(classes=CLASSES, queues=(queue,), restart_s=60.0))
+    hold(desk, "first", 4, priority="high", user="ann")
+    hold(desk, "low", 4, user="bob")
+    desk.submit(spec("high", Shape("a100", 4), priority="high", submitted_s=1.0, **high), run_s=LONG_S)  # type: ignore[arg-type]
+    assert leaving(desk) == []
+    desk.submit(spec("other", Shape("a100", 4), priority="high", submitted_s=1.0, user="eve"), run_s=LONG_S)
+    assert leaving(desk) == ["low"]
 
 
 def test_the_room_is_kept_for_the_one_for_whom_others_left() -> None:
