@@ -165,6 +165,7 @@ def _by_runs(
     profile = TaskProfile(stored.task if stored else "", fingerprint)
     profile.variants = dict(stored.variants) if stored else {}
     profile.measured = dict(stored.measured) if stored else {}
+    profile.forecasts = stored.forecasts if stored else {}
     bucket = _commonest(profile)
     for name, seen in local.items():
         row = Measured(float(seen.num_runs), math.log(seen.run_s), seen.log_sd**2, seen.num_runs, seen.peak_memory_bytes or 0)
