@@ -13,6 +13,7 @@ ASSUMED_SEQ = 128
 """Tokens of a sequence whose length a model leaves open."""
 ASSUMED_SIDE = 224
 """Pixels of a side that a model leaves open."""
+_MOST_CHARS = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class ModelFacts:
     cost: Cost | None = None
     num_parameters: int | None = None
     sight: Sight = field(default_factory=Sight)
+    cpu_only: tuple[str, ...] = ()
+    """Operations that no accelerator runs."""
     notes: tuple[str, ...] = ()
 
 
@@ -85,6 +88,12 @@ def assumptions(assumed: Mapping[str, str]) -> tuple[str, ...]:
 
 def unreadable(path: Path, error: Exception) -> ModelError:
     """One error for every way in which a file is no model."""
-    cause = " ".join(str(error).split())[:200] or type(error).__name__
     hint = "it may be cut off, or another format under this name; try to download or to export it again"
-    return ModelError(f"{path} is not a readable model: {cause}", code="unreadable_model", hint=hint, path=str(path))
+    return ModelError(f"{path} is not a readable model: {cause_of(error)}", code="unreadable_model", hint=hint, path=str(path))
+
+
+def cause_of(error: BaseException) -> str:
+    """What another library's error says, on one line of bearable length."""
+    cause = " ".join(str(error).split()) or type(error).__name__
+    # The libraries put their own file names in the middle.
+    return cause if len(cause) <= _MOST_CHARS else f"{cause[: _MOST_CHARS // 3]} … {cause[-2 * _MOST_CHARS // 3 :]}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from fabric.errors import UserError
 from profiler.model_facts import ModelFacts, Sight, Tensor, assumptions, bound_shape, unreadable
-from profiler.op_costs import ELEMENTWISE, FREE, MOVES, Op, Shape, UncountedOpError, flops_of
+from profiler.op_costs import CPU_ONLY, ELEMENTWISE, FREE, MOVES, Op, Shape, UncountedOpError, flops_of
 from profiler.roofline import Cost
 
 _DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "float64", "STRING": "str"}
@@ -51,7 +51,8 @@ def read_onnx(path: Path, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...
     notes = [*assumptions(assumed), *_gaps(uncounted, failure)]
     domains = {entry.domain for entry in model.opset_import}
     sight = Sight(tuple(sorted(set(_classes(graph)))), tuple(sorted(name for name in {model.producer_name, *domains} if name)), inputs)
-    return ModelFacts("onnx", inputs, cost, graph.num_parameters, sight, tuple(notes))
+    cpu_only = tuple(sorted({kind for kind, _, _, _ in graph.nodes if kind in CPU_ONLY}))
+    return ModelFacts("onnx", inputs, cost, graph.num_parameters, sight, cpu_only, tuple(notes))
 
 
 @dataclass(slots=True)
@@ -177,7 +178,11 @@ def _cost(graph: _Graph) -> tuple[Cost | None, Counter[str]]:
     if sum(uncounted.values()) > 0.1 * len(graph.nodes) or graph.num_subgraphs:
         return None, uncounted
     weights_bytes = sum(_bytes_of(graph, name) for name in graph.weights) + 4 * (graph.num_parameters - _num_weights(graph))
-    moved = weights_bytes + sum(_moved(graph, kind, inputs, outputs) for kind, inputs, outputs, _ in graph.nodes)
+    tables = {inputs[0] for kind, inputs, _, _ in graph.nodes if kind == "Gather" and inputs[0] in graph.weights}
+    tables -= {name for kind, inputs, _, _ in graph.nodes if kind != "Gather" for name in inputs}
+    # Of a table a call reads the rows that it looks up, and those are the operation's result.
+    moved = weights_bytes - sum(_bytes_of(graph, name) for name in tables)
+    moved += sum(_moved(graph, kind, inputs, outputs) for kind, inputs, outputs, _ in graph.nodes)
     dtype = _MODEL_DTYPES.get(graph.main_dtype, "fp32")
     return Cost(flops, moved, dtype, int(weights_bytes), int(weights_bytes + _most_alive(graph)), num_kernels), uncounted
 

@@ -34,6 +34,14 @@ _MOVES = (
     "Transpose Concat Slice Split Gather GatherElements GatherND ScatterND ScatterElements Pad Expand Tile Where Resize Upsample "
     "DepthToSpace SpaceToDepth OneHot EyeLike ArrayFeatureExtractor FeatureVectorizer LabelEncoder StringNormalizer Tokenizer"
 )
+CPU_ONLY = frozenset(
+    (
+        *("TfIdfVectorizer", "StringNormalizer", "Tokenizer", "DictVectorizer", "CategoryMapper", "Imputer", "Scaler", "Normalizer"),
+        *("LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor"),
+        *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
+    )
+)
+"""No accelerator runs these. Source: ONNX Runtime's docs/OperatorKernels.md, which lists `ai.onnx.ml` and text under the CPU alone."""
 _SIMPLE = (
     "Add Sub Mul Div Neg Abs Relu LeakyRelu PRelu Clip Min Max Sum Mean And Or Not Xor Equal Greater Less GreaterOrEqual LessOrEqual Sign "
     "Floor Ceil Round Sqrt Reciprocal Mod HardSigmoid HardSwish ThresholdedRelu QuantizeLinear DequantizeLinear DynamicQuantizeLinear "

@@ -26,6 +26,7 @@ SHARED_LOG_SD = 0.3
 OWN_LOG_SD = 0.2
 """The flavor's own part, which only its own runs tell."""
 LEAST_LOG_SD = 0.03
+LEAST_NOISE_LOG_SD = 0.1
 _KIND_COVARIANCE = 0.8
 """How much of a kind's doubt two of its flavors have in common."""
 
@@ -142,8 +143,8 @@ def is_converted(wanted: str, dtype: str) -> bool:
 
 
 def memory_bytes_as(cost: Cost, dtype: str) -> int:
-    """What one call holds at once where it runs as another precision."""
-    return int(cost.memory_bytes * _BYTES[dtype] / _BYTES[cost.dtype])
+    """What one call holds at once where it runs as another precision: its weights at least, where no more is known."""
+    return int(max(cost.memory_bytes, cost.weights_bytes) * _BYTES[dtype] / _BYTES[cost.dtype])
 
 
 def predict(cost: Cost, flavor: Flavor, *, dtype: str | None = None, units: float = 1.0) -> Estimate | None:
@@ -162,7 +163,11 @@ def predict(cost: Cost, flavor: Flavor, *, dtype: str | None = None, units: floa
 
 
 def corrected(
-    prior: Mapping[str, Estimate], measured: Mapping[str, Estimate], catalogue: Mapping[str, Flavor], *, noise_log_sd: float = 0.1
+    prior: Mapping[str, Estimate],
+    measured: Mapping[str, Estimate],
+    catalogue: Mapping[str, Flavor],
+    *,
+    noise_log_sd: float = LEAST_NOISE_LOG_SD,
 ) -> dict[str, Estimate]:
     """The predictions after runs on some flavors, by the names of flavors; a measured flavor keeps its own figure.
 

@@ -78,7 +78,7 @@ def weights_facts(module: Any, weights: Mapping[str, Any]) -> ModelFacts:
     """What the weights alone tell: parameters, and the kind of work by the classes of the layers and the weights' names."""
     num = sum(int(tensor.numel()) for tensor in weights.values())
     notes = () if module is not None else ("the file holds weights alone: what is done with them, and so FLOPs and time, is not in it",)
-    return ModelFacts("torch", (), None, num, Sight(tuple(sorted(set(_classes(module, weights)))), ("torch",)), notes)
+    return ModelFacts("torch", (), None, num, Sight(tuple(sorted(set(_classes(module, weights)))), ("torch",)), (), notes)
 
 
 def _classes(module: Any, weights: Mapping[str, Any]) -> Iterable[str]:
@@ -153,7 +153,8 @@ def counted(call: Callable[[], Any]) -> Cost | None:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
-            for value in torch.utils._pytree.tree_leaves(args):
+            is_lookup = "embedding" in str(func)  # reads a few rows of its table, which are its result
+            for value in () if is_lookup else torch.utils._pytree.tree_leaves(args):
                 if isinstance(value, torch.Tensor) and (isinstance(value, torch.nn.Parameter) or (value.requires_grad and value.is_leaf)):
                     self.weights[value.data_ptr()] = (value.numel() * value.element_size(), str(value.dtype))
             if not func.is_view and torch.Tag.pointwise not in func.tags and "detach" not in str(func):

@@ -12,7 +12,7 @@ import click
 
 from fabric.cli.lazy import FabricCommand, Settings
 from fabric.cli.session import address_option, emit, joined, load, output_option, ray_bound
-from fabric.errors import UserError
+from fabric.errors import UserError, nearest_hint
 
 if TYPE_CHECKING:
     from fabric.config import FabricConfig
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fabric.profiling.target import Target
 
 _SHAPE = re.compile(r"([\w.:/-]+?)=(\d+(?:[x,]\d+)*)(?::(\w+))?")
+_TENSOR_DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 _DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 
 
@@ -129,6 +130,8 @@ def _shapes(given: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[st
             raise UserError(f"--shape {text!r} is not INPUT=SIZExSIZE…", code="bad_shape", hint="for example --shape x=1x3x224x224")
         name, sizes, dtype = match.groups()
         shapes[name] = tuple(int(size) for size in re.split("[x,]", sizes))
+        if dtype and dtype not in _TENSOR_DTYPES:
+            raise UserError(f"--shape {text!r}: no type {dtype}", code="bad_shape", hint=nearest_hint(dtype, _TENSOR_DTYPES))
         if dtype:
             dtypes[name] = dtype
     return shapes, dtypes
@@ -144,6 +147,6 @@ def _stored(config: FabricConfig, address: str | None, target: Target) -> Iterat
     if target.kind == "task" or (target.kind == "callable" and is_there):
         stored = ray_bound("fabric.profiling.stored")
         with joined(config, address) as client:
-            yield stored.read_stored(client, target.name.partition(":")[2] or target.name)
+            yield stored.read_stored(client)
     else:
         yield None

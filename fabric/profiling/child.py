@@ -10,6 +10,7 @@ import ast
 import json
 import os
 import resource
+import statistics
 import sys
 import time
 import traceback
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fabric.codec import decode, dumps, loads
-from fabric.errors import FabricError, RuntimeFault, UserError, nearest_hint
+from fabric.errors import FabricError, ModelError, RuntimeFault, UserError, nearest_hint
 from fabric.profiling.findings import Measured, Order, Problem
 from fabric.types import Fingerprint
 from profiler.fingerprint import fingerprint, fingerprint_model
-from profiler.model_facts import ModelFacts, Tensor
+from profiler.model_facts import ModelFacts, Tensor, cause_of
 
 _WARM_RUNS = 1
 _MOST_RUNS = 200
@@ -74,7 +75,15 @@ def _onnx(order: Order) -> None:
         tell(order, cost=facts.cost)
     if order.is_run:
         base_bytes = _peak_bytes()
-        session = _session(order)
+        try:
+            session = _session(order)
+        except ModelError as error:
+            if facts.cost is None and not facts.num_parameters:
+                raise
+            # The file is a model, and what it needs is not here: all but the time is known.
+            problem = f"it cannot be run here: {cause_of(error.__cause__ or error)}"
+            tell(order, measured=Measured("error", problem=problem, num_cpus=order.num_cpus))
+            return
         feed = {tensor.name: _example(tensor) for tensor in facts.inputs}
         _measure(order, lambda: session.run(None, feed), base_bytes)
 
@@ -103,7 +112,7 @@ def _session_facts(order: Order, why: str) -> ModelFacts:
         dtype = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(string)": "str"}.get(node.type, node.type[7:-1])
         shape = bound_shape(node.name, dtype, tuple(node.shape), batch=order.batch, given=order.shapes, assumed=assumed)
         inputs.append(Tensor(node.name, dtype, shape))
-    return ModelFacts("onnx", tuple(inputs), None, None, Sight(inputs=tuple(inputs)), (why, *assumptions(assumed)))
+    return ModelFacts("onnx", tuple(inputs), None, None, Sight(inputs=tuple(inputs)), (), (why, *assumptions(assumed)))
 
 
 def _example(tensor: Tensor) -> Any:
@@ -138,7 +147,8 @@ def _torch(order: Order) -> None:
     with torch.no_grad():
         cost = counted(lambda: module(*given))
         if cost is not None:
-            tell(order, cost=cost)
+            held_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+            tell(order, cost=replace(cost, weights_bytes=held_bytes))
         if order.is_run:
             _measure(order, lambda: module(*given), base_bytes)
 
@@ -176,6 +186,8 @@ def _imported(name: str) -> Any:
     import importlib
 
     module_name, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -329,7 +341,7 @@ def _measure(order: Order, call: Callable[[], Any], base_bytes: int) -> list[flo
         measured=Measured(
             "ok",
             tuple(walls_s[kept]),
-            sum(cpus_s[kept]) / len(cpus_s[kept]),
+            statistics.median(cpus_s[kept]),
             _peak_bytes(),
             base_bytes,
             device,

@@ -15,7 +15,9 @@ from fabric.profiling.findings import Findings
 from fabric.sizes import UNKNOWN
 from fabric.types import Estimate, Fingerprint, Flavor, Resources, Variant
 from profiler.estimate import Measured, Predictor, TaskProfile, log_speedup
-from profiler.roofline import Cost, Parts, corrected, is_converted, memory_bytes_as, parts, predict, runs_as
+from profiler.roofline import LEAST_NOISE_LOG_SD, Cost, Parts, corrected, is_converted, memory_bytes_as, parts, predict, runs_as
+
+_OTHER_DTYPE_LOG_SD = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,11 @@ def report(
     facts, cost, seen = findings.facts, findings.cost, findings.measured
     fingerprint = findings.fingerprint or (situation.stored.fingerprint if situation.stored else Fingerprint())
     estimates = _estimates(cost, findings, situation, fingerprint)
+    local = _runs(findings, situation)[1]
+    cpu_only = facts.cpu_only if facts is not None else ()
     wanted = [name for name in situation.shown if name in estimates or cost is not None] if estimates else []
-    rows = [_row(situation.catalogue[name], estimates.get(name), cost, situation) for name in wanted]
+    wanted = [name for name in wanted if situation.catalogue[name].is_cpu or not cpu_only]
+    rows = [_row(situation.catalogue[name], estimates.get(name), cost, situation, is_local=name in local) for name in wanted]
     rows.sort(key=lambda row: (row["run_s"] is None, row["usd_per_1000"] is None, row["usd_per_1000"] or row["run_s"] or 0.0))
     told = [*(facts.notes if facts else ()), *notes, *_notes(rows, cost, findings, situation)]
     measured = seen.estimate
@@ -83,20 +88,53 @@ def report(
 
 
 def _estimates(cost: Cost | None, findings: Findings, situation: Situation, fingerprint: Fingerprint) -> dict[str, Estimate]:
-    here, profile = findings.measured.estimate, situation.stored
-    stored = _stored_runs(profile) if profile is not None else {}
-    local = {situation.here: here} if here is not None and situation.here is not None and situation.here not in stored else {}
+    stored, local = _runs(findings, situation)
     if cost is None:
         can_accelerate = bool(findings.library or findings.facts)
-        return _by_runs(profile, local, situation, fingerprint, can_accelerate) if stored or local else {}
-    prior = {}
-    for name in {*situation.shown, *local}:
-        guess = predict(cost, situation.catalogue[name], dtype=situation.dtype, units=_units(situation.catalogue[name], situation))
-        if guess is not None:
-            prior[name] = guess
-    real = {name: seen for name, seen in {**local, **stored}.items() if name not in situation.twins}
+        return _by_runs(situation.stored, local, situation, fingerprint, can_accelerate) if stored or local else {}
     # What ran on a twin is that flavor's figure in this fabric; it teaches nothing about any hardware.
-    return {**corrected(prior, real, situation.catalogue), **{name: seen for name, seen in stored.items() if name in situation.twins}}
+    on_twins = {name: seen for name, seen in stored.items() if name in situation.twins}
+    real = {**local, **{name: seen for name, seen in stored.items() if name not in on_twins}}
+    prior = _priors(cost, situation, None)
+    after = corrected(prior, real, situation.catalogue, noise_log_sd=_noise(findings) if local else LEAST_NOISE_LOG_SD)
+    if situation.dtype in (None, cost.dtype):
+        return {**after, **on_twins}
+    # All that ran was the model as it is: in the precision that was asked for, each flavor errs by the same factor, if not quite.
+    asked = _priors(cost, situation, situation.dtype)
+    ratios = {name: after[name].run_s / prior[name].run_s for name in asked}
+    return {
+        name: guess._replace(run_s=guess.run_s * ratios[name], log_sd=math.hypot(after[name].log_sd, _OTHER_DTYPE_LOG_SD))
+        for name, guess in asked.items()
+    }
+
+
+def _noise(findings: Findings) -> float:
+    """How far the runs here may be off as figures of their flavor: a busy machine makes them too long."""
+    seen = findings.measured
+    if not _was_busy(findings) or seen.estimate is None or not seen.cpu_s:
+        return LEAST_NOISE_LOG_SD
+    return max(LEAST_NOISE_LOG_SD, math.log(seen.estimate.run_s / seen.cpu_s))
+
+
+def _was_busy(findings: Findings) -> bool:
+    """Whether one thread of work got much less of a CPU than it could have used. Of other code it may be waiting that it asked for."""
+    seen = findings.measured
+    if seen.estimate is None or seen.cpu_s is None or seen.num_cpus > 1 or seen.device:
+        return False
+    return seen.cpu_s < 0.7 * seen.estimate.run_s
+
+
+def _priors(cost: Cost, situation: Situation, dtype: str | None) -> dict[str, Estimate]:
+    flavors = {name: situation.catalogue[name] for name in {*situation.shown, *filter(None, [situation.here])}}
+    guesses = {name: predict(cost, flavor, dtype=dtype, units=_units(flavor, situation)) for name, flavor in flavors.items()}
+    return {name: guess for name, guess in guesses.items() if guess is not None}
+
+
+def _runs(findings: Findings, situation: Situation) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """What the fabric has measured, and what was measured here; of one flavor the fabric's counts."""
+    stored = _stored_runs(situation.stored) if situation.stored is not None else {}
+    here, seen = situation.here, findings.measured.estimate
+    return stored, ({here: seen} if seen is not None and here is not None and here not in stored else {})
 
 
 def _stored_runs(profile: TaskProfile) -> dict[str, Estimate]:
@@ -127,6 +165,7 @@ def _by_runs(
     profile = TaskProfile(stored.task if stored else "", fingerprint)
     profile.variants = dict(stored.variants) if stored else {}
     profile.measured = dict(stored.measured) if stored else {}
+    profile.forecasts = stored.forecasts if stored else {}
     bucket = _commonest(profile)
     for name, seen in local.items():
         row = Measured(float(seen.num_runs), math.log(seen.run_s), seen.log_sd**2, seen.num_runs, seen.peak_memory_bytes or 0)
@@ -161,7 +200,7 @@ def _units(flavor: Flavor, situation: Situation) -> float:
     return float(situation.num_cpus) if flavor.is_cpu else 1.0
 
 
-def _row(flavor: Flavor, estimate: Estimate | None, cost: Cost | None, situation: Situation) -> dict[str, Any]:
+def _row(flavor: Flavor, estimate: Estimate | None, cost: Cost | None, situation: Situation, *, is_local: bool) -> dict[str, Any]:
     units = _units(flavor, situation)
     spent: Parts | None = parts(cost, flavor, dtype=situation.dtype, units=units) if cost else None
     dtype = spent.dtype if spent else runs_as(situation.dtype or cost.dtype, flavor) if cost else None
@@ -170,7 +209,7 @@ def _row(flavor: Flavor, estimate: Estimate | None, cost: Cost | None, situation
         "flavor": flavor.name,
         "kind": flavor.kind,
         "units": units,
-        "twin": flavor.name in situation.twins,
+        "twin": flavor.name in situation.twins and not is_local,
         "dtype": dtype,
         **dict.fromkeys(("run_s", "run_log_sd", "calls_per_s", "usd_per_1000", "limit", "source")),
         "runs": 0,
@@ -192,13 +231,17 @@ def _row(flavor: Flavor, estimate: Estimate | None, cost: Cost | None, situation
         "limit": None if is_measured or spent is None else spent.limit,
         "source": "measured" if is_measured else "predicted",
         "runs": estimate.num_runs,
-        "note": _note(flavor, cost, spent, situation, is_measured),
+        "note": _run_note(flavor, situation, is_local) if is_measured else _note(flavor, cost, spent, situation),
     }
 
 
-def _note(flavor: Flavor, cost: Cost | None, spent: Parts | None, situation: Situation, is_measured: bool) -> str:
-    if is_measured:
-        return "on a twin" if flavor.name in situation.twins else "here" if flavor.name == situation.here else ""
+def _run_note(flavor: Flavor, situation: Situation, is_local: bool) -> str:
+    if is_local:
+        return "here"
+    return "on a twin" if flavor.name in situation.twins else ""
+
+
+def _note(flavor: Flavor, cost: Cost | None, spent: Parts | None, situation: Situation) -> str:
     if cost is not None and spent is not None and is_converted(situation.dtype or cost.dtype, spent.dtype):
         return f"once made {spent.dtype}"
     return "if it is written for it" if cost is None and not flavor.is_cpu else ""
@@ -206,15 +249,17 @@ def _note(flavor: Flavor, cost: Cost | None, spent: Parts | None, situation: Sit
 
 def _notes(rows: list[dict[str, Any]], cost: Cost | None, findings: Findings, situation: Situation) -> Iterable[str]:
     seen = findings.measured
-    if seen.estimate and seen.cpu_s is not None and seen.num_cpus == 1 and seen.cpu_s < 0.7 * seen.estimate.run_s:
-        yield (
-            "it waited for most of a run's time: for input, or for a busy machine"
-            if findings.facts is None
-            else ("this machine was busy: the measured time is longer than the work needs")
-        )
+    if _was_busy(findings):
+        is_model = findings.facts is not None
+        busy = "this machine was busy: the measured time is longer than the work needs"
+        yield busy if is_model else "it waited for most of a run's time: for input, or for a busy machine"
+    if seen.estimate and len(seen.walls_s) == 1 and findings.task_name:
+        yield "one run, the first: what a first run sets up is in its time (--repeat 5 runs it more often)"
     if any(row["source"] == "predicted" and row["run_log_sd"] > 0.4 for row in rows):
         yield "± of a prediction: in two cases of three the true time is within this factor of it; of measured runs: their spread"
-    if rows and cost is None and not any(row["kind"] != "cpu" for row in rows) and any(not f.is_cpu for f in situation.catalogue.values()):
+    if findings.facts is not None and findings.facts.cpu_only:
+        yield f"no accelerator is shown: none runs {', '.join(findings.facts.cpu_only[:3])}"
+    elif rows and cost is None and all(row["kind"] == "cpu" for row in rows):
         yield "no accelerator is shown: FLOPs are not known, and nothing was seen that would use one"
     if any(row["limit"] == "launches" for row in rows[:1]):
         yield "most of the time goes to launching operations, not to computing: larger batches cost less per item"

@@ -126,7 +126,7 @@ def draw(form: Mapping[str, Any], config: FabricConfig, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), facecolor="white")
-    axes = figure.add_axes((0.088, 0.1, 0.7, 0.755))
+    axes = figure.add_axes((0.088, 0.1, 0.675, 0.755))
     colours = {tier: _TIER_COLOURS[i % len(_TIER_COLOURS)] for i, tier in enumerate(config.tier_names)}
     marked = {form["cheapest"], form["fastest"]}
     _frame(axes, lines)

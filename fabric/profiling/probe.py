@@ -43,7 +43,8 @@ def run_probe(order: Order, *, timeout_s: float) -> tuple[Findings, str]:
         order_path.write_text(dumps(replace(order, found=str(found))), encoding="utf-8")
         found.touch()
         env = {**os.environ, **dict.fromkeys(_THREADS, str(order.num_cpus)), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "fabric.profiling.child", str(order_path)]
+        # -P: a module of the present directory that is called as one of ours is (`profiler`) must not take its place.
+        command = [sys.executable, "-P", "-m", "fabric.profiling.child", str(order_path)]
         with log.open("wb") as output:
             process = Process(command, cwd=Path.cwd(), env=env, output=output)
             code, peak_bytes = _watched(process, timeout_s)

@@ -14,10 +14,11 @@ without figures says why in `note`. `rivals`: flavors that the best one cannot b
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabric.fitted import fitted
+from fabric.fitted import WIDTH, fitted
 from fabric.show import duration, percent_band
 
 _SHOWN_EVIDENCE = 2
@@ -41,12 +42,21 @@ def _without(measured: Mapping[str, Any]) -> str:
 
 
 def _heads(form: Mapping[str, Any]) -> list[str]:
-    heads = [("because", "; ".join(form["evidence"][:_SHOWN_EVIDENCE]))]
+    heads = [("because", "; ".join(_because(form)))]
     heads.append(("takes", ", ".join(f"{i['name']} {i['dtype']}{i['shape']}" for i in form["inputs"][:4])))
     heads.append(("computes", _work(form)))
     heads.append(("memory", _memory(form)))
     heads.append(("measured", _measured(form["measured"])))
     return [f"{name:<9} {text}" for name, text in heads if text]
+
+
+def _because(form: Mapping[str, Any]) -> list[str]:
+    """The strongest evidence for the domain, and for the phase; what was declared in its place."""
+    told = []
+    for noun in ("domain", "phase"):
+        found = [line for line in form["evidence"] if line.startswith((f"{form[noun]} +", f"declared: {noun}"))]
+        told += found[: _SHOWN_EVIDENCE if noun == "domain" else 1]
+    return told
 
 
 def _work(form: Mapping[str, Any]) -> str:
@@ -86,6 +96,10 @@ def _measured(measured: Mapping[str, Any]) -> str:
 def _flavor_table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = ["tier", "flavor", "dtype", "time", "±", "calls/s", "$/1,000", "limit", "from"]
     cells = [_row(row) for row in rows]
+    if shutil.get_terminal_size((WIDTH, 24)).columns < WIDTH:  # calls/s says again what the time says; what a figure is from does not
+        gone = columns.index("calls/s")
+        columns.pop(gone)
+        cells = [row[:gone] + row[gone + 1 :] for row in cells]
     return fitted(columns, cells, most=dict.fromkeys(columns[:-1], 24), right=("time", "±", "calls/s", "$/1,000"))
 
 

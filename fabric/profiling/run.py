@@ -47,16 +47,18 @@ def profile_target(target: Target, wish: Wish, config: FabricConfig, stored: Sto
         findings, printed = run_probe(replace(wish.order, kind=target.kind, name=target.name), timeout_s=wish.timeout_s)
         if findings.problem is not None:
             raise_problem(findings.problem, printed)
-    elif stored is None or stored.profile is None:
-        raise UnknownNameError.of("task", target.name, stored.known if stored else ())
-    shown = tuple(stored.flavors) if stored is not None and not wish.is_all else tuple(catalogue)
+    known = stored.find(findings.task_name or target.name) if stored is not None else None
+    if target.kind == "task" and known is None:
+        raise UnknownNameError.of("task", target.name, stored.names if stored else ())
+    here = _here(catalogue, findings) if findings.measured.outcome != "skipped" else None
+    shown = stored.flavors if stored is not None and not wish.is_all else tuple(catalogue)
     situation = Situation(
         catalogue,
-        tuple(name for name in shown if name in catalogue),
-        _here(catalogue, findings),
+        tuple(name for name in dict.fromkeys((*shown, here)) if name in catalogue),
+        here,
         wish.order.num_cpus,
         wish.dtype,
-        stored.profile if stored else None,
+        known,
         stored.twins if stored else frozenset(),
     )
     form = report(target.name, target.kind, findings, situation, batch=wish.order.batch)

@@ -53,6 +53,7 @@ number = 3
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "tools.py").write_text(MODULE)
+    (tmp_path / "profiler.py").write_text("raise RuntimeError('not this one')\n")
     (tmp_path / "absent.py").write_text("import no_such_package_at_all\ndef f(): pass\n")
     given = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 32, 32])]
     nodes = [helper.make_node("Conv", ["image", "w"], ["y"])]
@@ -66,7 +67,8 @@ def folder(tmp_path: Path) -> Path:
 def profile(folder: Path, *args: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("FABRIC_", "RAY_"))}
     env |= {"FABRIC_STATE_DIR": str(folder / "state"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "fabric.cli.main", "profile", *args]
+    # -P, as the console script: the present directory is not searched for modules of the product.
+    command = [sys.executable, "-P", "-m", "fabric.cli.main", "profile", *args]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env, cwd=folder)
     assert done.returncode == status, f"fabric profile {' '.join(args)}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr or "--debug" in args or status == 1
@@ -145,6 +147,7 @@ def test_what_hangs_is_killed_at_its_cap_with_all_that_it_started_and_recorded_a
         (["nowhere:f"], 2, "unknown_target", "no module nowhere"),
         (["net.onnx", "--shape", "x=1x3"], 2, "unknown_input", "image"),
         (["net.onnx", "--shape", "image=big"], 2, "bad_shape", "x=1x3x224x224"),
+        (["net.onnx", "--shape", "image=1x3x32x32:flaot32"], 2, "bad_shape", "did you mean float32?"),
         (["net.onnx", "--timeout", "soon"], 2, "bad_duration", "90s"),
         (["net.onnx", "--", "--x"], 2, "bad_arguments", "script"),
         (["cut.onnx"], 1, "unreadable_model", "cut off"),

@@ -165,6 +165,20 @@ def test_explain_knows_tasks_and_calls(shell: Shell, node_ids: dict[str, str], c
     assert "gpu-only" in shell("explain").stdout
 
 
+def test_profile_shows_what_the_fabric_has_measured_of_a_task_and_runs_a_callable_beside_it(shell: Shell, caller: Caller) -> None:
+    assert caller.call().startswith("ran ")
+    assert until(lambda: any(row["runs"] for row in shell.json("profile", "gpu-only")["flavors"]))
+    row = next(row for row in shell.json("profile", "gpu-only")["flavors"] if row["runs"])
+    assert (row["flavor"], row["source"], row["twin"]) == ("a100-80g", "measured", True)
+    (shell.cwd / "mine.py").write_text(
+        "import fabric\n\n@fabric.task(name='gpu-only', flavor='gpu', num_gpus=1)\ndef mine(x):\n    return x\n"
+    )
+    form = shell.json("profile", "mine:mine", "--args", "[1]")
+    measured = {row["flavor"]: row["note"] for row in form["flavors"] if row["source"] == "measured"}
+    assert measured == {"a100-80g": "on a twin", form["measured"]["flavor"]: "here"}
+    assert shell("profile", "gpu-onyl", status=2).stderr.endswith("hint: did you mean gpu-only?\n")
+
+
 def test_doctor_finds_the_twin_in_order(shell: Shell, twin: str) -> None:
     report = shell.json("doctor")
     cluster = {check["name"]: check["state"] for check in report["checks"] if check["where"] == "cluster"}

@@ -82,6 +82,16 @@ def test_shapes_that_are_left_open_are_assumed_and_said(tmp_path: Path) -> None:
     assert read_onnx(path, shapes={"ids": (2, 7)}).notes == ()
 
 
+def test_a_table_that_ids_look_up_is_held_and_not_moved(tmp_path: Path) -> None:
+    given = [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 8])]
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("MatMul", ["e", "v"], ["y"])]
+    weights = {"table": np.zeros((30000, 16), np.float32), "v": np.zeros((16, 2), np.float32)}
+    cost = read_onnx(saved(tmp_path / "m.onnx", nodes, given, weights)).cost
+    assert cost is not None
+    assert cost.weights_bytes == 4 * (480_000 + 32)
+    assert cost.moved_bytes == 4 * (32 + 128 + 128 + 16)
+
+
 def test_an_input_that_is_none_is_refused_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_onnx(convolution(tmp_path / "m.onnx"), shapes={"image": (1, 3, 8, 8)})

@@ -57,6 +57,21 @@ def test_what_ran_here_corrects_other_cpus_more_than_gpus() -> None:
     assert after["cpu"]["run_s"] / plain["cpu"]["run_s"] > after["t4"]["run_s"] / plain["t4"]["run_s"] > 1.0
 
 
+def test_another_precision_is_predicted_from_the_run_and_nothing_is_called_measured() -> None:
+    own, half = (report("m", "onnx", MODEL, situation(dtype=dtype)) for dtype in (None, "fp16"))
+    assert {row["source"] for row in half["flavors"]} == {"predicted"}
+    assert half["measured"]["run_s"] == own["measured"]["run_s"]
+    assert rows_of(half)["v100"]["dtype"] == "fp16"
+    assert rows_of(half)["v100"]["run_s"] < rows_of(own)["v100"]["run_s"]
+    assert rows_of(half)["cpu-avx512"]["run_s"] == pytest.approx(0.2)  # it has no fp16 of its own
+
+
+def test_what_ran_here_is_no_twins_figure_although_a_twin_stands_for_its_flavor() -> None:
+    row = rows_of(report("m", "onnx", MODEL, situation(twins=frozenset({"cpu-avx512"}))))["cpu-avx512"]
+    assert row["note"] == "here"
+    assert row["run_s"] == pytest.approx(0.2)
+
+
 def test_a_cost_is_of_a_thousand_calls_on_the_units_that_were_asked_for() -> None:
     row = rows_of(report("m", "onnx", MODEL, situation(num_cpus=4)))["cpu-avx512"]
     price = CATALOGUE["cpu-avx512"].usd_per_h
@@ -104,6 +119,14 @@ def test_python_code_gets_accelerators_only_where_something_in_it_can_use_one() 
     assert rows["a100-80g"]["note"] == "if it is written for it"
 
 
+def test_a_model_of_operations_that_no_accelerator_runs_is_shown_on_cpus_alone() -> None:
+    assert MODEL.facts is not None
+    forest = replace(MODEL, facts=replace(MODEL.facts, cpu_only=("TreeEnsembleClassifier",)))
+    form = report("m.onnx", "onnx", forest, situation())
+    assert {row["kind"] for row in form["flavors"]} == {"cpu"}
+    assert "no accelerator is shown: none runs TreeEnsembleClassifier" in form["notes"]
+
+
 def test_stored_runs_of_the_fabric_count_and_those_of_a_twin_teach_nothing() -> None:
     variant = Variant("default", "gpu", Resources(num_gpus=1))
     stored = TaskProfile("f@1", VISION, {"default": variant}, {(2, "default", "t4"): Seen(20.0, math.log(0.004), 0.01, 20, 0)})
@@ -125,6 +148,15 @@ def test_the_table_fits_its_terminal_and_says_where_figures_are_from(monkeypatch
     assert "measured, 5 runs: here" in text
     assert "8.2 GFLOP and 124 MiB moved per call" in text
     assert "within the doubt of it" in text
+
+
+def test_a_narrow_terminal_loses_the_rate_and_keeps_where_a_figure_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = format_report(report("m.onnx", "onnx", MODEL, situation())).splitlines()
+    assert next(line for line in lines if line.startswith("tier")).split()[-1] == "from"
+    assert not any("calls/s" in line for line in lines)
+    assert max(len(line) for line in lines if line.startswith(("hot", "warm", "cold"))) <= 80
+    assert sum(line.endswith("predicted") for line in lines) > 10
 
 
 @pytest.mark.parametrize(("number", "shown"), [(704e6, "704 M"), (8.2e9, "8.2 G"), (12, "12 "), (1.5e15, "1.5 P"), (2300, "2.3 k")])
