@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -62,19 +61,19 @@ class Sizing:
         self._needs = needs
         self._probe_bytes = probe_bytes
         self._most_bytes = max(most_bytes, 1)
+        self._fits: dict[bool, Fit | None] = {}
 
-    @cached_property
-    def _fits(self) -> dict[bool, Fit]:
-        """By whether the size is known: with an unknown one every run counts, whatever its size."""
-        known = [(math.log2(max(size, 1)), need) for size, need in self._needs.runs if size >= 0]
-        found = {True: fit(known)} if known else {}
-        if self._needs.runs:
-            found[False] = fit([(0.0, need) for _, need in self._needs.runs])
-        return found
+    def _fit(self, is_size_known: bool) -> Fit | None:
+        """Of the runs of known size; with an unknown one every run counts, whatever its size. None without any."""
+        if is_size_known not in self._fits:
+            runs = self._needs.runs
+            points = [(math.log2(max(size, 1)), need) for size, need in runs if size >= 0] if is_size_known else [(0.0, n) for _, n in runs]
+            self._fits[is_size_known] = fit(points) if points else None
+        return self._fits[is_size_known]
 
     def request(self, input_bytes: int) -> Request:
         """What a call with an input of so many bytes asks for (-1: unknown)."""
-        found = self._fits.get(input_bytes >= 0)
+        found = self._fit(input_bytes >= 0)
         floor = self._needs.floor_bytes(input_bytes, self._most_bytes)
         if found is None:
             asked = max(self._probe_bytes, floor)
@@ -84,9 +83,9 @@ class Sizing:
         p95 = math.ceil(found.quantile(at)(0.95))
         num_runs = found.num_runs
         asked = max(min(stepped(wanted, REQUEST_STEPS_PER_OCTAVE), self._most_bytes), floor)
-        margin = f"{shown_bytes(p95)} + {asked / p95 - 1.0:.0%} = {shown_bytes(asked)}"
+        margin = f" + {asked / p95 - 1.0:.0%} = {shown_bytes(asked)}" if asked >= p95 else f", the largest node has {shown_bytes(asked)}"
         of = f"p95 of {num_runs} run{'s' if num_runs > 1 else ''}{self._near(input_bytes)}: "
-        return Request(asked, of + margin + _because_of(floor, asked), num_runs, p95, level)
+        return Request(asked, of + shown_bytes(p95) + margin + _because_of(floor, asked), num_runs, p95, level)
 
     def _near(self, input_bytes: int) -> str:
         """How many of the runs had inputs of about this size, in words."""

@@ -83,6 +83,13 @@ def test_the_largest_node_is_asked_for_before_nothing_fits() -> None:
     assert request(needs, MB).memory_bytes > MOST
 
 
+def test_what_needs_more_than_the_largest_node_has_tries_all_of_that_first() -> None:
+    needs = Needs(runs=[(100 * MB, 7 * GB + i * 100 * MB) for i in range(10)])
+    found = request(needs, 300 * MB)
+    assert found.memory_bytes == MOST
+    assert found.sum.endswith(", the largest node has 8 GB")
+
+
 def test_a_size_that_is_not_known_covers_all_that_were_seen() -> None:
     needs = seen(80)
     found = request(needs, -1)
