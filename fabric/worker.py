@@ -53,13 +53,15 @@ def measured(
     """`fn`, measured on the worker that runs it, and kept within its caps. The result is what becomes a Ray task."""
     from fabric.sizes import input_bytes
 
+    told = (task, variant, user, queue)
+
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
         reporter = _reporter()
         size = input_bytes(args, kwargs)
         call_id, asked, outcome = reporter.call_id(), reporter.asked_bytes(), "ok"
         usage, started_s = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        is_capped = (asked or timeout_s is not None) and reporter.begin((call_id, task, variant, user, queue), asked, size, timeout_s)
+        is_capped = (asked or timeout_s is not None) and reporter.begin(call_id, told, asked, size, timeout_s)
         try:
             return fn(*args, **kwargs)
         except MemoryError as error:
@@ -112,6 +114,8 @@ class Reporter:
         self._held_bytes = 0
         self._num_unread = READ_EVERY
         self._slot: Slot | None = None
+        self._told: tuple[str, ...] = ()
+        self._what: tuple[str, ...] = ()
         self.peak_bytes(ALWAYS_READ_S)
         with contextlib.suppress(OSError, ValueError):  # no place for a page, or not the main thread: there are no caps then
             slot = Slot(ray_io.session_directory() / CALLS_DIRECTORY)
@@ -119,14 +123,17 @@ class Reporter:
             self._slot = slot
         threading.Thread(target=self._loop, name="fabric-reporter", daemon=True).start()
 
-    def begin(self, what: tuple[str, ...], asked_bytes: int, size: int, timeout_s: float | None) -> bool:
-        """Say on the worker's page that a call with caps runs; False where there is no page."""
+    def begin(self, call_id: str, told: tuple[str, ...], asked_bytes: int, size: int, timeout_s: float | None) -> bool:
+        """Say on the worker's page that a call with caps runs; False where there is no page. `told` is the same object for all calls of
+        an implementation."""
         if self._slot is None:
             return False
         cap_bytes = max(asked_bytes, self._held_bytes + OWN_MEMORY_BYTES) if asked_bytes else 0
         now_s = time.monotonic()
         deadline_s = 0.0 if timeout_s is None else now_s + timeout_s
-        self._slot.begin(cap_bytes, asked_bytes, size, now_s, deadline_s, (*what, self.place.node_id, self.place.flavor))
+        if told is not self._told:
+            self._told, self._what = told, (*told, self.place.node_id, self.place.flavor)
+        self._slot.begin(cap_bytes, asked_bytes, size, now_s, deadline_s, call_id, self._what)
         return True
 
     def end(self) -> None:

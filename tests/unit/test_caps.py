@@ -62,15 +62,15 @@ def test_a_page_shows_the_call_that_runs_and_nothing_between_calls(tmp_path: Pat
     page = Page(tmp_path / "calls" / str(os.getpid()))
     assert page.is_alive()
     assert page.read() is None
-    slot.begin(5, 4, 3, 1.5, 2.5, ("call", "täsk"))
-    assert page.read() == Running(os.getpid(), 1, 5, 4, 3, 1.5, 2.5, ("call", "täsk"))
+    slot.begin(5, 4, 3, 1.5, 2.5, "c1", ("task", "täsk"))
+    assert page.read() == Running(os.getpid(), 1, 5, 4, 3, 1.5, 2.5, "c1", ("task", "täsk"))
     slot.end()
     assert page.read() is None
 
 
 def test_what_is_too_long_for_a_page_is_left_out(tmp_path: Path) -> None:
     slot = Slot(tmp_path)
-    slot.begin(5, 4, 3, 1.5, 2.5, ("x" * 10_000,))
+    slot.begin(5, 4, 3, 1.5, 2.5, "c1", ("x" * 10_000,))
     running = Page(tmp_path / str(os.getpid())).read()
     assert running is not None
     assert running.what == ()
@@ -86,23 +86,23 @@ def told() -> Iterator[threading.Event]:
 
 def test_only_the_call_that_was_meant_is_told_to_end(tmp_path: Path, told: threading.Event) -> None:
     slot = Slot(tmp_path)
-    slot.begin(5, 4, 3, 1.5, 0.0, ())
+    slot.begin(5, 4, 3, 1.5, 0.0, "c1", ())
     Page(tmp_path / str(os.getpid())).tell_to_end(1, 99)
     assert told.wait(5)
     assert slot.told_to_end() == 99
     slot.end()
     assert slot.told_to_end() is None
-    slot.begin(5, 4, 3, 1.5, 0.0, ())
+    slot.begin(5, 4, 3, 1.5, 0.0, "c1", ())
     assert slot.told_to_end() is None
 
 
 def test_the_watch_tells_a_call_that_holds_more_than_its_cap(tmp_path: Path, told: threading.Event) -> None:
     slot = Slot(tmp_path)
     watch = CallWatch(tmp_path, on_kill=lambda *_: None)
-    slot.begin(10**12, 10**12, 0, 0.0, 0.0, ("call",))
+    slot.begin(10**12, 10**12, 0, 0.0, 0.0, "c1", ("call",))
     watch.look()
     slot.end()
-    slot.begin(MIB, MIB, 0, 0.0, 0.0, ("call",))
+    slot.begin(MIB, MIB, 0, 0.0, 0.0, "c1", ("call",))
     watch.look()
     assert told.wait(5)
     assert (slot.told_to_end() or 0) > MIB
@@ -114,7 +114,7 @@ from pathlib import Path
 from fabric.call_slot import END_SIGNAL, Slot
 signal.signal(END_SIGNAL, signal.SIG_IGN)
 slot = Slot(Path(sys.argv[1]))
-slot.begin(1, 1, 42, 0.0, 0.0, ("call", "task"))
+slot.begin(1, 1, 42, 0.0, 0.0, "c1", ("task",))
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -130,7 +130,7 @@ def test_one_that_takes_no_notice_is_told_of_killed_and_its_page_removed(tmp_pat
         watch.look()
         assert child.wait(10) == -signal.SIGKILL
     [(call, end)] = killed
-    assert (call.input_bytes, call.what, end.outcome, end.is_kill) == (42, ("call", "task"), "oom", True)
+    assert (call.input_bytes, call.what, end.outcome, end.is_kill) == (42, ("task",), "oom", True)
     for _ in range(10):
         watch.look()
     assert list(tmp_path.iterdir()) == []
