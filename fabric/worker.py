@@ -19,7 +19,7 @@ from typing import Any
 
 from fabric import ray_io
 from fabric.call_slot import CALLS_DIRECTORY, END_SIGNAL, Slot
-from fabric.errors import FabricError, OutOfMemory, RuntimeFault
+from fabric.errors import CallTimeout, FabricError, OutOfMemory
 from fabric.process_memory import of_status
 from fabric.types import name_of
 
@@ -29,6 +29,8 @@ MAX_PENDING = 20_000
 ALWAYS_READ_S = 0.005
 READ_EVERY = 8
 GPU_READ_S = 0.1
+RAISE_EVERY_S = 0.3
+"""A call that is told to end, and told again while it clears up, is interrupted no more often."""
 OWN_MEMORY_BYTES = 64 * 2**20
 """A call may hold this much above what its worker held before it, whatever it asked for: it is not to blame for the worker."""
 _SHORTEST_SLEEP_S = 0.0005
@@ -70,7 +72,7 @@ def measured(
         except OverTime as error:
             outcome = "timeout"
             hint = "its task option `timeout` is the limit of one call"
-            raise RuntimeFault(f"{name_of(task)} ran longer than {timeout_s:g} s", code="call_timeout", hint=hint) from error
+            raise CallTimeout(f"{name_of(task)} ran longer than {timeout_s:g} s", hint=hint) from error
         except Exception as error:
             outcome = "error"
             if _is_device_oom(error):
@@ -114,6 +116,7 @@ class Reporter:
         self._held_bytes = 0
         self._num_unread = READ_EVERY
         self._slot: Slot | None = None
+        self._raised_s = 0.0
         self._told: tuple[str, ...] = ()
         self._what: tuple[str, ...] = ()
         self.peak_bytes(ALWAYS_READ_S)
@@ -146,9 +149,11 @@ class Reporter:
         used_bytes = slot.told_to_end() if slot is not None else None
         if used_bytes is None or slot is None:
             return
-        is_over_time = used_bytes == 0
-        slot.end()
-        if is_over_time:
+        now_s = time.monotonic()
+        if now_s - self._raised_s < RAISE_EVERY_S:
+            return
+        self._raised_s = now_s
+        if used_bytes == 0:
             raise OverTime
         raise OverMemory(used_bytes)
 

@@ -75,8 +75,9 @@ class CallWatch:
         if not end.is_kill:
             self._pages[end.pid].tell_to_end(end.number, end.used_bytes if end.outcome == "oom" else 0)
             return
+        is_told = call.call_id in self._killed
         self._killed[call.call_id] = end
-        if call.what:
+        if call.what and not is_told:
             self._on_kill(call, end)
         for pid in reversed(tree(end.pid)):
             with contextlib.suppress(OSError):
