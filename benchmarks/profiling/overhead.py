@@ -23,7 +23,7 @@ import fabric
 CALLS = {1: 800, 10: 120}
 """Milliseconds of work -> calls of one round, each way."""
 CHUNKS = 4
-SETTLE_S = 0.7
+SETTLE_S = 1.2
 
 
 def main() -> None:
