@@ -21,7 +21,7 @@ SIZE = mmap.PAGESIZE
 END_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR1) + 7
 """Tells a worker to look at its page. Ray uses none of the real-time signals."""
 _NUMBER = struct.Struct("<Q")
-_CALL = struct.Struct("<QQqddH")
+_CALL = struct.Struct("<QQqdd64sH")
 _END = struct.Struct("<QQ")
 _AT_NUMBER, _AT_START, _AT_END, _AT_CALL = 0, 8, 16, 32
 _AT_TEXT = _AT_CALL + _CALL.size
@@ -29,8 +29,8 @@ MAX_TEXT = SIZE - _AT_TEXT
 
 
 class Running(NamedTuple):
-    """A call that has a cap. `deadline_s` (0: none) and `started_s` are of the machine's monotonic clock; `cap_bytes` 0: none. `what`
-    is told by the worker: call id, task, variant, user, queue, node id, flavor."""
+    """A call that has a cap. `deadline_s` (0: none) and `started_s` are of the machine's monotonic clock; `cap_bytes` 0: none. `what`:
+    its task, variant, user, queue, node id, flavor; empty where a page is too small for them."""
 
     pid: int
     number: int
@@ -39,6 +39,7 @@ class Running(NamedTuple):
     input_bytes: int
     started_s: float
     deadline_s: float
+    call_id: str
     what: tuple[str, ...]
 
 
@@ -52,18 +53,24 @@ class Slot:
             file.truncate(SIZE)
             self._page = mmap.mmap(file.fileno(), SIZE)
         _NUMBER.pack_into(self._page, _AT_START, started_ticks(os.getpid()))
-        self._num_calls = 0
+        self._num_calls = self._num_text = 0
+        self._what: tuple[str, ...] | None = None
         self.running = 0
         """The number of the call that runs, 0 between calls."""
 
-    def begin(self, cap_bytes: int, asked_bytes: int, input_bytes: int, now_s: float, deadline_s: float, what: tuple[str, ...]) -> None:
-        text = json.dumps(what).encode()[:MAX_TEXT]
-        page = self._page
-        _CALL.pack_into(page, _AT_CALL, cap_bytes, asked_bytes, input_bytes, now_s, deadline_s, len(text))
-        page[_AT_TEXT : _AT_TEXT + len(text)] = text
+    def begin(
+        self, cap_bytes: int, asked_bytes: int, input_bytes: int, now_s: float, deadline_s: float, call_id: str, what: tuple[str, ...]
+    ) -> None:
+        if what is not self._what:
+            text = json.dumps(what).encode()[:MAX_TEXT]
+            self._page[_AT_TEXT : _AT_TEXT + len(text)] = text
+            self._what, self._num_text = what, len(text)
+        _CALL.pack_into(
+            self._page, _AT_CALL, cap_bytes, asked_bytes, input_bytes, now_s, deadline_s, call_id.encode("ascii"), self._num_text
+        )
         self._num_calls += 1
         self.running = self._num_calls
-        _NUMBER.pack_into(page, _AT_NUMBER, self.running)
+        _NUMBER.pack_into(self._page, _AT_NUMBER, self.running)
 
     def end(self) -> None:
         self.running = 0
@@ -92,7 +99,7 @@ class Page:
         number = _NUMBER.unpack_from(self._page, _AT_NUMBER)[0]
         if not number:
             return None
-        cap, asked, size, started_s, deadline_s, length = _CALL.unpack_from(self._page, _AT_CALL)
+        cap, asked, size, started_s, deadline_s, call_id, length = _CALL.unpack_from(self._page, _AT_CALL)
         text = self._page[_AT_TEXT : _AT_TEXT + length]
         if number != _NUMBER.unpack_from(self._page, _AT_NUMBER)[0]:
             return None  # another call by now: the next look sees it
@@ -100,7 +107,7 @@ class Page:
             what = tuple(json.loads(text))
         except ValueError:  # cut off, or of two calls
             what = ()
-        return Running(self.pid, number, cap, asked, size, started_s, deadline_s, what)
+        return Running(self.pid, number, cap, asked, size, started_s, deadline_s, call_id.rstrip(b"\0").decode("ascii"), what)
 
     def tell_to_end(self, number: int, used_bytes: int) -> None:
         _END.pack_into(self._page, _AT_END, number, used_bytes)

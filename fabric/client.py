@@ -154,7 +154,7 @@ class Client:
         needs = profile.needs.get(variant.name) or Needs()
         told = []
         memory_bytes = needs.floor_bytes(input_bytes, self._node_bytes()[1])
-        if "memory" in variant.auto:
+        if "memory" in variant.auto and self._node_bytes(variant.flavor)[1]:
             request = self._sizing(profile, variant, needs).request(input_bytes)
             memory_bytes = request.memory_bytes
             told.append(request.sum)
@@ -185,8 +185,10 @@ class Client:
 
     def _node_bytes(self, flavor: str = "") -> tuple[int, int]:
         """Memory of the smallest and the largest ready node that a variant for this flavor may use."""
-        capacities = [c for c in self.table.capacities.values() if not flavor or c.flavor.answers_to(flavor)]
-        each = [int(shape.get("memory", 0.0)) for capacity in capacities for shape, _ in capacity.shapes]
+        capacities = self.table.capacities.values()
+        # Work for "any CPU" may run on the host CPUs of any node.
+        wanted = [c for c in capacities if flavor in ("", "cpu") or c.flavor.answers_to(flavor)]
+        each = [int(shape.get("memory", 0.0)) for capacity in wanted for shape, _ in capacity.shapes]
         return min(each, default=0), max(each, default=0)
 
     def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:

@@ -8,7 +8,8 @@ FabricError                       code, optional hint, plain context; survives p
 │   └── NoFitError                runs nowhere in this fabric; `shortfalls` per tier
 ├── RuntimeFault                  the fabric or a machine failed
 │   ├── UnavailableError          no fabric at that address, or it went away
-│   └── OutOfMemory               a task needed more memory than it was given
+│   ├── OutOfMemory               a task needed more memory than it was given
+│   └── CallTimeout               a call ran longer than its task's `timeout`
 ├── ModelError                    a model file or a model's output is wrong
 └── BugError                      our own invariant broke; carries the evidence
 """
@@ -134,6 +135,12 @@ class OutOfMemory(RuntimeFault):
     """A task needed more memory than it was given; its next call asks for more."""
 
     code = "out_of_memory"
+
+
+class CallTimeout(RuntimeFault):
+    """A call ran longer than its task's `timeout`."""
+
+    code = "call_timeout"
 
 
 class ModelError(FabricError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabric import client as fabric_client
 from fabric import ray_io
-from fabric.errors import NoFitError, OutOfMemory, RuntimeFault
+from fabric.errors import CallTimeout, NoFitError, OutOfMemory
 from fabric.sizes import input_bytes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Map:
             return error
         name = self._task.name
         if run.outcome == "timeout":
-            return RuntimeFault(f"{name} was killed at its time limit, after {run.wall_s:.3g} s", code="call_timeout")
+            return CallTimeout(f"{name} was killed at its time limit, after {run.wall_s:.3g} s")
         told = f"{name} was killed with {run.peak_memory_bytes / 2**20:.0f} MiB of the {run.asked_bytes / 2**20:.0f} MiB that it asked for"
         return OutOfMemory(told, asked_bytes=run.asked_bytes, used_bytes=run.peak_memory_bytes, input_bytes=run.input_bytes)
 

@@ -19,16 +19,20 @@ from typing import Any
 
 from fabric import ray_io
 from fabric.call_slot import CALLS_DIRECTORY, END_SIGNAL, Slot
-from fabric.errors import FabricError, OutOfMemory, RuntimeFault
+from fabric.errors import CallTimeout, FabricError, OutOfMemory
 from fabric.process_memory import of_status
 from fabric.types import name_of
 
 FIRST_FLUSH_S = 0.05
-FLUSH_S = 0.5
+FLUSH_S = 1.0
 MAX_PENDING = 20_000
 ALWAYS_READ_S = 0.005
 READ_EVERY = 8
+STATUS_ALWAYS_S = 0.05
+STATUS_EVERY = 16
 GPU_READ_S = 0.1
+RAISE_EVERY_S = 0.3
+"""A call that is told to end, and told again while it clears up, is interrupted no more often."""
 OWN_MEMORY_BYTES = 64 * 2**20
 """A call may hold this much above what its worker held before it, whatever it asked for: it is not to blame for the worker."""
 _SHORTEST_SLEEP_S = 0.0005
@@ -53,13 +57,15 @@ def measured(
     """`fn`, measured on the worker that runs it, and kept within its caps. The result is what becomes a Ray task."""
     from fabric.sizes import input_bytes
 
+    told = (task, variant, user, queue)
+
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
         reporter = _reporter()
         size = input_bytes(args, kwargs)
         call_id, asked, outcome = reporter.call_id(), reporter.asked_bytes(), "ok"
         usage, started_s = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        is_capped = (asked or timeout_s is not None) and reporter.begin((call_id, task, variant, user, queue), asked, size, timeout_s)
+        is_capped = (asked or timeout_s is not None) and reporter.begin(call_id, told, asked, size, timeout_s)
         try:
             return fn(*args, **kwargs)
         except MemoryError as error:
@@ -68,7 +74,7 @@ def measured(
         except OverTime as error:
             outcome = "timeout"
             hint = "its task option `timeout` is the limit of one call"
-            raise RuntimeFault(f"{name_of(task)} ran longer than {timeout_s:g} s", code="call_timeout", hint=hint) from error
+            raise CallTimeout(f"{name_of(task)} ran longer than {timeout_s:g} s", hint=hint) from error
         except Exception as error:
             outcome = "error"
             if _is_device_oom(error):
@@ -89,7 +95,7 @@ def measured(
                 wall_s += stretch_s
                 cpu_s *= reporter.place.slowdown
             num_faults = now.ru_minflt - usage.ru_minflt + now.ru_majflt - usage.ru_majflt
-            peak = reporter.peak_bytes(wall_s)
+            peak = reporter.peak_bytes(wall_s, now.ru_maxrss * 1024)
             reporter.add((call_id, task, variant, wall_s, cpu_s, peak, outcome, size, user, queue, asked, num_faults, gpu_frac, gpu_bytes))
 
     return run
@@ -110,23 +116,29 @@ class Reporter:
         self._last: list[Row] = []
         self._status, self._peak_reset = _open("/proc/self/status", os.O_RDONLY), _open("/proc/self/clear_refs", os.O_WRONLY)
         self._held_bytes = 0
-        self._num_unread = READ_EVERY
+        self._shared_bytes = self._num_unread = self._num_partly = 0
         self._slot: Slot | None = None
-        self.peak_bytes(ALWAYS_READ_S)
+        self._raised_s = 0.0
+        self._told: tuple[str, ...] = ()
+        self._what: tuple[str, ...] = ()
+        self.peak_bytes(STATUS_ALWAYS_S, 0)
         with contextlib.suppress(OSError, ValueError):  # no place for a page, or not the main thread: there are no caps then
             slot = Slot(ray_io.session_directory() / CALLS_DIRECTORY)
             signal.signal(END_SIGNAL, self._on_end)
             self._slot = slot
         threading.Thread(target=self._loop, name="fabric-reporter", daemon=True).start()
 
-    def begin(self, what: tuple[str, ...], asked_bytes: int, size: int, timeout_s: float | None) -> bool:
-        """Say on the worker's page that a call with caps runs; False where there is no page."""
+    def begin(self, call_id: str, told: tuple[str, ...], asked_bytes: int, size: int, timeout_s: float | None) -> bool:
+        """Say on the worker's page that a call with caps runs; False where there is no page. `told` is the same object for all calls of
+        an implementation."""
         if self._slot is None:
             return False
         cap_bytes = max(asked_bytes, self._held_bytes + OWN_MEMORY_BYTES) if asked_bytes else 0
         now_s = time.monotonic()
         deadline_s = 0.0 if timeout_s is None else now_s + timeout_s
-        self._slot.begin(cap_bytes, asked_bytes, size, now_s, deadline_s, (*what, self.place.node_id, self.place.flavor))
+        if told is not self._told:
+            self._told, self._what = told, (*told, self.place.node_id, self.place.flavor)
+        self._slot.begin(cap_bytes, asked_bytes, size, now_s, deadline_s, call_id, self._what)
         return True
 
     def end(self) -> None:
@@ -139,28 +151,36 @@ class Reporter:
         used_bytes = slot.told_to_end() if slot is not None else None
         if used_bytes is None or slot is None:
             return
-        is_over_time = used_bytes == 0
-        slot.end()
-        if is_over_time:
+        now_s = time.monotonic()
+        if now_s - self._raised_s < RAISE_EVERY_S:
+            return
+        self._raised_s = now_s
+        if used_bytes == 0:
             raise OverTime
         raise OverMemory(used_bytes)
 
     def used_bytes(self, error: BaseException) -> int:
         """What a call held that ran out of memory: as its node agent saw it, or at its peak."""
-        return error.args[0] if isinstance(error, OverMemory) else self.peak_bytes(ALWAYS_READ_S)
+        if isinstance(error, OverMemory):
+            return int(error.args[0])
+        return self.peak_bytes(STATUS_ALWAYS_S, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
-    def peak_bytes(self, wall_s: float) -> int:
-        """The most that this process held since the last reading, which costs some 10 µs: so short calls are only read now and then
-        (0 otherwise); the next reading sees their peak too."""
+    def peak_bytes(self, wall_s: float, resident_bytes: int) -> int:
+        """The most that this process held since the last reading, given what was resident at its peak, without shared memory. Of short
+        calls only some are read (0 otherwise); the next reading sees the peak of those before it too. `/proc` has the parts of it, and
+        costs 20 µs to read, or 200 in a cold cache: for calls that are not long, the last parts stand."""
         self._num_unread += 1
-        if self._status is None or (wall_s < ALWAYS_READ_S and self._num_unread < READ_EVERY):
+        if wall_s < ALWAYS_READ_S and self._num_unread < READ_EVERY:
             return 0
         self._num_unread = 0
-        held = of_status(os.pread(self._status, 4096, 0))
-        self._held_bytes = held.private_bytes + held.mapped_bytes
+        self._num_partly += 1
+        if self._status is not None and (wall_s >= STATUS_ALWAYS_S or self._num_partly >= STATUS_EVERY):
+            self._num_partly = 0
+            held = of_status(os.pread(self._status, 4096, 0))
+            self._held_bytes, self._shared_bytes = held.private_bytes + held.mapped_bytes, held.shared_bytes
         if self._peak_reset is not None:
             os.write(self._peak_reset, b"5")
-        return held.own_peak_bytes
+        return max(resident_bytes - self._shared_bytes, 1)
 
     def gpu_use(self, wall_s: float) -> tuple[float | None, int | None]:
         """Use (0..1) and memory of this worker's cards, at the end of a call that was long enough to be worth the asking."""

@@ -43,7 +43,7 @@ class CallWatch:
             self._end(calls[end.pid], end)
         for pid, call in calls.items():
             # Ray tries a call again whose worker was killed: with the same request, and to the same end.
-            before = self._killed.get(call.what[0]) if call.what else None
+            before = self._killed.get(call.call_id)
             if before is not None:
                 self._pages[pid].tell_to_end(call.number, before.used_bytes if before.outcome == "oom" else 0)
         self._num_looks += 1
@@ -75,8 +75,9 @@ class CallWatch:
         if not end.is_kill:
             self._pages[end.pid].tell_to_end(end.number, end.used_bytes if end.outcome == "oom" else 0)
             return
-        if call.what:
-            self._killed[call.what[0]] = end
+        is_told = call.call_id in self._killed
+        self._killed[call.call_id] = end
+        if call.what and not is_told:
             self._on_kill(call, end)
         for pid in reversed(tree(end.pid)):
             with contextlib.suppress(OSError):

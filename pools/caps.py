@@ -1,7 +1,7 @@
 """Decides which calls of a machine have to end: those that hold more memory than they asked for, or run past their time. Pure.
 
-A call is told first, so that it can end with an error of its own and its worker goes on; one that is still over after `GRACE_S` (it
-sits in native code, or took no notice) is killed with its worker.
+A call is told first, at every look, so that it can end with an error of its own and its worker goes on; one that is still over after
+`GRACE_S` (it sits in native code, or took no notice) is killed with its worker.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-GRACE_S = 0.5
-KILL_AGAIN_S = 5.0
+GRACE_S = {"oom": 0.5, "timeout": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +48,8 @@ class Caps:
             if outcome is None:
                 continue
             key = (call.pid, call.number)
-            first_s = told.get(key)
-            is_kill = first_s is not None and now_s - first_s >= GRACE_S
-            if first_s is None or is_kill:
-                ends.append(End(*key, outcome, call.used_bytes, is_kill))
-            self._told_s[key] = now_s + KILL_AGAIN_S - GRACE_S if is_kill else first_s if first_s is not None else now_s
+            first_s = self._told_s[key] = told.get(key, now_s)
+            ends.append(End(*key, outcome, call.used_bytes, now_s - first_s >= GRACE_S[outcome]))
         return ends
 
 

@@ -68,7 +68,7 @@ class NodeAgent:
 
 def _tell_of_kill(call: Running, end: End) -> None:
     """The profiler learns what its worker can no longer tell. It is waited for: whoever asks after the kill finds it."""
-    call_id, task, variant, user, queue, node_id, flavor = call.what
+    call_id, (task, variant, user, queue, node_id, flavor) = call.call_id, call.what
     wall_s = time.monotonic() - call.started_s
     row = (call_id, task, variant, wall_s, 0.0, end.used_bytes, end.outcome, call.input_bytes, user, queue, call.asked_bytes, 0, None, None)
     _log.warning("kill call=%s task=%s outcome=%s asked=%d used=%d", call_id, task, end.outcome, call.asked_bytes, end.used_bytes)

@@ -14,6 +14,10 @@ from fabric.sizes import size_step
 
 MAX_RUNS = 128
 KNOWN_MARGIN = 1.05
+BEYOND = 1.15
+"""What ran out of memory is taken to need so many times what it ran out of, until it is known."""
+SAME_FRAC = 0.97
+"""A run that held nearly as much as one of its size that ran out is taken for its retry: two readings differ a little."""
 LEAST_REQUEST_BYTES = 128 * 2**20
 """An idle Ray worker holds about as much."""
 
@@ -42,7 +46,7 @@ class Needs:
         del self.runs[:-MAX_RUNS]
         step = size_step(input_bytes)
         failed_bytes, needed_bytes = self.floors.get(step, (0, 0))
-        if 0 < failed_bytes < peak_bytes:
+        if 0 < failed_bytes * SAME_FRAC <= peak_bytes:
             self.floors[step] = (failed_bytes, max(needed_bytes, peak_bytes))
 
     def add_use(self, use: Use) -> None:
@@ -56,12 +60,17 @@ class Needs:
         failed_bytes = max(failed_bytes, asked_bytes, used_bytes, 0 if asked_bytes else LEAST_REQUEST_BYTES)
         self.floors[step] = (failed_bytes, needed_bytes if needed_bytes > failed_bytes else 0)
 
+    def points(self) -> list[tuple[int, int]]:
+        """(input bytes, bytes) of all runs, and of what ran out and has not been seen to succeed: it needed more than that."""
+        return self.runs + [(size, round(failed * BEYOND)) for size, (failed, needed) in self.floors.items() if not needed]
+
     def floor_bytes(self, input_bytes: int, most_bytes: int) -> int:
         """The least that a call of this size asks for, after those out of memory with inputs no larger; 0 where there was none."""
         least, step = 0, size_step(input_bytes)
         for size, (failed_bytes, needed_bytes) in self.floors.items():
             if size <= step or input_bytes < 0:
-                least = max(least, math.ceil(needed_bytes * KNOWN_MARGIN) or _more_than(failed_bytes, most_bytes))
+                known = math.ceil(max(needed_bytes, failed_bytes) * KNOWN_MARGIN) if needed_bytes else 0
+                least = max(least, known or _more_than(failed_bytes, most_bytes))
         return least
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -23,12 +22,12 @@ from fabric.sizes import stepped
 from fabric.types import shown_bytes
 from profiler.needs import Needs
 
-OOM_COST = 8.0
+OOM_COST = 6.0
 """What an out-of-memory costs, in reservations of the same call: it ran in vain, a new worker starts (3.6 s), somebody waits twice."""
 LEVELS = tuple(1.0 - 0.05 * 0.8**step for step in range(24))
 """The quantiles that a request may stand for: from p95 to p99.97."""
 REQUEST_STEPS_PER_OCTAVE = 32
-PRIOR_SD = 0.12
+PRIOR_SD = 0.2
 """Of the logarithm of what calls of one size need, before runs show it: with `PRIOR_RUNS` runs' weight."""
 PRIOR_RUNS = 3.0
 PRIOR_SLOPE = 0.8 * math.log(2.0)
@@ -62,19 +61,19 @@ class Sizing:
         self._needs = needs
         self._probe_bytes = probe_bytes
         self._most_bytes = max(most_bytes, 1)
+        self._fits: dict[bool, Fit | None] = {}
 
-    @cached_property
-    def _fits(self) -> dict[bool, Fit]:
-        """By whether the size is known: with an unknown one every run counts, whatever its size."""
-        known = [(math.log2(max(size, 1)), need) for size, need in self._needs.runs if size >= 0]
-        found = {True: fit(known)} if known else {}
-        if self._needs.runs:
-            found[False] = fit([(0.0, need) for _, need in self._needs.runs])
-        return found
+    def _fit(self, is_size_known: bool) -> Fit | None:
+        """Of the runs of known size; with an unknown one every run counts, whatever its size. None without any."""
+        if is_size_known not in self._fits:
+            points = self._needs.points() if self._needs.runs else []
+            points = [(size, need) for size, need in points if size >= 0] if is_size_known else [(1, need) for _, need in points]
+            self._fits[is_size_known] = fit([(math.log2(max(size, 1)), need) for size, need in points]) if points else None
+        return self._fits[is_size_known]
 
     def request(self, input_bytes: int) -> Request:
         """What a call with an input of so many bytes asks for (-1: unknown)."""
-        found = self._fits.get(input_bytes >= 0)
+        found = self._fit(input_bytes >= 0)
         floor = self._needs.floor_bytes(input_bytes, self._most_bytes)
         if found is None:
             asked = max(self._probe_bytes, floor)
@@ -82,11 +81,11 @@ class Sizing:
         at = math.log2(max(input_bytes, 1)) if input_bytes >= 0 else 0.0
         level, wanted = cheapest(found.quantile(at))
         p95 = math.ceil(found.quantile(at)(0.95))
-        num_runs = found.num_runs
+        num_runs = len(self._needs.runs)
         asked = max(min(stepped(wanted, REQUEST_STEPS_PER_OCTAVE), self._most_bytes), floor)
-        margin = f"{shown_bytes(p95)} + {asked / p95 - 1.0:.0%} = {shown_bytes(asked)}"
+        margin = f" + {asked / p95 - 1.0:.0%} = {shown_bytes(asked)}" if asked >= p95 else f", the largest node has {shown_bytes(asked)}"
         of = f"p95 of {num_runs} run{'s' if num_runs > 1 else ''}{self._near(input_bytes)}: "
-        return Request(asked, of + margin + _because_of(floor, asked), num_runs, p95, level)
+        return Request(asked, of + shown_bytes(p95) + margin + _because_of(floor, asked), num_runs, p95, level)
 
     def _near(self, input_bytes: int) -> str:
         """How many of the runs had inputs of about this size, in words."""

@@ -59,6 +59,7 @@ EXIT_STATUS = {
     errors.RuntimeFault: 1,
     UnavailableError: 4,
     OutOfMemory: 1,
+    errors.CallTimeout: 1,
     errors.ModelError: 1,
     errors.BugError: 1,
 }
