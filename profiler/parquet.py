@@ -1,7 +1,8 @@
 """Profiles as a Parquet table and back: one row for each (task, size bucket, variant, flavor), figures in columns.
 
 For other fabrics, and for whoever would rather ask DuckDB or pandas: times are natural logarithms of seconds (`mean_log_s`,
-`var_log_s`), so `exp(mean_log_s)` is the median. `needs` and `ooms`: see `profiler.needs`. A variant that has not run yet has a row without bucket and flavor.
+`var_log_s`), so `exp(mean_log_s)` is the median. `needs` and `ooms`: see `profiler.needs`. A variant that has not run yet has a
+row without bucket and flavor.
 """
 
 from __future__ import annotations
