@@ -4,8 +4,8 @@ The product's own scheduler and planners on virtual time, 60 s charged for every
 Steps are known. Rates are predicted from the rest of Gavel's table and corrected by the jobs' own progress as they run. Held out:
 `unseen`, all rows of the job's type, of every gang size; `one_known`, those on two of the three devices (the known one goes round among
 the types); `device`, all rows on one device, each in turn; `catalogue`, the whole table. A type's jobs without a deadline wait for a
-probe of 30 s on each flavor where the doubt about them is worth it; probes are jobs like others, of a higher class, and what they hold
-and start counts in the figures. `unprobed`: `unseen` without them; `uncorrected`: progress teaches nothing either.
+probe of 30 s on each flavor where the doubt about them is worth it; probes are jobs like others, of a class that goes first, and what
+they hold and start counts in the figures. `unprobed`: `unseen` without them; `uncorrected`: progress teaches nothing either.
 
 Workloads: Gavel's two physical-cluster traces on 8 V100, 16 P100 and 24 K80, for their last completion and, as they have no deadlines,
 for plain cost; and jobs with deadlines (never probed) from Gavel's generator under three loads, for cost, a missed job being charged at
@@ -54,7 +54,8 @@ PROBE_S, RESTART_S = 30.0, 60.0
 CAPACITY = {"v100": 8, "p100": 16, "k80": 24}
 HELD_OUT = ("unseen", "one_known", *(f"device {device}" for device in DEVICES), "catalogue", "unprobed", "uncorrected")
 GOAL = "(goal <= 0.02)"
-CLASSES = (PriorityClass("default"), PriorityClass("probe", value=1))
+CLASSES = (PriorityClass("default"), PriorityClass("probe", weight=100.0))
+"""A probe goes first and pushes nobody out."""
 
 
 class Workload(NamedTuple):

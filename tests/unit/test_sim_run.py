@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from fabric.cli.main import cli
 from fabric.errors import UserError
 from fabric.job import JobEstimate, JobId, JobSpec, Shape
+from fabric.job_events import JobEstimated
 from fabric.policy import Policy, PriorityClass, QueuePolicy
 from fabric.sim.beliefs import Unknown
 from fabric.sim.check import problems
@@ -104,6 +105,34 @@ def test_what_can_never_run_is_refused(text: str, policy: Policy, code: str) -> 
 
 
 # -- beliefs
+
+
+class Turned:
+    """Takes the slow flavor for the fast one until progress shows otherwise."""
+
+    report_s = 60.0
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def first(self, job: SimJob) -> JobEstimate:
+        return JobEstimate(job.work, {way: 1.0 / rate for way, rate in job.true_rates.items()})
+
+    def progressed(self, job: SimJob, done: float, flavor: str) -> list[JobEstimated]:
+        self.seen.append((job.spec.name, flavor))
+        return [JobEstimated(job.spec.job_id, JobEstimate(job.work, job.true_rates))]
+
+    def ended(self, job: SimJob) -> list[JobEstimated]:
+        return []
+
+
+def test_rates_that_are_believed_decide_where_a_job_goes_until_it_shows_its_own() -> None:
+    text = "name,arrival_s,gpus,v100_s,k80_s\na,0,1,10000,90000\n"
+    beliefs = Turned()
+    outcome = checked(Scenario(jobs(text), make_cluster(CAPACITY), Policy(objective="jct", restart_s=60.0), beliefs=beliefs))
+    assert [lease.flavor for lease in outcome.leases] == ["k80", "v100"]
+    assert beliefs.seen[0] == ("a", "k80")
+    assert outcome.leases[0].end_s == pytest.approx(120.0)
 
 
 def sim_job(name: str, seconds: float, family: str = "f") -> SimJob:
