@@ -20,9 +20,9 @@ from measure import median, options, report
 
 import fabric
 
-CALLS = {1: 800, 10: 120}
+CALLS = {1: 600, 10: 120}
 """Milliseconds of work -> calls of one round, each way."""
-CHUNKS = 4
+CHUNKS = 2
 SETTLE_S = 1.2
 
 
