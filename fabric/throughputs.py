@@ -18,8 +18,8 @@ Throughputs = Mapping[tuple[str, str, int], float]
 """(device, job type, accelerators) -> steps per second alone."""
 
 
-def read_throughputs(path: Path, devices: Sequence[str]) -> Throughputs:
-    """Rows of jobs that run alone on `devices`. Raises: ConfigError, UnknownNameError `unknown_device`."""
+def read_throughputs(path: Path, devices: Sequence[str] | None = None) -> Throughputs:
+    """Rows of jobs that run alone on `devices` (None: on all). Raises: ConfigError, UnknownNameError `unknown_device`."""
     try:
         table = json.loads(read_text(path, "throughput table"))
     except json.JSONDecodeError as error:
@@ -27,9 +27,13 @@ def read_throughputs(path: Path, devices: Sequence[str]) -> Throughputs:
     if not isinstance(table, dict):
         raise ConfigError(f"{path.name} must be a mapping of devices", code="bad_throughputs", hint="{device: {row: {null: rate}}}")
     found: dict[tuple[str, str, int], float] = {}
-    for device in devices:
+    for device in table if devices is None else devices:
         if device not in table:
             raise UnknownNameError.of("device", device, table)
+        if not isinstance(table[device], dict):
+            raise ConfigError(
+                f"{path.name}: {device} must be a mapping of rows", code="bad_throughputs", hint="{device: {row: {null: rate}}}"
+            )
         for key, row in table[device].items():
             found[(device, *_row_name(path, key))] = _rate(path, device, key, row)
     return found

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from fabric.types import Domain, Flavor, Variant, name_of
+from fabric.types import Fingerprint, Flavor, Variant, name_of
 from profiler.estimate import Forecasts, TaskProfile, uses_accelerator
 from profiler.transfer import Row, Transfer
 
-DTYPES: Mapping[Domain, str] = {"cv": "fp16", "nlp": "fp16", "tabular": "fp32", "other": "fp32"}
 LEAST_LOG_SD = 0.05
 NEWS_LOG = 0.05
 """Forecasts that changed by less are not worth telling."""
@@ -31,7 +30,7 @@ def shared_forecasts(profiles: Iterable[TaskProfile], catalogue: Mapping[str, Fl
     found: dict[str, Forecasts] = {}
     measured = {(row.task, row.flavor) for row in rows}
     for profile in known.values():
-        dtype, family = DTYPES[profile.fingerprint.domain], name_of(profile.task)
+        dtype, family = _dtype(profile.fingerprint), name_of(profile.task)
         buckets = {bucket for bucket, _, _ in _cells(profile, catalogue)}
         found[profile.task] = {
             (bucket, flavor): transfer.predict(_cell_name(profile, bucket), family, flavor, log_size=_log_size(bucket), dtype=dtype)
@@ -50,7 +49,7 @@ def is_news(old: Forecasts, new: Forecasts) -> bool:
 
 
 def _rows(profile: TaskProfile, catalogue: Mapping[str, Flavor]) -> Iterator[Row]:
-    dtype, family = DTYPES[profile.fingerprint.domain], name_of(profile.task)
+    dtype, family = _dtype(profile.fingerprint), name_of(profile.task)
     best: dict[tuple[int, str], Row] = {}
     for bucket, variant, flavor in _cells(profile, catalogue):
         seen = profile.measured[(bucket, variant, flavor)]
@@ -72,6 +71,11 @@ def _cells(profile: TaskProfile, catalogue: Mapping[str, Flavor]) -> Iterator[tu
 
 def _cell_name(profile: TaskProfile, bucket: int) -> str:
     return f"{profile.task} {bucket}"
+
+
+def _dtype(seen: Fingerprint) -> str:
+    """Whose peaks count: training runs in FP32 unless told otherwise, models that answer in half of it."""
+    return "fp16" if seen.phase == "inference" and seen.domain in ("cv", "nlp") else "fp32"
 
 
 def _log_size(bucket: int) -> float | None:
