@@ -26,7 +26,7 @@ from fabric.types import name_of
 FIRST_FLUSH_S = 0.05
 FLUSH_S = 1.0
 MAX_PENDING = 20_000
-ALWAYS_READ_S = 0.005
+ALWAYS_READ_S = 0.02
 READ_EVERY = 8
 STATUS_ALWAYS_S = 0.05
 STATUS_EVERY = 16
@@ -122,6 +122,7 @@ class Reporter:
         self._told: tuple[str, ...] = ()
         self._what: tuple[str, ...] = ()
         self.peak_bytes(STATUS_ALWAYS_S, 0)
+        self._num_unread = READ_EVERY  # a worker's first call is read
         with contextlib.suppress(OSError, ValueError):  # no place for a page, or not the main thread: there are no caps then
             slot = Slot(ray_io.session_directory() / CALLS_DIRECTORY)
             signal.signal(END_SIGNAL, self._on_end)

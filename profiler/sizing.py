@@ -22,12 +22,12 @@ from fabric.sizes import stepped
 from fabric.types import shown_bytes
 from profiler.needs import Needs
 
-OOM_COST = 6.0
+OOM_COST = 7.0
 """What an out-of-memory costs, in reservations of the same call: it ran in vain, a new worker starts (3.6 s), somebody waits twice."""
 LEVELS = tuple(1.0 - 0.05 * 0.8**step for step in range(24))
 """The quantiles that a request may stand for: from p95 to p99.97."""
 REQUEST_STEPS_PER_OCTAVE = 32
-PRIOR_SD = 0.2
+PRIOR_SD = 0.25
 """Of the logarithm of what calls of one size need, before runs show it: with `PRIOR_RUNS` runs' weight."""
 PRIOR_RUNS = 3.0
 PRIOR_SLOPE = 0.8 * math.log(2.0)
