@@ -14,7 +14,7 @@ from fabric.job import SCALING, JobEstimate, JobSpec, Shape
 from fabric.selectors import flavors_of
 from fabric.sizes import UNKNOWN as UNKNOWN_SIZE
 from fabric.types import Fingerprint, Flavor, Resources, Run, Variant
-from profiler.estimate import Estimator, TaskProfile
+from profiler.estimate import Estimator, Forecasts, TaskProfile
 from profiler.needs import Needs
 from profiler.sizing import Sizing
 
@@ -133,6 +133,15 @@ class Families:
         """The histories that changed since the last call."""
         names, self.estimator.dirty = self.estimator.dirty - {UNKNOWN}, set()
         return [self.estimator.profiles[name] for name in sorted(names)]
+
+    def copies(self) -> list[TaskProfile]:
+        """The histories as they are now, for whoever reads them while they change."""
+        return [replace(profile, measured=dict(profile.measured)) for name, profile in self.estimator.profiles.items() if name != UNKNOWN]
+
+    def take_forecasts(self, forecasts: Mapping[str, Forecasts]) -> None:
+        """What the families' runs say of accelerators on which one of them has not run (see `profiler.sharing`)."""
+        for family, profile in self.estimator.profiles.items():
+            profile.forecasts = forecasts.get(family, {})
 
     def restore(self, profiles: Iterable[TaskProfile]) -> None:
         self.estimator.profiles.update({profile.task: profile for profile in profiles})

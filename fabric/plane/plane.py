@@ -52,6 +52,7 @@ from fabric.stored_log import StoredLog, read_joined
 from fabric.types import Flavor, Lease, Node
 from profiler.efficiency import TaskUse
 from profiler.families import Families
+from profiler.sharing import shared_forecasts
 from profiler.store import to_document
 
 FAMILIES = "families"
@@ -268,10 +269,15 @@ class JobPlane:
             self.driver.tell(*facts)
 
     def save_families(self) -> None:
+        """Keep the histories that changed, and work out what they say of each other: outside of the lock, as it takes a while."""
         with self.driver.lock:
             documents = {profile.task: to_document(profile) for profile in self.families.changed()}
+            known = self.families.copies() if documents else []
         if documents:
             self.journal.save(FAMILIES, documents)
+            forecasts = shared_forecasts(known, self.families.catalogue)
+            with self.driver.lock:
+                self.families.take_forecasts(forecasts)
 
     def _note(self, facts: Sequence[JobFact]) -> None:
         """Under the lock, after every turn: what listings and the histories keep beside the core."""
