@@ -55,6 +55,7 @@ def look(config: FabricConfig, catalogue: dict[str, Flavor], declared: list[Devi
         twin=state,
         is_twin_running=twin.running(config) is not None,
         is_twin_file=file.exists(),
+        broken_profiles=tuple(sorted(map(str, config.state_path.glob("profiles.db.corrupt-*[0-9]")))),
     )
 
 

@@ -62,6 +62,8 @@ class MachineFacts:
     twin: TwinState | None
     is_twin_running: bool
     is_twin_file: bool
+    broken_profiles: tuple[str, ...] = ()
+    """Profile databases that could not be read and were moved aside."""
 
 
 def check_machine(facts: MachineFacts) -> list[Check]:
@@ -73,6 +75,7 @@ def check_machine(facts: MachineFacts) -> list[Check]:
         _shm(facts),
         *(_disk(path, disk) for path, disk in facts.disks.items()),
         _state_dir(facts),
+        *(_profiles(file) for file in facts.broken_profiles),
         _token(facts),
         *_devices(facts),
         _memory(facts),
@@ -144,6 +147,11 @@ def _state_dir(facts: MachineFacts) -> Check:
     if facts.state_mode & 0o077:
         return _check("state_dir", "warn", f"{path} is open to others (mode {facts.state_mode:04o})", f"chmod 700 {path}")
     return _check("state_dir", "ok", path)
+
+
+def _profiles(file: str) -> Check:
+    cure = f"rm {file}, or `fabric profiles import` an earlier export"
+    return _check("profiles", "warn", f"could not be read and began anew; the broken file is {file}", cure)
 
 
 def _token(facts: MachineFacts) -> Check:

@@ -52,6 +52,12 @@ def findings(checks: list[Check]) -> dict[str, str]:
     return {check.name: check.state for check in checks if check.state != "ok"}
 
 
+def test_profiles_that_began_anew_are_told_of() -> None:
+    [check] = [check for check in check_machine(replace(WELL, broken_profiles=("/s/profiles.db.corrupt-1",))) if check.name == "profiles"]
+    assert check.state == "warn"
+    assert "rm /s/profiles.db.corrupt-1" in check.cure
+
+
 def test_a_machine_that_is_well_has_no_findings() -> None:
     assert findings(check_machine(WELL)) == {}
     fresh = replace(WELL, state_mode=None, token_mode=None, shm_bytes=None)
