@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabric import lanes, ray_io
@@ -21,13 +21,11 @@ from fabric.config import FabricConfig
 from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
 from fabric.probing import Probing
+from fabric.request_sizes import RequestSizes
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
-from fabric.sizes import bucket
 from fabric.types import FLAVOR_LABEL, Fingerprint, Flavor, Node, Placement, PoolSnapshot, Resources, Run, Variant, name_of
 from profiler.estimate import Predictor, TaskProfile
 from profiler.needs import Needs
-from profiler.shares import cpus, gpus
-from profiler.sizing import Sizing
 
 SWEEP_S = 0.1
 SWEEP_CALLS = 1024
@@ -79,7 +77,7 @@ class Client:
         self._probing = Probing()
         self._described: dict[str, _Description] = {}
         self._versions: dict[str, int] = {}
-        self._sizings: dict[tuple[str, str], tuple[tuple[int, int], Sizing]] = {}
+        self._sizes = RequestSizes()
         self._revive = revive
         self._revived_s = float("-inf")
         self._attached_s = time.monotonic()
@@ -124,14 +122,15 @@ class Client:
     def plan(self, task: str, input_bytes: int, variants: Iterable[Variant]) -> Plan:
         """Compile the plan of one task for arguments of this size (-1: unknown). Raises: NoFitError."""
         profile = self.profiles.get(task) or TaskProfile(task)
-        near = _bucket_of(profile, input_bytes)
+        near = profile.bucket_of(input_bytes)
         estimate_of = Predictor(profile, self.catalogue, near).estimate
-        sized = [self._sized(profile, variant, input_bytes) for variant in variants]
+        version, table = self.version_of(task), self.table.capacities
+        sized = [self._sizes.sized(profile, variant, input_bytes, table, version) for variant in variants]
         domain = profile.fingerprint.domain
         with self.lock:
             plan = compile_plan(
                 [variant for variant, _ in sized],
-                self.table.capacities,
+                table,
                 estimate_of,
                 self.policy,
                 self.lanes,
@@ -146,50 +145,8 @@ class Client:
         """Where this call should go to find out how fast it is there; None: where it is best."""
         untried = plan.take_untried()
         if untried is not None:
-            self._probing.note(untried, task, _bucket_of(self.profiles.get(task) or TaskProfile(task), input_bytes))
+            self._probing.note(untried, task, (self.profiles.get(task) or TaskProfile(task)).bucket_of(input_bytes))
         return untried
-
-    def _sized(self, profile: TaskProfile, variant: Variant, input_bytes: int) -> tuple[Variant, str]:
-        """The variant with what a call of this size asks for, and how that came about where it was sized."""
-        needs = profile.needs.get(variant.name) or Needs()
-        told = []
-        memory_bytes = needs.floor_bytes(input_bytes, self._node_bytes()[1])
-        if "memory" in variant.auto and self._node_bytes(variant.flavor)[1]:
-            request = self._sizing(profile, variant, needs).request(input_bytes)
-            memory_bytes = request.memory_bytes
-            told.append(request.sum)
-        resources = replace(variant.resources, memory_bytes=max(memory_bytes, variant.resources.memory_bytes))
-        if "num_cpus" in variant.auto and (share := cpus(needs)) is not None:
-            resources = replace(resources, num_cpus=share.amount)
-            told.append(share.sum)
-        if "num_gpus" in variant.auto and (share := gpus(needs, self._card_bytes(variant.flavor))) is not None:
-            resources = replace(resources, num_gpus=share.amount)
-            told.append(share.sum)
-        return replace(variant, resources=resources), "; ".join(told)
-
-    def _sizing(self, profile: TaskProfile, variant: Variant, needs: Needs) -> Sizing:
-        """Fitted anew where the profile or the nodes have changed."""
-        key, version = (profile.task, variant.name), (self.table.version, self._versions.get(profile.task, 0))
-        known = self._sizings.get(key)
-        if known is None or known[0] != version:
-            least, most = self._node_bytes(variant.flavor)
-            known = self._sizings[key] = (version, Sizing(needs, probe_bytes=least // 2, most_bytes=most))
-        return known[1]
-
-    def _card_bytes(self, flavor: str) -> int | None:
-        """Memory of the smallest card that a variant for this flavor may use."""
-        flavors = [
-            c.flavor for c in self.table.capacities.values() if c.flavor.resource == "GPU" and (not flavor or c.flavor.answers_to(flavor))
-        ]
-        return min((each.memory_bytes for each in flavors if each.memory_bytes), default=None)
-
-    def _node_bytes(self, flavor: str = "") -> tuple[int, int]:
-        """Memory of the smallest and the largest ready node that a variant for this flavor may use."""
-        capacities = self.table.capacities.values()
-        # Work for "any CPU" may run on the host CPUs of any node.
-        wanted = [c for c in capacities if flavor in ("", "cpu") or c.flavor.answers_to(flavor)]
-        each = [int(shape.get("memory", 0.0)) for capacity in wanted for shape, _ in capacity.shapes]
-        return min(each, default=0), max(each, default=0)
 
     def note(self, ref: Any, task: str, candidate: Candidate, plan: Plan, load: Load) -> None:
         """Count a submitted call as in flight."""
@@ -441,13 +398,3 @@ def _snapshots(nodes: Iterable[Node], tiers: Iterable[str]) -> list[PoolSnapshot
 
 def _shape(capacity: FlavorCapacity) -> tuple[Any, ...]:
     return (capacity.shapes, capacity.closed, capacity.slowdown)
-
-
-def _bucket_of(profile: TaskProfile, input_bytes: int) -> int:
-    """The size bucket of a call; of one whose size is not known, the commonest."""
-    if input_bytes >= 0:
-        return bucket(input_bytes)
-    counts: dict[int, int] = {}
-    for (each, _, _), seen in profile.measured.items():
-        counts[each] = counts.get(each, 0) + seen.num_runs
-    return max(counts, key=lambda b: counts[b], default=0)

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fabric.sizes import UNKNOWN
+from fabric.sizes import UNKNOWN, bucket
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Forecast, Run, Variant
 from profiler.needs import Needs, Use
 
@@ -95,6 +95,15 @@ class TaskProfile:
 
     def buckets(self) -> set[int]:
         return {bucket for bucket, _, _ in self.measured}
+
+    def bucket_of(self, input_bytes: int) -> int:
+        """The size bucket of a call; of one whose size is not known (-1), the commonest."""
+        if input_bytes >= 0:
+            return bucket(input_bytes)
+        counts: dict[int, int] = {}
+        for (each, _, _), seen in self.measured.items():
+            counts[each] = counts.get(each, 0) + seen.num_runs
+        return max(counts, key=lambda b: counts[b], default=0)
 
     def num_runs(self) -> int:
         return sum(seen.num_runs for seen in self.measured.values())
