@@ -62,15 +62,6 @@ def corrected(prior: Forecast, probe: Probe | None) -> Forecast:
     return Forecast(prior.mean_log + gain * (probe.log_s - prior.mean_log), log_sd)
 
 
-def saved_by_probe(prior: Forecast, run_s: float) -> float:
-    """Seconds of a run of `run_s` that knowing this forecast's truth is expected to save.
-
-    Of two ways that look alike one is taken blindly; knowing one of them saves the mean of what is positive of a normal of this deviation.
-    A probe pays where that is more than its own seconds and the restarts that it takes.
-    """
-    return run_s * prior.log_sd / math.sqrt(2.0 * math.pi)
-
-
 def outlived(mean: float, log_sd: float, done: float) -> tuple[float, float]:
     """Median and spread of a normal variable that is known to be above `done`."""
     below = _NORMAL.cdf((done - mean) / log_sd)

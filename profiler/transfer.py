@@ -24,7 +24,6 @@ MAX_ROWS = 400
 LEAST_ROWS_TO_CALIBRATE = 10
 MOST_WIDENED = 3.0
 BASE_S = 1.0
-HOPE_DEVIATIONS = 0.5
 
 
 class Row(NamedTuple):
@@ -41,15 +40,6 @@ class Row(NamedTuple):
     log_size: float | None = None
     dtype: str = "fp32"
     log_sd: float = RUN_LOG_SD
-
-
-def hopeful(forecast: Forecast) -> float:
-    """Seconds to plan with for a way that has not been measured: half a deviation under the median.
-
-    What is planned by medians is never tried where the median is a little too high, and so never learnt; what is tried and found slower is
-    left again (optimism in the face of uncertainty; on Gavel's traces it halves the regret of both cost and makespan).
-    """
-    return math.exp(forecast.mean_log - HOPE_DEVIATIONS * forecast.log_sd)
 
 
 class Transfer:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from profiler.correction import Probe, corrected, probe_of, saved_by_probe
+from profiler.correction import Probe, corrected, probe_of
 from profiler.transfer import Forecast
 
 PRIOR = Forecast(math.log(2.0), 0.4)
@@ -66,11 +66,3 @@ def test_what_a_probe_says_covers_the_truth_as_often_as_it_says() -> None:
         assert probe is not None
         inside += abs(probe.log_s - math.log(2.0)) < probe.log_sd
     assert inside / 200 > 0.68
-
-
-def test_a_probe_pays_for_long_runs_of_doubtful_tasks_only() -> None:
-    """Checked against a drawn choice between two ways that look alike."""
-    rng = random.Random(1)
-    draws = [max(0.0, rng.gauss(0.0, 0.2)) for _ in range(20_000)]
-    assert saved_by_probe(Forecast(0.0, 0.2), 1000.0) == pytest.approx(1000.0 * sum(draws) / len(draws), rel=0.05)
-    assert saved_by_probe(Forecast(0.0, 0.2), 60.0) < 90.0 < saved_by_probe(Forecast(0.0, 0.2), 3600.0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.types import Flavor
-from profiler.transfer import Forecast, Row, Transfer, hopeful
+from profiler.transfer import Forecast, Row, Transfer
 
 
 def flavor(name: str, tflops: float, gb_per_s: float) -> Flavor:
@@ -170,7 +170,3 @@ def test_any_rows_give_finite_figures_and_no_certainty(rows: list[Row]) -> None:
             assert isinstance(found, Forecast)
             assert math.isfinite(found.mean_log)
             assert 0.0 < found.log_sd < 100.0
-
-
-def test_hope_is_for_what_is_doubtful() -> None:
-    assert hopeful(Forecast(0.0, 1.0)) < hopeful(Forecast(0.0, 0.1)) < 1.0
