@@ -5,7 +5,8 @@
     node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
             leases: [lease id], usd_per_h, idle_usd_per_h}
     lease: {lease_id, owner, node_id, demand}
-    straggler: {node_id, flavor, factor, runs, tasks, since_s}: slower than its like, since this wall-clock time
+    straggler: {node_id, card, flavor, factor, runs, tasks, since_s}: slower than its like, since this wall-clock time; `card`
+           is null, or the index of the one card that is
 
 Units are in the names or are Ray's (CPU, GPU: counts; memory: bytes). A figure that is not known is null. `problem` is
 null, or why the tier's pool did not answer: its nodes are then missing here, and may well be working.
@@ -28,7 +29,15 @@ def fabric_json(
     """The whole form, of `pool_json`s."""
     nodes = [node for tier in tiers for node in tier["nodes"]]
     slow = [
-        {"node_id": s.node_id, "flavor": s.flavor, "factor": s.factor, "runs": s.num_runs, "tasks": s.num_tasks, "since_s": s.since_s}
+        {
+            "node_id": s.node_id,
+            "card": s.card,
+            "flavor": s.flavor,
+            "factor": s.factor,
+            "runs": s.num_runs,
+            "tasks": s.num_tasks,
+            "since_s": s.since_s,
+        }
         for s in stragglers
     ]
     totals = _totals(nodes)
@@ -111,7 +120,8 @@ def _slow(straggler: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> s
     host = next((node["host"] for node in nodes if node["node_id"] == straggler["node_id"]), "")
     where = f"{straggler['node_id'][:8]}{f' ({host})' if host else ''}"
     behind = f"{straggler['runs']} runs of {straggler['tasks']} tasks"
-    return f"node {where}: {straggler['factor']:.1f} × slower than its like on {straggler['flavor']} ({behind})"
+    card = "" if straggler["card"] is None else f"card {straggler['card']} of "
+    return f"{card}node {where}: {straggler['factor']:.1f} × slower than its like on {straggler['flavor']} ({behind})"
 
 
 def _price_notes(totals: Mapping[str, Any]) -> str:

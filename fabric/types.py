@@ -230,7 +230,8 @@ class Run:
     """One measured call, as its worker saw it; one that was killed, as its node agent did.
 
     `peak_memory_bytes`: the most that its worker held meanwhile, without Ray's object store. `input_bytes` of its arguments (-1:
-    unknown). `asked_bytes`: its request for memory (0: none). GPU figures are None where no card was given or it does not say.
+    unknown). `asked_bytes`: its request for memory (0: none). GPU figures are None where no card was given or it does not say;
+    `card`: the index of the only one, of runs that were long enough to ask.
     """
 
     call_id: str
@@ -250,6 +251,7 @@ class Run:
     num_page_faults: int = 0
     gpu_frac: float | None = None
     gpu_memory_bytes: int | None = None
+    card: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

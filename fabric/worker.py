@@ -38,9 +38,9 @@ OWN_MEMORY_BYTES = 64 * 2**20
 _SHORTEST_SLEEP_S = 0.0005
 PROFILER = "profiler"
 
-Row = tuple[str, str, str, float, float, int, str, int, str, str, int, int, float | None, int | None]
+Row = tuple[str, str, str, float, float, int, str, int, str, str, int, int, float | None, int | None, int | None]
 """call id, task, variant, wall s, CPU s, peak bytes (0: not read), outcome, input bytes, user, queue, asked bytes, page faults,
-GPU use (0..1), GPU memory bytes"""
+GPU use (0..1), GPU memory bytes, index of the only card"""
 
 
 class OverMemory(MemoryError):
@@ -88,7 +88,7 @@ def measured(
                 reporter.end()
             now = resource.getrusage(resource.RUSAGE_SELF)
             cpu_s = now.ru_utime - usage.ru_utime + now.ru_stime - usage.ru_stime
-            gpu_frac, gpu_bytes = reporter.gpu_use(wall_s)
+            gpu = reporter.gpu_use(wall_s)
             stretch_s = wall_s * (reporter.place.slowdown - 1.0)
             if stretch_s > _SHORTEST_SLEEP_S:
                 time.sleep(stretch_s)
@@ -96,7 +96,7 @@ def measured(
                 cpu_s *= reporter.place.slowdown
             num_faults = now.ru_minflt - usage.ru_minflt + now.ru_majflt - usage.ru_majflt
             peak = reporter.peak_bytes(wall_s, now.ru_maxrss * 1024)
-            reporter.add((call_id, task, variant, wall_s, cpu_s, peak, outcome, size, user, queue, asked, num_faults, gpu_frac, gpu_bytes))
+            reporter.add((call_id, task, variant, wall_s, cpu_s, peak, outcome, size, user, queue, asked, num_faults, *gpu))
 
     return run
 
@@ -183,13 +183,14 @@ class Reporter:
             os.write(self._peak_reset, b"5")
         return max(resident_bytes - self._shared_bytes, 1)
 
-    def gpu_use(self, wall_s: float) -> tuple[float | None, int | None]:
-        """Use (0..1) and memory of this worker's cards, at the end of a call that was long enough to be worth the asking."""
+    def gpu_use(self, wall_s: float) -> tuple[float | None, int | None, int | None]:
+        """Use (0..1) and memory of this worker's cards, and which it is where it is one, at the end of a call that was long enough to be
+        worth the asking."""
         if wall_s < GPU_READ_S or not (cards := ray_io.assigned_cards()):
-            return None, None
+            return None, None, None
         from pools.telemetry import read_cards
 
-        return read_cards(cards, os.getpid())
+        return (*read_cards(cards, os.getpid()), cards[0] if len(cards) == 1 else None)
 
     def add(self, row: Row) -> None:
         """Note one call."""

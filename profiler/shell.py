@@ -24,8 +24,9 @@ from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
 from profiler.sharing import is_news, shared_forecasts
+from profiler.slow_places import SlowPlaces
 from profiler.store import to_document
-from profiler.stragglers import Straggler, Stragglers
+from profiler.stragglers import Straggler
 
 NAME = "profiler"
 SAVE_S = 2.0
@@ -43,7 +44,7 @@ class ProfilerShell:
         self._catalogue = dict(catalogue)
         self._disk = ProfileDisk(config)
         self._estimator = Estimator(catalogue)
-        self._stragglers = Stragglers()
+        self._stragglers = SlowPlaces()
         self._looked_s = 0.0
         self._has_news, self._shared_s = True, float("-inf")
         self._lock = threading.Lock()
@@ -112,12 +113,12 @@ class ProfilerShell:
             return task_uses(self._recent.values(), self._estimator.profiles)
 
     def stragglers(self, slower_than: float | None = None) -> list[Straggler]:
-        """The nodes that are slower than their like, the slowest first; `since_s` is wall-clock time. `slower_than`: from now on a
+        """Nodes and cards that are slower than their like, the slowest first; `since_s` is wall-clock time. `slower_than`: from now on a
         node is named when it takes so many times as long."""
         with self._lock:
             self._stragglers.slower_than = slower_than or self._stragglers.slower_than
-            named, ahead_s = list(self._stragglers.named.values()), time.time() - time.monotonic()
-        return [dataclasses.replace(one, since_s=one.since_s + ahead_s) for one in sorted(named, key=lambda one: -one.factor)]
+            named, ahead_s = self._stragglers.named(), time.time() - time.monotonic()
+        return [dataclasses.replace(one, since_s=one.since_s + ahead_s) for one in named]
 
     def forget_node(self, node_id: str) -> None:
         """See `Stragglers.forget`."""

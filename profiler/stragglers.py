@@ -32,7 +32,7 @@ References = Mapping[str, Reference | None]
 
 @dataclass(frozen=True, slots=True)
 class Straggler:
-    """A node that takes `factor` times as long as other nodes of its flavor; `since_s` is when it was named."""
+    """A node that takes `factor` times as long as other nodes of its flavor, or only its `card`; `since_s` is when it was named."""
 
     node_id: str
     flavor: str
@@ -40,6 +40,7 @@ class Straggler:
     num_runs: int
     num_tasks: int
     since_s: float
+    card: int | None = None
 
 
 class Stragglers:

@@ -37,7 +37,7 @@ class SlowNodes:
         touched: set[str] = set()
         for one in named:
             node = nodes.get(one.node_id)
-            if node is None:
+            if node is None or one.card is not None:  # Ray cannot close one card of a node
                 continue
             why = f"{one.factor:.1f} x slower than its like on {one.flavor} ({one.num_runs} runs of {one.num_tasks} tasks)"
             if node.health != "ready":

@@ -234,5 +234,7 @@ def test_status_names_a_slow_node_with_what_is_behind_it() -> None:
     nodes = nodes_of("abcdef012345", "b")
     pool = pool_json(PoolSnapshot("cold", 1, tuple(nodes.values())), FLAVORS)
     form = fabric_json("lab", "head:6379", [pool], [], [Straggler("abcdef012345", COLD.name, 1.84, 41, 3, 5.0)])
-    assert form["stragglers"] == [{"node_id": "abcdef012345", "flavor": "cpu", "factor": 1.84, "runs": 41, "tasks": 3, "since_s": 5.0}]
+    assert form["stragglers"] == [
+        {"node_id": "abcdef012345", "card": None, "flavor": "cpu", "factor": 1.84, "runs": 41, "tasks": 3, "since_s": 5.0}
+    ]
     assert "node abcdef01 (host-abcdef012345): 1.8 × slower than its like on cpu (41 runs of 3 tasks)" in format_status(form).splitlines()
