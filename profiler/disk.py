@@ -35,7 +35,7 @@ class ProfileDisk:
 
     def load(self) -> dict[str, TaskProfile]:
         """All profiles by task; a document that is none is moved to the stream `UNREADABLE`."""
-        texts = self._journal.texts(STREAM) or self._of_earlier_releases()
+        texts = {**self._of_earlier_releases(), **self._journal.texts(STREAM)}
         profiles: dict[str, TaskProfile] = {}
         broken: dict[str, Any] = {}
         for name, text in texts.items():
@@ -57,15 +57,18 @@ class ProfileDisk:
         self._journal.forget(STREAM, tasks)
 
     def _of_earlier_releases(self) -> Mapping[str, str]:
-        """Before they had a file of their own, profiles stood in the journal of jobs."""
+        """Before they had a file of their own, profiles stood in the journal of jobs: they move, once."""
         if self._earlier_url is None:
             return {}
         try:
             earlier = Journal(self._earlier_url)
             texts = earlier.texts(STREAM)
+            if texts:
+                self._journal.save(STREAM, {name: codec.loads(text) for name, text in texts.items()})
+                earlier.forget(STREAM, texts)
             earlier.close()
-        except FabricError as error:
-            _log.warning("no profiles of earlier releases: %s", error.message)
+        except (FabricError, ValueError) as error:
+            _log.warning("no profiles of earlier releases: %s", error)
             return {}
         return texts
 

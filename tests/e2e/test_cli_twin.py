@@ -179,6 +179,25 @@ def test_profile_shows_what_the_fabric_has_measured_of_a_task_and_runs_a_callabl
     assert shell("profile", "gpu-onyl", status=2).stderr.endswith("hint: did you mean gpu-only?\n")
 
 
+def test_profiles_are_exported_forgotten_and_imported(shell: Shell, caller: Caller) -> None:
+    def runs() -> int:
+        return sum(task["runs"] for task in shell.json("explain")["tasks"] if task["task"] == "gpu-only")
+
+    caller.call()
+    time.sleep(3.0)  # the worker reports, the profiler learns
+    before = runs()
+    assert before > 0
+    assert shell.json("profiles", "export", "lab.parquet")["tasks"] >= 1
+    assert shell.json("profiles", "forget", "gpu-only") == {"task": "gpu-only", "versions": 1}
+    assert runs() == 0
+    assert shell.json("profiles", "import", "lab.parquet")["rows_taken"] >= 1
+    assert runs() == before
+    assert shell.json("profiles", "import", "lab.parquet")["rows_taken"] == 0
+    (shell.cwd / "no.parquet").write_bytes(b"nothing of the kind")
+    assert "error[profile_file]" in shell("profiles", "import", "no.parquet", status=2).stderr
+    assert "error[unknown_task]" in shell("profiles", "forget", "nobody", status=2).stderr
+
+
 def test_doctor_finds_the_twin_in_order(shell: Shell, twin: str) -> None:
     report = shell.json("doctor")
     cluster = {check["name"]: check["state"] for check in report["checks"] if check["where"] == "cluster"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,13 @@ def test_one_broken_profile_does_not_take_the_others_with_it(config: FabricConfi
 
 
 def test_profiles_of_a_release_that_kept_them_in_the_journal_of_jobs_are_found(config: FabricConfig) -> None:
-    Journal(config.database_url).save(STREAM, {PROFILE.task: to_document(PROFILE)})
-    assert ProfileDisk(config).load() == {PROFILE.task: PROFILE}
+    other = replace(PROFILE, task="other@1f2e")
+    Journal(config.database_url).save(STREAM, {one.task: to_document(one) for one in (PROFILE, other)})
+    disk = ProfileDisk(config)
+    assert disk.load() == {PROFILE.task: PROFILE, other.task: other}
+    disk.forget([other.task])
+    assert ProfileDisk(config).load() == {PROFILE.task: PROFILE}, "they have moved: what is forgotten stays so, the rest is kept"
+    assert Journal(config.database_url).load(STREAM) == {}
 
 
 def test_a_directory_that_cannot_be_written_is_not_taken_for_a_broken_file(tmp_path: Path) -> None:
