@@ -42,7 +42,9 @@ def test_auto_probes_first_and_then_asks_for_what_was_measured(twin: Any, eventu
     explained = eventually(measured)
     run = explained.measured
     assert run is not None
-    assert 180 * MIB < run.peak_memory_bytes <= run.asked_bytes < 500 * MIB, "the worker's own memory counts as well"
+    assert run.peak_memory_bytes > 180 * MIB, "the worker's own memory counts as well"
+    # After one run the margin is still wide.
+    assert run.peak_memory_bytes <= run.asked_bytes < 4 * run.peak_memory_bytes
     assert run.input_bytes == MIB
     assert "memory: p95 of " in str(explained)
 
