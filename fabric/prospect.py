@@ -22,7 +22,7 @@ from fabric.errors import FabricError, UnknownNameError
 from fabric.explanation import Explanation
 from fabric.show import duration, table, usd
 from fabric.sizes import UNKNOWN
-from fabric.types import Alternative, Run
+from fabric.types import Alternative, Run, name_of
 from profiler.estimate import TaskProfile
 
 
@@ -123,13 +123,13 @@ class CallProspect:
             "user": run.user,
             "queue": run.queue,
         }
-        return {"call_id": run.call_id, "task": plain_name(run.task), "key": run.task, "measured": measured, **self.ranking.as_json()}
+        return {"call_id": run.call_id, "task": name_of(run.task), "key": run.task, "measured": measured, **self.ranking.as_json()}
 
     def __str__(self) -> str:
         run = self.run
         figures = f"run {duration(run.wall_s)}, CPU {duration(run.cpu_s)}, peak {run.peak_memory_bytes / 2**20:.0f} MiB"
         place = f"{self.tier or '?'}/{run.flavor}, variant {run.variant}, node {run.node_id[:8]}"
-        head = f"call {run.call_id} of {plain_name(run.task)} ({run.outcome}), arguments {_size(run.bucket)}"
+        head = f"call {run.call_id} of {name_of(run.task)} ({run.outcome}), arguments {_size(run.bucket)}"
         return f"{head}\nran on {place}: {figures}, cost {usd(self.cost_usd)}\n\nsuch a call would go now to\n{self.ranking}"
 
 
@@ -141,11 +141,11 @@ def read_tasks(client: Client) -> TaskList:
 def read_task(client: Client, name: str) -> TaskProspect:
     """One task, by its name or by `name@hash`. Raises: UnknownNameError `unknown_task`."""
     profiles = _profiles(client)
-    wanted = [profile for profile in profiles if name in (profile.task, plain_name(profile.task))]
+    wanted = [profile for profile in profiles if name in (profile.task, name_of(profile.task))]
     if not wanted:
-        raise UnknownNameError.of("task", name, {plain_name(profile.task) for profile in profiles})
+        raise UnknownNameError.of("task", name, {name_of(profile.task) for profile in profiles})
     ranked = [(profile, tuple(rank(client, profile, bucket) for bucket in sorted(profile.buckets() or {0}))) for profile in wanted]
-    return TaskProspect(plain_name(wanted[0].task), tuple(ranked))
+    return TaskProspect(name_of(wanted[0].task), tuple(ranked))
 
 
 def read_call(client: Client, call_id: str) -> CallProspect:
@@ -167,12 +167,7 @@ def rank(client: Client, profile: TaskProfile, bucket: int) -> Ranking:
         route = plan.route()
     except FabricError as error:
         return Ranking(bucket, None, error.message)
-    return Ranking(bucket, Explanation(plain_name(profile.task), profile.fingerprint, route, sum=plan.sums.get(route.chosen.variant, "")))
-
-
-def plain_name(key: str) -> str:
-    """`embed` of `embed@1f2e3d4c`."""
-    return key.rpartition("@")[0] or key
+    return Ranking(bucket, Explanation(name_of(profile.task), profile.fingerprint, route, sum=plan.sums.get(route.chosen.variant, "")))
 
 
 def max_bytes(bucket: int) -> int | None:
@@ -188,7 +183,7 @@ def _profiles(client: Client) -> list[TaskProfile]:
 
 def _profile_json(profile: TaskProfile) -> dict[str, Any]:
     seen = profile.fingerprint
-    return {"task": plain_name(profile.task), "key": profile.task, "domain": seen.domain, "phase": seen.phase, "runs": profile.num_runs()}
+    return {"task": name_of(profile.task), "key": profile.task, "domain": seen.domain, "phase": seen.phase, "runs": profile.num_runs()}
 
 
 def _best_json(chosen: Alternative | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ import psutil
 from fabric import auth, twin
 from fabric.config import FabricConfig
 from fabric.doctor.machine import Disk, Listener, MachineFacts
+from fabric.journal.corruption import set_aside_files
 from fabric.twin import TwinState
 from fabric.types import Device, Flavor
 from pools.discovery import discover
@@ -55,7 +56,7 @@ def look(config: FabricConfig, catalogue: dict[str, Flavor], declared: list[Devi
         twin=state,
         is_twin_running=twin.running(config) is not None,
         is_twin_file=file.exists(),
-        broken_profiles=tuple(sorted(map(str, config.state_path.glob("profiles.db.corrupt-*[0-9]")))),
+        broken_profiles=tuple(set_aside_files(config.state_path)),
     )
 
 

@@ -34,6 +34,12 @@ def set_aside_if_corrupt(url: str) -> Path | None:
     return aside
 
 
+def set_aside_files(folder: Path) -> list[str]:
+    """What was moved aside in this folder, without what lay beside it."""
+    found = (path for path in folder.glob(f"*{MARK}*") if not path.name.endswith(_BESIDE[1:]))
+    return sorted(map(str, found))
+
+
 def _is_well(file: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(file, timeout=30)) as connection:
