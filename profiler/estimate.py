@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fabric.sizes import UNKNOWN, bucket
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Forecast, Run, Variant
@@ -190,6 +190,10 @@ class Estimator:
                 mine.needs[name] = needs
         self.dirty.add(other.task)
         return taken
+
+    def copies(self) -> list[TaskProfile]:
+        """All profiles as they are now, for whoever reads them while they change."""
+        return [replace(profile, measured=dict(profile.measured)) for profile in self.profiles.values()]
 
     def predictor(self, task: str, bucket: int) -> Predictor:
         """Estimates of a task for calls of this size bucket."""

@@ -136,7 +136,7 @@ class Families:
 
     def copies(self) -> list[TaskProfile]:
         """The histories as they are now, for whoever reads them while they change."""
-        return [replace(profile, measured=dict(profile.measured)) for name, profile in self.estimator.profiles.items() if name != UNKNOWN]
+        return [profile for profile in self.estimator.copies() if profile.task != UNKNOWN]
 
     def take_forecasts(self, forecasts: Mapping[str, Forecasts]) -> None:
         """What the families' runs say of accelerators on which one of them has not run (see `profiler.sharing`)."""

@@ -13,10 +13,29 @@ from fabric.types import Fingerprint, Flavor, Variant, name_of
 from profiler.estimate import Forecasts, TaskProfile, uses_accelerator
 from profiler.transfer import Row, Transfer
 
+SHARE_S = 20.0
+MOST_BUSY_FRAC = 0.05
 LEAST_LOG_SD = 0.05
 NEWS_LOG = 0.05
 """Forecasts that changed by less are not worth telling."""
 BUCKET_LOG_BYTES = math.log(4.0)
+
+
+class SharingPace:
+    """When forecasts are made anew: where something was measured since, and so rarely that it takes a small part of the time.
+
+    `note` news, ask `is_due`, and call `done` once they are made.
+    """
+
+    def __init__(self) -> None:
+        self.has_news = True
+        self._due_s = float("-inf")
+
+    def is_due(self, now_s: float) -> bool:
+        return self.has_news and now_s >= self._due_s
+
+    def done(self, began_s: float, now_s: float) -> None:
+        self._due_s = now_s + max(SHARE_S, (now_s - began_s) / MOST_BUSY_FRAC)
 
 
 def shared_forecasts(profiles: Iterable[TaskProfile], catalogue: Mapping[str, Flavor]) -> dict[str, Forecasts]:

@@ -23,7 +23,7 @@ from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
 from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
-from profiler.sharing import is_news, shared_forecasts
+from profiler.sharing import SharingPace, is_news, shared_forecasts
 from profiler.slow_places import SlowPlaces
 from profiler.store import to_document
 from profiler.stragglers import Straggler
@@ -31,7 +31,6 @@ from profiler.stragglers import Straggler
 NAME = "profiler"
 SAVE_S = 2.0
 LOOK_S = 5.0
-SHARE_S = 20.0
 RECENT_RUNS = 20_000
 _log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class ProfilerShell:
         self._estimator = Estimator(catalogue)
         self._stragglers = SlowPlaces()
         self._looked_s = 0.0
-        self._has_news, self._shared_s = True, float("-inf")
+        self._sharing = SharingPace()
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, Run] = OrderedDict()
         # A version is the wall clock at the change, so that it also grows across a restart of this actor.
@@ -58,10 +57,6 @@ class ProfilerShell:
 
     def ping(self) -> str:
         return NAME
-
-    def notes(self) -> list[str]:
-        """What a user should know of how the profiles were found at the start."""
-        return self._disk.notes
 
     def settings(self) -> tuple[FabricConfig, dict[str, Flavor]]:
         """What a process needs to attach itself to this fabric."""
@@ -168,7 +163,7 @@ class ProfilerShell:
         for task in self._estimator.dirty:
             self._tell_of(task)
             self._unsaved.add(task)
-            self._has_news = True
+            self._sharing.has_news = True
         self._estimator.dirty.clear()
 
     def _tell_of(self, task: str) -> None:
@@ -195,13 +190,15 @@ class ProfilerShell:
                     _log.warning("%s failed: %s", step.__name__.strip("_"), ray_io.describe_exception(error))
 
     def _share(self) -> None:
-        """What tasks tell of each other, anew every `SHARE_S` where something was measured."""
-        if not self._has_news or time.monotonic() < self._shared_s + SHARE_S:
+        """What tasks tell of each other, anew."""
+        began_s = time.monotonic()
+        if not self._sharing.is_due(began_s):
             return
-        self._has_news, self._shared_s = False, time.monotonic()
         with self._lock:
-            known = [dataclasses.replace(profile, measured=dict(profile.measured)) for profile in self._estimator.profiles.values()]
+            self._sharing.has_news = False
+            known = self._estimator.copies()
         found = shared_forecasts(known, self._catalogue)
+        self._sharing.done(began_s, time.monotonic())
         with self._lock:
             for task, profile in self._estimator.profiles.items():
                 new = found.get(task, {})

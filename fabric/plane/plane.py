@@ -52,7 +52,7 @@ from fabric.stored_log import StoredLog, read_joined
 from fabric.types import Flavor, Lease, Node
 from profiler.efficiency import TaskUse
 from profiler.families import Families
-from profiler.sharing import shared_forecasts
+from profiler.sharing import SharingPace, shared_forecasts
 from profiler.store import to_document
 
 FAMILIES = "families"
@@ -88,6 +88,7 @@ class JobPlane:
         self._task_uses = task_uses
         self._committer = Committer(journal)
         self.driver = Driver(core, self._committer, self.perform, clock, self._note)
+        self._sharing = SharingPace()
         self._solver = Solver(lambda plan, took_s: self.driver.tell(PlanSolved(plan, took_s)))
         self._under_way = UnderWay()
         self._submitting = Submitting(core, self.driver, journal, self._committer, self.families, self.shelf, clock, self._under_way)
@@ -269,15 +270,25 @@ class JobPlane:
             self.driver.tell(*facts)
 
     def save_families(self) -> None:
-        """Keep the histories that changed, and work out what they say of each other: outside of the lock, as it takes a while."""
+        """Keep the histories that changed."""
         with self.driver.lock:
             documents = {profile.task: to_document(profile) for profile in self.families.changed()}
-            known = self.families.copies() if documents else []
         if documents:
+            self._sharing.has_news = True
             self.journal.save(FAMILIES, documents)
-            forecasts = shared_forecasts(known, self.families.catalogue)
-            with self.driver.lock:
-                self.families.take_forecasts(forecasts)
+
+    def share_families(self) -> None:
+        """Work out what the histories say of each other: outside of the lock, as it takes a while."""
+        began_s = time.monotonic()
+        if not self._sharing.is_due(began_s):
+            return
+        self._sharing.has_news = False
+        with self.driver.lock:
+            known = self.families.copies()
+        forecasts = shared_forecasts(known, self.families.catalogue)
+        self._sharing.done(began_s, time.monotonic())
+        with self.driver.lock:
+            self.families.take_forecasts(forecasts)
 
     def _note(self, facts: Sequence[JobFact]) -> None:
         """Under the lock, after every turn: what listings and the histories keep beside the core."""
@@ -301,5 +312,6 @@ class JobPlane:
             try:
                 self._siblings.renew()
                 self.save_families()
-            except FabricError as error:
-                _log.warning("families not tended: %s", error.message)
+                self.share_families()
+            except (FabricError, ArithmeticError, ValueError) as error:  # predictions are advice: the next round tries again
+                _log.warning("families not tended: %s", error)

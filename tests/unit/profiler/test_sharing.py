@@ -8,7 +8,7 @@ import random
 from fabric.types import Fingerprint, Flavor, Resources, Run, Variant
 from pools.flavors import load_catalogue
 from profiler.estimate import Estimator
-from profiler.sharing import is_news, shared_forecasts
+from profiler.sharing import SharingPace, is_news, shared_forecasts
 
 CATALOGUE = load_catalogue()
 A100, T4, CPU = (CATALOGUE[name] for name in ("a100-80g", "t4", "cpu"))
@@ -74,3 +74,17 @@ def test_news_is_what_changed() -> None:
         for _ in range(50):
             record(made, f"task{number}@aa", T4, 5.0)
     assert is_news(before, shared_forecasts(made.profiles.values(), CATALOGUE)["task3@aa"])
+
+
+def test_forecasts_are_made_for_a_small_part_of_the_time() -> None:
+    pace = SharingPace()
+    assert pace.is_due(100.0), "what was restored is shared at once"
+    pace.has_news = False
+    pace.done(100.0, 101.0)
+    assert not pace.is_due(1e9), "nothing was measured since"
+    pace.has_news = True
+    assert not pace.is_due(120.0)
+    assert pace.is_due(121.0)
+    pace.done(121.0, 131.0)
+    assert not pace.is_due(330.0), "what took 10 s is not repeated within 200 s"
+    assert pace.is_due(331.0)
