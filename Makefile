@@ -1,6 +1,8 @@
 # Two commands: `make demo` and `make test`. Each sets up everything it needs in .venv; a second run starts in seconds.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Pinned apart from requirements.lock: pip's own CPU build, where uv would take gigabytes of CUDA.
+TORCH := torch==2.13.0
 
 .PHONY: demo test setup lint types contracts unit cluster e2e bench lock clean
 
@@ -18,6 +20,7 @@ setup: .venv/ready
 	@echo "installing the pinned dependencies into .venv (a minute or two, once)"
 	@{ $(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.5" && $(BIN)/uv pip install -q --python $(BIN)/python -r requirements.lock; } \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(TORCH)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
