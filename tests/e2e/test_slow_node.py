@@ -90,7 +90,11 @@ def closed(shell: Shell) -> dict[str, str]:
 
 
 def test_what_a_job_and_tasks_asked_for_is_set_against_what_they_used(shell: Shell) -> None:
-    shell("submit", "--follow", "--cpus", "2", "--memory", "1GB", "--name", "spin", "--", sys.executable, "-c", SPIN)
+    shell("submit", "--cpus", "2", "--memory", "1GB", "--name", "spin", "--", sys.executable, "-c", SPIN)
+    try:
+        shell("logs", "-f", "spin")
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the job does not end:\n{shell('explain', 'spin').stdout}\n{shell('status').stdout}")
     form = shell.json("efficiency", "spin")
     assert form["cpus_asked"] == pytest.approx(2.0) and form["cpus_used"] * form["wall_s"] == pytest.approx(2.0, rel=0.2)
     assert form["cpu_frac"] < 0.55, "it can use one of its two"
