@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -89,6 +89,16 @@ class ApiConfig(_Strict):
     port: int = Field(default=0, ge=0, le=65535, description="0: any that is free")
 
 
+class ServingConfig(_Strict):
+    """Where models are answered. `auto`: a token is needed unless this is a laptop's twin that listens on loopback."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535, description="of REST")
+    grpc_port: int | None = Field(default=None, ge=1, le=65535, description="of gRPC; left out: the one after `port`")
+    require_token: Literal["auto", "always", "never"] = "auto"
+    parked: int | None = Field(default=None, ge=0, le=64, description="warm processes that wait for a model; left out: one, 0: none")
+
+
 class FabricConfig(_Strict):
     """The whole of fabric.yaml."""
 
@@ -100,6 +110,7 @@ class FabricConfig(_Strict):
     routing: RoutingConfig = RoutingConfig()
     dashboard: DashboardConfig = DashboardConfig()
     api: ApiConfig = ApiConfig()
+    serving: ServingConfig = ServingConfig()
     log_to_driver: bool = Field(default=True, description="show what tasks print in the caller's terminal")
     user: str = Field(default_factory=_user)
     queue: str = "default"

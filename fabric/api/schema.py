@@ -22,7 +22,7 @@ DIGEST = r"^[0-9a-f]{64}$"
 NAME = r"^[^\x00-\x1f/]{1,128}$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-Scope = Literal["submit", "read", "operate", "admin"]
+Scope = Literal["infer", "submit", "read", "operate", "admin"]
 
 
 class _Request(BaseModel):

@@ -23,9 +23,10 @@ from typing import Any, Protocol
 
 from fabric.errors import ConfigError, FabricError, RejectedError, UnknownNameError, UserError
 
-SCOPES = ("submit", "read", "operate", "admin")
+SCOPES = ("infer", "submit", "read", "operate", "admin")
 IMPLIED = {
-    "submit": frozenset({"submit"}),
+    "infer": frozenset({"infer"}),
+    "submit": frozenset({"submit", "infer"}),
     "read": frozenset({"read"}),
     "operate": frozenset({"operate", "read"}),
     "admin": frozenset(SCOPES),
@@ -64,6 +65,7 @@ class Principal:
 
 
 _VERBS = {
+    "infer": "ask models",
     "submit": "submit jobs",
     "read": "see the jobs of others",
     "operate": "act on the jobs of others",

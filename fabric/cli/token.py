@@ -16,7 +16,7 @@ COMMANDS = {
     "list": ("fabric.cli.token:list_tokens", "All tokens, but for their secrets."),
     "revoke": ("fabric.cli.token:revoke", "End a token."),
 }
-SCOPES = ("submit", "read", "operate", "admin")
+SCOPES = ("infer", "submit", "read", "operate", "admin")
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
@@ -37,7 +37,8 @@ def create(
 ) -> None:
     """Make a token for a user. It is shown here, once.
 
-    submit: own jobs. read: see the jobs of all. operate: read, and cancel them and see their output. admin: everything.
+    infer: ask models. submit: own jobs, and ask models. read: see the jobs of all. operate: read, and cancel
+    them and see their output. admin: everything.
     """
     wanted = {"user": user, "scopes": list(scopes), "queues": list(queues), "expires": expires, "note": note}
     made = client(settings).api.post("/v1/tokens", wanted, can_repeat=False)

@@ -275,6 +275,8 @@ def described(annotation: Any) -> tuple[str, type[BaseModel] | None]:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return described(next(argument for argument in arguments if argument is not type(None)))
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in arguments), None
     if origin in (tuple, dict):
         inner = arguments[0 if origin is tuple else 1]
         is_model = isinstance(inner, type) and issubclass(inner, BaseModel)

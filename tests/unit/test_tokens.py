@@ -25,10 +25,11 @@ def test_a_token_opens_what_its_scopes_say_and_what_they_imply(documents: Journa
     tokens = Tokens(documents)
     granted = {scope: tokens.principal(tokens.mint("ann", [scope])[0]).scopes for scope in SCOPES}
     assert granted == {
-        "submit": {"submit"},
+        "infer": {"infer"},
+        "submit": {"submit", "infer"},
         "read": {"read"},
         "operate": {"operate", "read"},
-        "admin": {"submit", "read", "operate", "admin"},
+        "admin": {"infer", "submit", "read", "operate", "admin"},
     }
 
 

@@ -1,0 +1,69 @@
+"""What the directory is told and what it keeps: a deploy's record, and a replica's report. Plain values that become JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from serve_apps.directory.table import ReplicaId
+from serve_apps.tensors import ModelMetadata, TensorSpec
+
+State = Literal["starting", "ready", "retiring", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRecord:
+    """One version as it was deployed. `settings`: the checked arguments of `deploy`; `source`: the digest of what is run, in the
+    artefact store; `created_s`: wall clock; `why`: of a failure, or of the place."""
+
+    name: str
+    version: str
+    user: str
+    created_s: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    state: State = "starting"
+    why: str = ""
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    metadata: ModelMetadata | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> DeployRecord:
+        """Unknown keys, of a later release, are left out."""
+        known = {key: value for key, value in body.items() if key in cls.__slots__}
+        return cls(**{**known, "metadata": metadata_from_json(body.get("metadata"))})
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    """What a replica says of itself, every `BEAT_S`. `stats`: numbers by name, as `ongoing_requests`. `is_bridge`: a parked process
+    that stands in until Serve has a replica."""
+
+    id: ReplicaId
+    name: str
+    version: str
+    host: str
+    port: int
+    metadata: ModelMetadata
+    node_id: str = ""
+    flavor: str = ""
+    stats: Mapping[str, float] = field(default_factory=dict)
+    is_bridge: bool = False
+
+
+def metadata_from_json(body: Mapping[str, Any] | None) -> ModelMetadata | None:
+    if body is None:
+        return None
+    known = {key: value for key, value in body.items() if key in ModelMetadata.__slots__}
+    tensors = {
+        side: tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in body.get(side, ())) for side in ("inputs", "outputs")
+    }
+    return ModelMetadata(**{**known, **tensors, "versions": tuple(body.get("versions", ()))})
+
+
+def with_state(record: DeployRecord, state: State, why: str = "") -> DeployRecord:
+    return replace(record, state=state, why=why)

@@ -1,0 +1,80 @@
+"""What goes over Ray between deployers, replicas, ingresses and the directory: frozen values, and the seam to Serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from serve_apps.directory.records import DeployRecord
+
+ACTOR = "models"
+"""The directory's name in the fabric's namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRequest:
+    """`settings`: the checked arguments of `deploy`, as JSON; `source`: a digest of the artefact store; `placement`: Ray's own terms."""
+
+    name: str
+    user: str
+    settings: Mapping[str, Any]
+    source: str
+    placement: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """`is_wanted` False: the version is gone, the replica may end. `tokens`: all of them, where they changed since `tokens_mark`."""
+
+    is_wanted: bool
+    tokens_mark: str
+    tokens: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a deploy is."""
+
+    record: DeployRecord
+    num_running: int
+    num_wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """What Serve says of one version's application. `why`: the last lines of what went wrong."""
+
+    state: Literal["absent", "starting", "running", "failed"]
+    num_running: int = 0
+    why: str = ""
+
+
+class ServePort(Protocol):
+    """Ray Serve, as the directory needs it. Every call may block for seconds and is idempotent."""
+
+    def start(self, record: DeployRecord) -> None: ...
+
+    def state(self, record: DeployRecord) -> AppState: ...
+
+    def delete(self, record: DeployRecord) -> None: ...
+
+
+class DocumentsPort(Protocol):
+    """The journal's documents."""
+
+    def load(self, stream: str) -> dict[str, Any]: ...
+
+    def save(self, stream: str, new: Mapping[str, Any]) -> None: ...
+
+    def forget(self, stream: str, names: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One model, for people: its records and what its replicas last said."""
+
+    name: str
+    default: str
+    records: tuple[DeployRecord, ...]
+    replicas: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)

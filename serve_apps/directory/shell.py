@@ -1,0 +1,240 @@
+"""The directory's actor: keeps what is deployed in the journal, carries deploys to Serve, tells ingresses and replicas what changes.
+
+Undecorated; one per fabric, on the head, restarted for ever. Its methods are coroutines on one loop, so the core needs no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fabric.api.tokens import STREAM as TOKENS
+from fabric.config import FabricConfig
+from fabric.errors import FabricError, UnknownNameError
+from serve_apps.directory.core import Directory
+from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.requests import BeatAnswer, DeployRequest, DocumentsPort, Progress, ServePort, Shown
+from serve_apps.directory.table import ReplicaId, ServingTable
+
+STREAM = "models"
+TEND_S = 1.0
+TOKENS_S = 2.0
+POLL_S = 0.2
+RETIRE_AFTER_S = 2.0
+"""Between the change of the table and the end of the earlier version's replicas: every ingress has heard of it by then."""
+_log = logging.getLogger(__name__)
+
+
+class DirectoryShell:
+    """Named `models`."""
+
+    def __init__(self, config: FabricConfig, open_documents: Callable[[], DocumentsPort], port: ServePort) -> None:
+        self._config = config
+        self._documents = open_documents()
+        self._port = port
+        self._core = Directory()
+        self._core.restore(self._documents.load(STREAM).items())
+        self._tokens: dict[str, Any] = {}
+        self._tokens_mark = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._told = self._core.table()
+
+    async def settings(self) -> FabricConfig:
+        self._tend()
+        return self._config
+
+    # -- deployers ---------------------------------------------------------------------------------------------------------
+
+    async def deploy(self, request: DeployRequest) -> DeployRecord:
+        """Begin a new version; `progress` tells how far it is."""
+        self._tend()
+        record = self._core.begin(request.name, request.user, request.settings, request.source, time.time())
+        record = self._core.placed(record.name, record.version, request.placement)
+        await self._keep(record.name)
+        self._spawn(self._carry(record))
+        return record
+
+    async def progress(self, name: str, version: str) -> Progress:
+        """Raises: UnknownNameError."""
+        record = self._core.record(name, version)
+        return Progress(record, len(self._core.reports(name, version)), _num_wanted(record))
+
+    async def abandon(self, name: str, version: str) -> None:
+        """The deployer gives up: a version that is not ready yet is ended. Again, or later, it changes nothing."""
+        with contextlib.suppress(UnknownNameError):
+            if self._core.record(name, version).state == "starting":
+                await self._fail(self._core.record(name, version), "given up by who deployed it")
+
+    async def delete(self, name: str) -> list[DeployRecord]:
+        """Raises: UnknownNameError (`unknown_model`)."""
+        records = self._core.delete(name)
+        await asyncio.to_thread(self._documents.forget, STREAM, [name])
+        self._tell()
+        for record in records:
+            self._spawn(self._end(record))
+        return records
+
+    async def shown(self, name: str = "") -> list[Shown]:
+        """All models, or one. Raises: UnknownNameError (`unknown_model`)."""
+        self._tend()
+        names = [name] if name else sorted(self._core.table().models)
+        return [self._shown(each) for each in names]
+
+    # -- replicas ----------------------------------------------------------------------------------------------------------
+
+    async def beat(self, report: ReplicaReport, tokens_mark: str = "") -> BeatAnswer:
+        self._tend()
+        is_wanted = self._core.beat(report, time.monotonic())
+        self._tell()
+        return BeatAnswer(is_wanted, self._tokens_mark, None if tokens_mark == self._tokens_mark else self._tokens)
+
+    async def leave(self, replica_id: ReplicaId) -> None:
+        self._core.leave(replica_id)
+        self._tell()
+
+    # -- ingresses ---------------------------------------------------------------------------------------------------------
+
+    async def table_after(self, seq: int, timeout_s: float) -> ServingTable:
+        """The table as soon as it is newer than `seq`, or after `timeout_s` as it is."""
+        self._tend()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._core.table().seq <= seq:
+                    await self._changed.wait()
+        return self._core.table()
+
+    async def tokens_after(self, mark: str) -> BeatAnswer:
+        return BeatAnswer(True, self._tokens_mark, None if mark == self._tokens_mark else self._tokens)
+
+    async def record(self, name: str, version: str = "") -> DeployRecord:
+        """Raises: UnknownNameError."""
+        return self._core.record(name, version)
+
+    # -- carrying ----------------------------------------------------------------------------------------------------------
+
+    async def _carry(self, record: DeployRecord) -> None:
+        """A new version from Serve's start to its activation, or to its end where it does not start."""
+        try:
+            await asyncio.to_thread(self._port.start, record)
+            why = await self._until_running(record)
+        except Exception as error:
+            _log.exception("deploy failed model=%s version=%s", record.name, record.version)
+            why = error.render() if isinstance(error, FabricError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(UnknownNameError):  # deleted meanwhile
+            if why:
+                await self._fail(record, why)
+                return
+            earlier = self._core.activate(record.name, record.version)
+            await self._keep(record.name)
+            _log.info("activated model=%s version=%s retiring=%d", record.name, record.version, len(earlier))
+            await asyncio.sleep(RETIRE_AFTER_S)
+            for each in earlier:
+                await self._end(each)
+            await self._keep(record.name)
+
+    async def _until_running(self, record: DeployRecord) -> str:
+        """Empty when enough replicas report; else why they do not."""
+        deadline_s = time.monotonic() + float(record.settings.get("timeout_s", 180.0))
+        while True:
+            if self._core.record(record.name, record.version).state != "starting":
+                return "given up"
+            num_running = len(self._core.reports(record.name, record.version))
+            app = await asyncio.to_thread(self._port.state, record)
+            if num_running >= _num_wanted(record) and app.state == "running":
+                return ""
+            if app.state == "failed":
+                return app.why
+            if time.monotonic() > deadline_s:
+                return f"deploy_timeout: {num_running} of {_num_wanted(record)} replicas run"
+            await asyncio.sleep(POLL_S)
+
+    async def _fail(self, record: DeployRecord, why: str) -> None:
+        self._core.fail(record.name, record.version, why)
+        await self._keep(record.name)
+        await asyncio.to_thread(self._port.delete, record)
+
+    async def _end(self, record: DeployRecord) -> None:
+        try:
+            await asyncio.to_thread(self._port.delete, record)
+        except Exception:  # Serve may be restarting: `_reconcile` comes back to it
+            _log.exception("cannot end model=%s version=%s yet", record.name, record.version)
+            return
+        self._core.retired(record.name, record.version)
+        self._tell()
+
+    # -- tending -----------------------------------------------------------------------------------------------------------
+
+    def _tend(self) -> None:
+        """Start the loops, once, from the first call: an actor's constructor runs outside its event loop."""
+        if not self._tasks:
+            for loop in (self._expire, self._watch_tokens, self._reconcile):
+                self._spawn(loop())
+
+    async def _expire(self) -> None:
+        while True:
+            for replica_id in self._core.expire(time.monotonic()):
+                _log.warning("silent replica=%s", replica_id)
+            self._tell()
+            await asyncio.sleep(TEND_S)
+
+    async def _watch_tokens(self) -> None:
+        while True:
+            with contextlib.suppress(FabricError):
+                tokens = await asyncio.to_thread(self._documents.load, TOKENS)
+                mark = hashlib.sha256(json.dumps(tokens, sort_keys=True).encode()).hexdigest()
+                self._tokens, self._tokens_mark = tokens, mark
+            await asyncio.sleep(TOKENS_S)
+
+    async def _reconcile(self) -> None:
+        """Once after a start: what an earlier life of this actor began and did not finish."""
+        for name in list(self._core.table().models):
+            for record in self._core.records(name):
+                if record.state == "starting":
+                    await self._carry(record)
+                elif record.state == "retiring":
+                    await self._end(record)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a loop of the directory ended", exc_info=error)
+
+    async def _keep(self, name: str) -> None:
+        await asyncio.to_thread(self._documents.save, STREAM, {name: self._core.kept(name)})
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake the ingresses that wait, if there is news."""
+        if (table := self._core.table()) is not self._told:
+            self._told = table
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    def _shown(self, name: str) -> Shown:
+        records = tuple(self._core.records(name))
+        table = self._core.table()
+        replicas = {
+            record.version: tuple(
+                {"id": each.id, "address": f"{each.host}:{each.port}", "node_id": each.node_id, "flavor": each.flavor,
+                 "is_bridge": each.is_bridge, **each.stats}
+                for each in self._core.reports(name, record.version)
+            )
+            for record in records
+        }  # fmt: skip
+        return Shown(name, table.models[name].default, records, replicas)
+
+
+def _num_wanted(record: DeployRecord) -> int:
+    return max(1, int(record.settings.get("replicas", 1)))
