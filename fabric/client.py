@@ -62,9 +62,19 @@ class Table:
 
 
 class Client:
-    """See the module. `revive` starts missing fabric actors anew; a worker has none and leaves that to the drivers."""
+    """See the module. `revive` starts missing fabric actors anew; a worker has none and leaves that to the drivers.
 
-    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor], *, revive: Callable[[], None] | None = None) -> None:
+    `start_serving(config, is_twin)` starts the actors that serve models, where they are missing.
+    """
+
+    def __init__(
+        self,
+        config: FabricConfig,
+        catalogue: Mapping[str, Flavor],
+        *,
+        revive: Callable[[], None] | None = None,
+        start_serving: Callable[[FabricConfig, bool], None] | None = None,
+    ) -> None:
         self.config = config
         self.catalogue = catalogue
         self.policy = RoutingPolicy(config.routing.waiting_usd_per_h)
@@ -79,6 +89,7 @@ class Client:
         self._versions: dict[str, int] = {}
         self._sizes = RequestSizes()
         self._revive = revive
+        self.start_serving = start_serving
         self._revived_s = float("-inf")
         self._attached_s = time.monotonic()
         self._actors: dict[str, Any] = {}

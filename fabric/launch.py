@@ -19,10 +19,12 @@ from fabric import ray_io, twin
 from fabric.client import Client
 from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
 from fabric.errors import UnavailableError
+from fabric.journal import Journal
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 
 NODES_TIMEOUT_S = 60.0
+SERVING_TIMEOUT_S = 60.0
 _HEAD = {"node:__internal_head__": 0.001}
 
 
@@ -72,7 +74,7 @@ def _attach(address: str | None, config: FabricConfig) -> Client:
     if num_nodes > 1:
         ray_io.wait_for_nodes(num_nodes - num_gone, NODES_TIMEOUT_S)
     config, catalogue = _settings_in_force(config, catalogue)
-    client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue))
+    client = Client(config, catalogue, revive=lambda: start_actors(config, catalogue), start_serving=start_serving)
     fabric_client.attach(client)
     return client
 
@@ -122,6 +124,32 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
     options = {**_actor_options("scheduler"), "resources": _HEAD}
     ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue))
+
+
+def start_serving(config: FabricConfig, is_twin: bool) -> None:
+    """Make sure that the actors exist which serve models; waits until requests are answered. Where they run already, theirs are the
+    settings in force. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
+    from serve_apps.directory.requests import ACTOR as DIRECTORY
+    from serve_apps.directory.shell import DirectoryShell
+    from serve_apps.ingress.settings import ingress_settings
+    from serve_apps.ingress.shell import ACTOR as INGRESS
+    from serve_apps.ingress.shell import IngressShell
+    from serve_apps.ray_directory import RayDirectory, make_waker
+    from serve_apps.serve_port import RayServe
+
+    set_ray_environment()
+    settings = ingress_settings(config, is_twin=is_twin)
+    serve_port = RayServe(config, is_open=settings.is_open, host="127.0.0.1" if is_twin else "")
+    options = {**_actor_options(DIRECTORY), "resources": _HEAD, "max_concurrency": 1000}
+    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, serve_port)
+    options = {**_actor_options(INGRESS), "resources": _HEAD}
+    ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), make_waker)
+    ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)
+
+
+def open_journal(config: FabricConfig) -> Journal:
+    """The journal, from an actor beside it."""
+    return Journal(config.database_url)
 
 
 def start_node_agent(host: str, node_id: str, tier: str) -> None:

@@ -15,6 +15,8 @@ from fabric.api.account_routes import account_routes
 from fabric.api.admin_routes import admin_routes
 from fabric.api.exchange import Exchange, on_any_error, on_disconnect, on_fabric_error, refused
 from fabric.api.job_routes import job_routes
+from fabric.api.model_routes import model_routes
+from fabric.api.models_port import ModelsPort, NoModels
 from fabric.api.port import JobPlanePort
 from fabric.api.tokens import Tokens
 from fabric.errors import FabricError, RuntimeFault, UserError
@@ -23,8 +25,8 @@ API_VERSION = "1"
 OPENAPI = "/v1/openapi.json"
 
 
-def create_app(plane: JobPlanePort, tokens: Tokens, *, now_s: Callable[[], float] = time.time) -> FastAPI:
-    """The application over a plane of this process. `now_s` is the wall clock."""
+def create_app(plane: JobPlanePort, tokens: Tokens, *, models: ModelsPort | None = None, now_s: Callable[[], float] = time.time) -> FastAPI:
+    """The application over a plane of this process. `models`: None where none are served. `now_s` is the wall clock."""
     app = FastAPI(
         title="tierfabric jobs",
         version=API_VERSION,
@@ -45,6 +47,7 @@ def create_app(plane: JobPlanePort, tokens: Tokens, *, now_s: Callable[[], float
     app.include_router(job_routes(exchange))
     app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
+    app.include_router(model_routes(exchange, models or NoModels()))
     plain_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:

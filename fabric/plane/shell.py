@@ -20,6 +20,7 @@ from fabric.errors import FabricError
 from fabric.job_events import RunFact
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM, WallClock
+from fabric.plane.models import RayModels
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
@@ -67,7 +68,7 @@ class SchedulerShell:
         threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()
         tokens = Tokens(self._journal)
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
-        app = create_app(self._plane, tokens, now_s=clock.now_s)
+        app = create_app(self._plane, tokens, models=RayModels(), now_s=clock.now_s)
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from serve_apps.directory.records import DeployRecord
@@ -59,6 +59,8 @@ class ServePort(Protocol):
 
     def delete(self, record: DeployRecord) -> None: ...
 
+    def logs(self, record: DeployRecord, max_lines: int) -> str: ...
+
 
 class DocumentsPort(Protocol):
     """The journal's documents."""
@@ -68,13 +70,3 @@ class DocumentsPort(Protocol):
     def save(self, stream: str, new: Mapping[str, Any]) -> None: ...
 
     def forget(self, stream: str, names: Any) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One model, for people: its records and what its replicas last said."""
-
-    name: str
-    default: str
-    records: tuple[DeployRecord, ...]
-    replicas: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)

@@ -18,8 +18,9 @@ from fabric.api.tokens import STREAM as TOKENS
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
 from serve_apps.directory.core import Directory
+from serve_apps.directory.form import model_form
 from serve_apps.directory.records import DeployRecord, ReplicaReport
-from serve_apps.directory.requests import BeatAnswer, DeployRequest, DocumentsPort, Progress, ServePort, Shown
+from serve_apps.directory.requests import BeatAnswer, DeployRequest, DocumentsPort, Progress, ServePort
 from serve_apps.directory.table import ReplicaId, ServingTable
 
 STREAM = "models"
@@ -34,9 +35,9 @@ _log = logging.getLogger(__name__)
 class DirectoryShell:
     """Named `models`."""
 
-    def __init__(self, config: FabricConfig, open_documents: Callable[[], DocumentsPort], port: ServePort) -> None:
+    def __init__(self, config: FabricConfig, open_documents: Callable[[FabricConfig], DocumentsPort], port: ServePort) -> None:
         self._config = config
-        self._documents = open_documents()
+        self._documents = open_documents(config)
         self._port = port
         self._core = Directory()
         self._core.restore(self._documents.load(STREAM).items())
@@ -81,11 +82,16 @@ class DirectoryShell:
             self._spawn(self._end(record))
         return records
 
-    async def shown(self, name: str = "") -> list[Shown]:
-        """All models, or one. Raises: UnknownNameError (`unknown_model`)."""
+    async def shown(self, name: str = "") -> list[dict[str, Any]]:
+        """All models, or one, in the form of `model_form`. Raises: UnknownNameError (`unknown_model`)."""
         self._tend()
         names = [name] if name else sorted(self._core.table().models)
         return [self._shown(each) for each in names]
+
+    async def logs(self, name: str, version: str = "", max_lines: int = 200) -> str:
+        """The last lines of its replicas, also of those that are gone. Raises: UnknownNameError."""
+        record = self._core.record(name, version)
+        return await asyncio.to_thread(self._port.logs, record, max_lines)
 
     # -- replicas ----------------------------------------------------------------------------------------------------------
 
@@ -222,18 +228,10 @@ class DirectoryShell:
             self._changed.set()
             self._changed = asyncio.Event()
 
-    def _shown(self, name: str) -> Shown:
-        records = tuple(self._core.records(name))
-        table = self._core.table()
-        replicas = {
-            record.version: tuple(
-                {"id": each.id, "address": f"{each.host}:{each.port}", "node_id": each.node_id, "flavor": each.flavor,
-                 "is_bridge": each.is_bridge, **each.stats}
-                for each in self._core.reports(name, record.version)
-            )
-            for record in records
-        }  # fmt: skip
-        return Shown(name, table.models[name].default, records, replicas)
+    def _shown(self, name: str) -> dict[str, Any]:
+        records = self._core.records(name)
+        reports = {record.version: self._core.reports(name, record.version) for record in records}
+        return model_form(name, self._core.table().models[name].default, records, reports)
 
 
 def _num_wanted(record: DeployRecord) -> int:

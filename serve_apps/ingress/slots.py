@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from serve_apps.directory.table import ReplicaAt, ReplicaId, ServingTable, VersionEntry
+from serve_apps.directory.table import ReplicaId, ServingTable, VersionEntry
 from serve_apps.ingress.haproxy_config import NUM_BACKENDS, NUM_SERVERS
 
 Key = tuple[str, str]
@@ -45,20 +45,24 @@ class Slots:
         wanted = {
             (model.name, entry.version): entry for model in table.models.values() for entry in model.versions.values() if entry.replicas
         }
-        commands = [command for key, entry in wanted.items() for command in self._fill(key, entry)]
+        commands = list(self._round(table, wanted))
+        # What had no place may have one now that others have left.
+        commands += self._round(table, wanted)
         self._num_left_out = sum(key not in self._backends for key in wanted)
-        paths = dict(self._wanted_paths(table, wanted))
-        commands += [f"del map {self._map_name} {path}" for path in self._paths if path not in paths]
-        commands += [
-            f"{'set' if path in self._paths else 'add'} map {self._map_name} {path} {backend}"
-            for path, backend in paths.items()
-            if self._paths.get(path) != backend
-        ]
-        self._paths = paths
-        # Last, when no path leads there any more.
-        for key in [key for key in self._backends if key not in wanted]:
-            commands += self._clear(key)
         return commands
+
+    def _round(self, table: ServingTable, wanted: dict[Key, VersionEntry]) -> Iterator[str]:
+        """Enter, lead paths there, and only then clear what no path leads to any more."""
+        for key, entry in wanted.items():
+            yield from self._fill(key, entry)
+        paths = dict(self._wanted_paths(table, wanted))
+        yield from (f"del map {self._map_name} {path}" for path in self._paths if path not in paths)
+        for path, backend in paths.items():
+            if self._paths.get(path) != backend:
+                yield f"{'set' if path in self._paths else 'add'} map {self._map_name} {path} {backend}"
+        self._paths = paths
+        for key in [key for key in self._backends if key not in wanted]:
+            yield from self._clear(key)
 
     def _fill(self, key: Key, entry: VersionEntry) -> Iterator[str]:
         backend = self._backends.get(key)
@@ -66,14 +70,21 @@ class Slots:
             if not self._free:
                 return
             backend = self._backends[key] = _Backend(self._free.pop())
+        yield from self._enter(backend, entry)
         living = {replica.id for replica in entry.replicas}
+        for replica_id in [replica_id for replica_id in backend.servers if replica_id not in living]:
+            yield f"set server v{backend.number}/r{backend.servers.pop(replica_id)} state maint"
+        yield from self._enter(backend, entry)
+
+    def _enter(self, backend: _Backend, entry: VersionEntry) -> Iterator[str]:
+        """Give each replica that has no place one of those that are free."""
         free = [place for place in range(1, self._num_servers + 1) if place not in backend.servers.values()]
         for replica in entry.replicas:
             if replica.id not in backend.servers and free:
                 backend.servers[replica.id] = place = free.pop(0)
-                yield from _enter(backend.number, place, replica)
-        for replica_id in [replica_id for replica_id in backend.servers if replica_id not in living]:
-            yield f"set server v{backend.number}/r{backend.servers.pop(replica_id)} state maint"
+                server = f"v{backend.number}/r{place}"
+                yield f"set server {server} addr {replica.host} port {replica.port}"
+                yield f"set server {server} state ready"
 
     def _clear(self, key: Key) -> Iterator[str]:
         backend = self._backends.pop(key)
@@ -92,8 +103,3 @@ class Slots:
                     yield f"{prefix}/{verb}", f"v{backend.number}"
             if len(prefixes) > 1:
                 yield f"/{name}/predict", f"v{backend.number}"
-
-
-def _enter(backend: int, place: int, replica: ReplicaAt) -> tuple[str, str]:
-    server = f"v{backend}/r{place}"
-    return f"set server {server} addr {replica.host} port {replica.port}", f"set server {server} state ready"

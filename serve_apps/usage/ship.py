@@ -55,4 +55,3 @@ def _number(file: Path) -> int:
 def _parts(file: Path) -> tuple[str, int, int]:
     owner, pid, number = file.stem.rsplit(".", 2)
     return owner, int(pid), int(number)
-

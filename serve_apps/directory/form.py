@@ -1,0 +1,50 @@
+"""The one form in which models are shown: the API's answer and what the CLI prints from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.tensors import ModelMetadata, TensorSpec
+
+
+def model_form(name: str, default: str, records: Iterable[DeployRecord], reports: Mapping[str, list[ReplicaReport]]) -> dict[str, Any]:
+    """One model with its versions, newest first. `reports`: by version."""
+    versions = [_version(record, reports.get(record.version, [])) for record in records]
+    return {"name": name, "default": default, "versions": versions[::-1]}
+
+
+def _version(record: DeployRecord, reports: list[ReplicaReport]) -> dict[str, Any]:
+    metadata = record.metadata
+    return {
+        "version": record.version,
+        "state": record.state,
+        "why": record.why,
+        "user": record.user,
+        "created_s": record.created_s,
+        "source": record.source,
+        "settings": dict(record.settings),
+        "placement": dict(record.placement),
+        "platform": metadata.platform if metadata else None,
+        "kind": metadata.kind if metadata else None,
+        "inputs": _specs(metadata, "inputs"),
+        "outputs": _specs(metadata, "outputs"),
+        "replicas": [_replica(report) for report in reports],
+    }
+
+
+def _replica(report: ReplicaReport) -> dict[str, Any]:
+    return {
+        "id": report.id,
+        "address": f"{report.host}:{report.port}",
+        "node_id": report.node_id,
+        "flavor": report.flavor,
+        "is_bridge": report.is_bridge,
+        "stats": dict(report.stats),
+    }
+
+
+def _specs(metadata: ModelMetadata | None, side: str) -> list[dict[str, Any]]:
+    specs: tuple[TensorSpec, ...] = getattr(metadata, side) if metadata else ()
+    return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]

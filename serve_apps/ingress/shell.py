@@ -1,0 +1,89 @@
+"""The ingress of one machine as an actor: follows the directory's table, and keeps HAProxy and the gateway by it. Undecorated."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from fabric.errors import FabricError
+from serve_apps.directory.requests import BeatAnswer
+from serve_apps.directory.table import ServingTable
+from serve_apps.gateway.server import GatewayServer
+from serve_apps.gateway.waking import Waker
+from serve_apps.ingress.access import Access
+from serve_apps.ingress.haproxy import Haproxy, haproxy_binary
+from serve_apps.ingress.haproxy_config import HaproxySettings
+from serve_apps.ingress.settings import IngressSettings
+
+ACTOR = "ingress"
+WAIT_S = 2.0
+"""How long one question for news is held; tokens are asked for as often."""
+AGAIN_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+class TablePort(Protocol):
+    """The directory, from an ingress. Raises: UnavailableError while it is away."""
+
+    def table_after(self, seq: int, timeout_s: float) -> ServingTable: ...
+
+    def tokens_after(self, mark: str) -> BeatAnswer: ...
+
+
+class IngressShell:
+    """Serves from the moment that it is made. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
+
+    def __init__(self, settings: IngressSettings, directory: TablePort, make_waker: Callable[[Access], Waker]) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._access = Access(is_open=settings.is_open, user=settings.user)
+        self._seq = 0
+        self._is_new = threading.Condition()
+        binary = haproxy_binary()
+        # Without HAProxy the gateway stands at the public port itself: every request goes through Python then.
+        front = None if binary is None else ("127.0.0.1", 0)
+        self._gateway = GatewayServer(
+            rest=front or (settings.host, settings.port),
+            grpc=(settings.host, settings.grpc_port),
+            authorize=self._access.principal,
+            waker=make_waker(self._access),
+        )
+        self._gateway.start()
+        self._haproxy: Haproxy | None = None
+        if binary is not None:
+            gateway = f"127.0.0.1:{self._gateway.rest_port}"
+            self._haproxy = Haproxy(binary, HaproxySettings(settings.folder, settings.host, settings.port, gateway))
+            self._haproxy.start()
+        threading.Thread(target=self._follow, name="follow-table", daemon=True).start()
+
+    def settings(self) -> IngressSettings:
+        return self._settings
+
+    def applied(self, seq: int, timeout_s: float) -> bool:
+        """Whether requests are routed by table `seq` or a later one, waited for."""
+        with self._is_new:
+            return self._is_new.wait_for(lambda: self._seq >= seq, timeout_s)
+
+    def _follow(self) -> None:
+        tick = threading.Event()
+        while True:
+            try:
+                self._apply(self._directory.table_after(self._seq, WAIT_S))
+                answer = self._directory.tokens_after(self._access.mark)
+                if answer.tokens is not None:
+                    self._access.replace(answer.tokens_mark, answer.tokens)
+            except FabricError as error:
+                # Requests go on by the last table.
+                _log.warning("the table cannot be followed: %s", error)
+                tick.wait(AGAIN_S)
+
+    def _apply(self, table: ServingTable) -> None:
+        self._gateway.replace(table)
+        if self._haproxy is not None:
+            self._haproxy.apply(table)
+        # A directory that was restarted counts from the beginning.
+        with self._is_new:
+            self._seq = table.seq
+            self._is_new.notify_all()

@@ -1,0 +1,40 @@
+"""The directory's actor as replicas and ingresses reach it, and where a replica is. Carries; decides nothing."""
+
+from __future__ import annotations
+
+import ray
+from ray import serve
+
+from fabric import ray_io
+from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.requests import ACTOR, BeatAnswer
+from serve_apps.directory.table import ReplicaId, ServingTable
+
+
+class RayDirectory:
+    """The directory's actor, from a replica. Raises: UnavailableError."""
+
+    def beat(self, report: ReplicaReport, tokens_mark: str) -> BeatAnswer:
+        answer: BeatAnswer = ray_io.ask(ray_io.actor(ACTOR).beat.remote(report, tokens_mark))
+        return answer
+
+    def leave(self, replica_id: ReplicaId) -> None:
+        ray_io.ask(ray_io.actor(ACTOR).leave.remote(replica_id))
+
+    def table_after(self, seq: int, timeout_s: float) -> ServingTable:
+        table: ServingTable = ray_io.ask(ray_io.actor(ACTOR).table_after.remote(seq, timeout_s))
+        return table
+
+    def tokens_after(self, mark: str) -> BeatAnswer:
+        answer: BeatAnswer = ray_io.ask(ray_io.actor(ACTOR).tokens_after.remote(mark))
+        return answer
+
+    def record(self, name: str, version: str) -> DeployRecord:
+        record: DeployRecord = ray_io.ask(ray_io.actor(ACTOR).record.remote(name, version))
+        return record
+
+
+def replica_place() -> tuple[str, str, str]:
+    """(Serve's id of this replica, this node's id, this node's address)."""
+    context = serve.get_replica_context()
+    return str(context.replica_id.unique_id), str(ray.get_runtime_context().get_node_id()), ray.util.get_node_ip_address()

@@ -1,0 +1,83 @@
+"""One version of a model at work in this process: built, behind its HTTP server, with its principals and usage lines. Knows no Ray."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Mapping
+
+from fabric.api.tokens import Principal
+from fabric.artefacts import ArtefactStore
+from fabric.errors import FabricError
+from serve_apps.build_model import build_model
+from serve_apps.directory.records import ReplicaReport
+from serve_apps.directory.table import ReplicaId
+from serve_apps.execution.served import Served
+from serve_apps.ingress.access import Access
+from serve_apps.oip.dataplane import DataPlane
+from serve_apps.oip.rest import RestApp
+from serve_apps.replica_settings import ReplicaSettings
+from serve_apps.server import Server, bind
+from serve_apps.usage.log import UsageLog, UsageRecord
+from serve_apps.usage.ship import ship
+
+log = logging.getLogger("ray.serve")
+
+SHIP_EVERY_S = 60.0
+
+
+class ReplicaHost:
+    """Answers from the moment that it is made. `listener`: bound before, to save time; else a free port of `settings.host`."""
+
+    def __init__(
+        self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", listener: socket.socket | None = None,
+        model: Served | None = None, is_bridge: bool = False,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.id = replica_id
+        self._node_id = node_id
+        self._is_bridge = is_bridge
+        self.store = ArtefactStore(settings.storage)
+        self.model = model or build_model(settings, self.store)
+        self.access = Access(is_open=settings.is_open, user=settings.user)
+        self._usage = UsageLog(settings.usage_path, str(replica_id))
+        self._shipped_s = time.monotonic()
+        self.plane = DataPlane()
+        self.plane.add(self.model)
+        app = RestApp(self.plane, authorize=self._authorize, record=self._record)
+        self.server = Server(app, listener or bind(settings.host)).start()
+
+    def report(self, stats: Mapping[str, float] | None = None) -> ReplicaReport:
+        settings = self.settings
+        return ReplicaReport(
+            self.id, settings.name, settings.version, settings.host, self.server.port, self.model.metadata, self._node_id,
+            settings.flavor, dict(stats or {"ongoing_requests": float(self.model.num_ongoing)}), self._is_bridge,
+        )  # fmt: skip
+
+    def tend(self) -> None:
+        """Ship usage lines when it is time. Raises: FabricError, OSError; it may be called again."""
+        if time.monotonic() - self._shipped_s >= SHIP_EVERY_S:
+            self._shipped_s = time.monotonic()
+            self._usage.rotate()
+            ship(self.settings.usage_path, self.store, current=self._usage.current)
+
+    def stop(self, drain_s: float) -> None:
+        """Finish what runs, refuse what comes, free the model."""
+        self.server.stop(drain_s)
+        self._usage.close()
+        try:
+            ship(self.settings.usage_path, self.store)
+        except (FabricError, OSError) as error:
+            log.warning("usage lines stay on this machine: %s", error)
+
+    def _authorize(self, headers: Mapping[str, str]) -> Principal:
+        return self.access.principal(headers.get("authorization"))
+
+    def _record(
+        self, request_id: str, principal: Principal | None, model: str, version: str, units: int, status: int, duration_s: float
+    ) -> None:
+        user = principal.user if principal else ""
+        self._usage.append(
+            UsageRecord(request_id, time.time(), user, model, version, self.settings.flavor, units, status, duration_s * 1e3)
+        )

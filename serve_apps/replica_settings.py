@@ -1,0 +1,48 @@
+"""What a process needs to know to serve one version of a model: the same for a Serve replica and for a parked process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from serve_apps.directory.records import ReplicaReport
+from serve_apps.directory.requests import BeatAnswer
+from serve_apps.directory.table import ReplicaId
+from serve_apps.serve_options import ServeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """`source`: a digest in the artefact store at `storage`; `host`: where it listens; `is_open`: no token is needed, and a request
+    without one is `user`'s; `num_cpus`: what it may use."""
+
+    name: str
+    version: str
+    source: str
+    storage: str
+    state_path: Path
+    options: ServeOptions
+    num_cpus: float
+    flavor: str = ""
+    host: str = "127.0.0.1"
+    is_open: bool = True
+    user: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cache_path(self) -> Path:
+        return self.state_path / "serving" / "cache"
+
+    @property
+    def usage_path(self) -> Path:
+        return self.state_path / "serving" / "usage"
+
+
+class DirectoryPort(Protocol):
+    """The directory as replicas and ingresses reach it. Raises: UnavailableError while it is away."""
+
+    def beat(self, report: ReplicaReport, tokens_mark: str) -> BeatAnswer: ...
+
+    def leave(self, replica_id: ReplicaId) -> None: ...

@@ -1,0 +1,108 @@
+"""Ray Serve as the directory needs it: one application for each version of a model. The one file of this package that starts Serve.
+
+Serve keeps replicas alive, scales and replaces them. Requests do not pass through it: its own HTTP server stays off.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve.config import ProxyLocation
+from ray.serve.schema import ApplicationStatusOverview
+
+from fabric.config import FabricConfig
+from serve_apps.directory.records import DeployRecord
+from serve_apps.directory.requests import AppState
+from serve_apps.ray_directory import RayDirectory, replica_place
+from serve_apps.replica import DRAIN_S, SETTLE_S, Replica
+from serve_apps.replica_settings import ReplicaSettings
+from serve_apps.serve_options import parse_serve_options
+
+_NUM_CAUSE_LINES = 6
+# Python's remote calls only; HTTP and gRPC requests are counted by the replica itself.
+_MAX_ONGOING = 1000
+# A constructor that raised twice is taken to be wrong; Serve's own default would try for minutes.
+_MAX_CONSTRUCTOR_TRIES = 2
+_HEALTH_S = 5.0
+
+
+def app_name(name: str, version: str) -> str:
+    return f"{name}.v{version}"
+
+
+class RayServe:
+    """See `ServePort`. `is_open`: whether requests need no token."""
+
+    def __init__(self, config: FabricConfig, *, is_open: bool, host: str) -> None:
+        self._config = config
+        self._is_open = is_open
+        self._host = host
+
+    def start(self, record: DeployRecord) -> None:
+        serve.start(proxy_location=ProxyLocation.Disabled)
+        target = serve.RunTarget(target=self._application(record), name=app_name(record.name, record.version), route_prefix=None)
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+    def state(self, record: DeployRecord) -> AppState:
+        return _read(serve.status().applications.get(app_name(record.name, record.version)))
+
+    def delete(self, record: DeployRecord) -> None:
+        serve.delete(app_name(record.name, record.version))
+
+    def _application(self, record: DeployRecord) -> Any:
+        settings, place = record.settings, record.placement
+        options: dict[str, Any] = {"num_cpus": settings["num_cpus"]}
+        for key in ("label_selector", "fallback_strategy"):
+            if place.get(key):
+                options[key] = place[key]
+        if settings.get("runtime_env"):
+            options["runtime_env"] = settings["runtime_env"]
+        amount: dict[str, Any] = {"num_replicas": settings["replicas"]}
+        if settings.get("autoscale"):
+            amount = {"autoscaling_config": autoscaling_config(settings["autoscale"], settings["replicas"])}
+        decorate = serve.deployment(
+            name=record.name,
+            ray_actor_options=options,
+            max_ongoing_requests=_MAX_ONGOING,
+            max_constructor_retry_count=_MAX_CONSTRUCTOR_TRIES,
+            health_check_period_s=_HEALTH_S,
+            graceful_shutdown_wait_loop_s=0.2,
+            graceful_shutdown_timeout_s=DRAIN_S + SETTLE_S + 5.0,
+            **amount,
+        )
+        return decorate(Replica).bind(self._replica_settings(record), RayDirectory(), replica_place)
+
+    def _replica_settings(self, record: DeployRecord) -> ReplicaSettings:
+        return ReplicaSettings(
+            name=record.name,
+            version=record.version,
+            source=record.source,
+            storage=self._config.storage,
+            state_path=Path(self._config.state_path),
+            options=parse_serve_options(record.settings.get("options", {})),
+            num_cpus=float(record.settings["num_cpus"]),
+            flavor=str(record.placement.get("flavor", "")),
+            host=self._host,
+            is_open=self._is_open,
+            user=record.user,
+        )
+
+
+def _read(app: ApplicationStatusOverview | None) -> AppState:
+    if app is None:
+        return AppState("absent")
+    num_running = sum(count for part in app.deployments.values() for state, count in part.replica_states.items() if state == "RUNNING")
+    state = str(app.status.value)
+    if state == "RUNNING":
+        return AppState("running", num_running)
+    if state in ("DEPLOY_FAILED", "UNHEALTHY"):
+        cause = "\n".join([app.message, *(part.message for part in app.deployments.values())])
+        return AppState("failed", num_running, last_lines(cause))
+    return AppState("starting", num_running)
+
+
+def last_lines(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip(" ^~")]
+    return "\n".join(lines[-_NUM_CAUSE_LINES:])

@@ -1,0 +1,106 @@
+"""What HAProxy is told as models and replicas come and go: replayed here on a model of its places and its map."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, VersionEntry
+from serve_apps.ingress.haproxy_config import HaproxySettings, haproxy_config
+from serve_apps.ingress.settings import is_loopback
+from serve_apps.ingress.slots import Slots
+
+
+class Told:
+    """HAProxy as far as the commands reach."""
+
+    def __init__(self, num_backends: int, num_servers: int) -> None:
+        self.servers = {f"v{b}/r{s}": ("", "maint") for b in range(num_backends) for s in range(1, num_servers + 1)}
+        self.paths: dict[str, str] = {}
+
+    def tell(self, commands: list[str]) -> None:
+        for command in commands:
+            if found := re.fullmatch(r"set server (\S+) addr (\S+) port (\d+)", command):
+                assert self.servers[found[1]][1] == "maint", "an address changes only while nobody is sent there"
+                self.servers[found[1]] = (f"{found[2]}:{found[3]}", "maint")
+            elif found := re.fullmatch(r"set server (\S+) state (ready|maint)", command):
+                self.servers[found[1]] = (self.servers[found[1]][0], found[2])
+            elif found := re.fullmatch(r"(add|set) map m (\S+) (\S+)", command):
+                assert (found[2] in self.paths) == (found[1] == "set")
+                self.paths[found[2]] = found[3]
+            elif found := re.fullmatch(r"del map m (\S+)", command):
+                del self.paths[found[1]]
+            else:
+                raise AssertionError(command)
+
+    def reached(self, path: str) -> set[str]:
+        backend = self.paths.get(path)
+        return {address for server, (address, state) in self.servers.items() if state == "ready" and server.startswith(f"{backend}/")}
+
+
+def table_of(models: dict[str, tuple[str, dict[str, list[int]]]]) -> ServingTable:
+    """name -> (default version, version -> ports)."""
+
+    def entry(name: str, version: str, ports: list[int]) -> VersionEntry:
+        return VersionEntry(version, None, tuple(ReplicaAt(ReplicaId(f"{name}{version}{port}"), "h", port) for port in ports))
+
+    return ServingTable(
+        1,
+        {name: ModelEntry(name, default, {v: entry(name, v, ports) for v, ports in of.items()}) for name, (default, of) in models.items()},
+    )
+
+
+PORTS = st.lists(st.integers(1, 5), unique=True, max_size=4)
+MODELS = st.dictionaries(
+    st.sampled_from("abc"), st.tuples(st.sampled_from(["1", "2"]), st.dictionaries(st.sampled_from(["1", "2"]), PORTS)), max_size=3
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(MODELS, min_size=1, max_size=6))
+def test_after_every_change_each_path_leads_to_its_versions_replicas_and_no_others(
+    steps: list[dict[str, tuple[str, dict[str, list[int]]]]],
+) -> None:
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+    for models in steps:
+        haproxy.tell(slots.change_to(table_of(models)))
+        assert slots.change_to(table_of(models)) == [], "what stands needs no command"
+        expected = {
+            path: {f"h:{port}" for port in ports}
+            for name, (default, versions) in models.items()
+            for version, ports in versions.items()
+            if ports
+            for path in _paths(name, version, version == default)
+        }
+        assert set(haproxy.paths) == set(expected)
+        assert all(haproxy.reached(path) == addresses for path, addresses in expected.items())
+
+
+def _paths(name: str, version: str, is_default: bool) -> list[str]:
+    prefixes = [f"/v2/models/{name}/versions/{version}"] + ([f"/v2/models/{name}"] if is_default else [])
+    return [f"{prefix}/{verb}" for prefix in prefixes for verb in ("infer", "generate", "generate_stream")] + (
+        [f"/{name}/predict"] if is_default else []
+    )
+
+
+def test_what_finds_no_place_is_left_to_the_gateway() -> None:
+    haproxy, slots = Told(1, 2), Slots("m", 1, 2)
+    haproxy.tell(slots.change_to(table_of({"a": ("1", {"1": [1, 2, 3]}), "b": ("1", {"1": [9]})})))
+    assert slots.num_left_out == 1 and haproxy.reached("/v2/models/a/infer") == {"h:1", "h:2"}
+    assert "/v2/models/b/infer" not in haproxy.paths
+    haproxy.tell(slots.change_to(table_of({"b": ("1", {"1": [9]})})))
+    assert slots.num_left_out == 0 and haproxy.reached("/v2/models/b/infer") == {"h:9"}
+
+
+def test_the_configuration_listens_where_it_is_told_and_nowhere_else() -> None:
+    text = haproxy_config(HaproxySettings(Path("/run/x"), "::1", 8000, "127.0.0.1:9999"))
+    assert re.findall(r"^\s*bind (\S+)", text, re.M) == ["[::1]:8000"]
+    assert "stats socket /run/x/haproxy.sock mode 600" in text and "server gateway 127.0.0.1:9999" in text
+
+
+def test_loopback_is_told_from_what_others_reach() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "10.0.0.1", "example.org", "::")] == [False] * 4
