@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from fabric.errors import UnknownNameError, UserError
+from fabric.errors import UserError
 from serve_apps.autoscale import Autoscale, parse_autoscale
+from serve_apps.simple_json import check_arguments as check_arguments
 
 if TYPE_CHECKING:
     from serve_apps.deployment import Live
@@ -36,10 +37,15 @@ class Capture:
     cls: type[ModelService]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    hints: Mapping[str, Any] | None = None
+    """The annotations of `predict`, resolved where the class was defined: a copy that was carried elsewhere may not find their names."""
 
     def build(self) -> ModelService:
         """Run the constructor, here and now."""
         return type.__call__(self.cls, *self.args, **self.kwargs)  # type: ignore[no-any-return]
+
+    def resolved_hints(self) -> Mapping[str, Any]:
+        return predict_hints(self.cls) if self.hints is None else self.hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,9 @@ class _Capturing(type):
         service: ModelService = object.__new__(cast("type[ModelService]", cls))
         # An instance attribute hides the class's method of the same name, so `predict` keeps its signature for type checkers.
         vars(service).update(
-            _capture=Capture(type(service), args, kwargs), _live=None, predict=functools.partial(_predict_remotely, service)
+            _capture=Capture(type(service), args, kwargs, predict_hints(cls)),
+            _live=None,
+            predict=functools.partial(_predict_remotely, service),
         )
         return service
 
@@ -199,27 +207,25 @@ def predict_signature(cls: type[ModelService]) -> inspect.Signature:
     return inspect.signature(getattr(object.__new__(cls), "predict"))  # noqa: B009 - the base class has no such attribute
 
 
-def check_arguments(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
-    """That `given` can be passed by name. Raises: `UnknownNameError` (`unknown_argument`), `UserError` (`missing_argument`)."""
-    by_name = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    known = [parameter.name for parameter in by_name]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    for name in given:
-        if name not in known and not takes_any:
-            raise UnknownNameError.of("argument", name, known)
-    for parameter in by_name:
-        if parameter.default is parameter.empty and parameter.name not in given:
-            raise UserError(
-                f"predict needs {parameter.name!r}", code="missing_argument", hint=f"it takes: {', '.join(known)}", name=parameter.name
-            )
+def predict_hints(cls: type) -> dict[str, Any]:
+    """The annotations of `predict` as objects, each on its own: one that cannot be resolved here is left out, which means JSON."""
+    predict = inspect.unwrap(getattr(cls, "predict"))  # noqa: B009 - the base class has no such attribute
+    known = getattr(predict, "__globals__", {})
+    found: dict[str, Any] = {}
+    for name, annotation in getattr(predict, "__annotations__", {}).items():
+        if isinstance(annotation, str):
+            try:
+                annotation = eval(annotation, known, dict(vars(cls)))
+            except Exception:  # whatever a user's annotation may raise
+                continue
+        found[name] = annotation
+    return found
 
 
 def _check_predict(cls: type) -> None:
     predict = getattr(cls, "predict", None)
     if not callable(predict):
         raise UserError(f"{cls.__name__} has no predict method", code="no_predict", hint="define `def predict(self, ...)`")
-    if inspect.iscoroutinefunction(predict) or inspect.isgeneratorfunction(predict) or inspect.isasyncgenfunction(predict):
-        raise UserError(f"{cls.__name__}.predict must be a plain function", code="bad_predict", hint="use `def`, and `return` the result")
     for parameter in inspect.signature(predict).parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name != "self":
             raise UserError(f"{cls.__name__}.predict takes {parameter.name!r} by position only", code="bad_predict", hint="drop the `/`")

@@ -98,16 +98,6 @@ def test_a_class_without_predict_is_refused() -> None:
     assert caught.value.code == "no_predict"
 
 
-def test_an_async_predict_is_refused() -> None:
-    class Later(ModelService):
-        async def predict(self) -> int:
-            return 1
-
-    with pytest.raises(UserError) as caught:
-        Later()
-    assert caught.value.code == "bad_predict"
-
-
 def test_a_captured_service_and_its_class_survive_pickling_by_value() -> None:
     class Inner(ModelService):
         def __init__(self, word: str) -> None:
