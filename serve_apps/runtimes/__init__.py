@@ -1,4 +1,4 @@
-"""What every model runtime offers: named tensors in, named tensors out, and a description of both.
+"""What every model runtime offers: arrays in by name, arrays out by name, and a description of both.
 
 Nothing heavy is imported here: a runtime's own library is loaded when the first model of its format is.
 """
@@ -8,39 +8,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, Self
 
-if TYPE_CHECKING:
-    import numpy
+from serve_apps.tensors import Array, ModelMetadata
 
 NUM_THREADS: ContextVar[int] = ContextVar("num_threads", default=1)
 """Threads that one model may use in one `infer`; a replica sets it to its CPUs before it builds its service."""
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
 
 @dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output. `dtype` is numpy's name (`str` for text); a dimension is a size, a symbol's name, or None (any)."""
+class LoadOptions:
+    """How to run what is loaded.
 
-    name: str
-    dtype: str
-    shape: tuple[int | str | None, ...]
+    `num_threads`: those of one `infer`. `precision`: of the arithmetic; `auto` leaves the file as it is. `is_trusted`: the file may run
+    code of its own while it loads (a pickle does).
+    """
 
-    def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+    num_threads: int = 1
+    precision: Precision = "auto"
+    is_trusted: bool = False
 
 
-class Model(Protocol):
-    """A loaded model."""
+class ModelRuntime(Protocol):
+    """One loaded model of one framework. A package adds a framework with a class of these four (`docs/extend/add-a-runtime.md`)."""
+
+    @classmethod
+    def load(cls, path: Path, options: LoadOptions) -> Self:
+        """Raises: `ModelError` (`model_unreadable`, `unsupported_precision`, …), `UserError` (`missing_package`)."""
+        ...
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    def metadata(self) -> ModelMetadata:
+        """`name` and `versions` are empty: whoever serves the model names it."""
+        ...
 
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model once. The inputs have been checked: each declared one is there, in its declared dtype and shape.
 
-    def infer(self, inputs: Mapping[str, Any]) -> dict[str, numpy.ndarray[Any, Any]]:
-        """Run the model once.
-
-        Raises: `ModelError` (`unknown_input`, `missing_input`, `wrong_dtype`, `wrong_shape`, `inference_failed`).
+        May be called from several threads. Raises: `ModelError` (`inference_failed`).
         """
+        ...
+
+    def close(self) -> None:
+        """Free the model. Idempotent."""
         ...

@@ -1,113 +1,165 @@
-"""ONNX models on CPU through onnxruntime: checks what goes in against what the model declares, then runs it.
-
-Values are converted only where nothing is lost in kind: numbers to floats, integers to integers that hold them, never floats to
-integers nor text to numbers.
-"""
+"""ONNX models on CPU through onnxruntime."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ctypes
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy
 import onnxruntime
 
-from fabric.errors import ModelError, nearest_hint
-from serve_apps.runtimes import TensorSpec
+from fabric.errors import ModelError
+from serve_apps.runtimes import LoadOptions
+from serve_apps.runtimes.batch_dimension import max_batch_size
+from serve_apps.runtimes.text_arrays import encoded
+from serve_apps.tensors import Array, ModelMetadata, TensorSpec
 
-Array = numpy.ndarray[Any, Any]
+PROVIDERS = ["CPUExecutionProvider"]
 
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(bool)": "bool",
-    "tensor(string)": "str",
-    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+_log = logging.getLogger(__name__)
+_BF16 = 16  # TensorProto.DataType.BFLOAT16, which numpy has no name for
+_DATATYPES = {
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
+    "tensor(bool)": "BOOL",
+    "tensor(string)": "BYTES",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}".upper() for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 
 
-class OnnxModel:
+def session_options(num_threads: int) -> onnxruntime.SessionOptions:
+    """Options of a session that shares its machine with others."""
+    options = onnxruntime.SessionOptions()
+    # Left alone, onnxruntime takes every core of the machine for each replica.
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait would count as CPU use and drive the autoscaler on idle replicas.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def open_session(file: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Raises: `ModelError` (`model_unreadable`)."""
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=PROVIDERS)
+    except Exception as error:  # onnxruntime's errors share no public root
+        raise ModelError(f"onnxruntime cannot load {file}: {error}", code="model_unreadable", path=str(file)) from error
+
+
+class OnnxRuntime:
     """One onnxruntime session. Safe to call from several threads."""
 
-    def __init__(self, file: Path, *, num_threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        # Left alone, onnxruntime takes every core of the machine for each replica.
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
-        # Threads that spin while they wait would count as CPU use and drive the autoscaler on idle replicas.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no public root
-            raise ModelError(f"onnxruntime cannot load {file}: {error}", code="model_unreadable", path=str(file)) from error
-        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
-        self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self.metadata = describe(session)
+        self._run: Callable[[Mapping[str, Array]], dict[str, Array]] = Runner(session, self.metadata)
 
-    def infer(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Run the model once on `inputs` (by name; lists or arrays); returns every output by name."""
-        self._check_names(inputs)
-        feed = {spec.name: _as_declared(spec, inputs[spec.name]) for spec in self.inputs}
+    @classmethod
+    def load(cls, path: Path, options: LoadOptions) -> Self:
+        """The arithmetic stays as the file has it. Raises: `ModelError` (`model_unreadable`, `unsupported_precision`)."""
+        refuse_precision(options)
+        return cls(open_session(path, session_options(options.num_threads)))
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return self._run(inputs)
+
+    def close(self) -> None:
+        self._run = closed
+
+
+def refuse_precision(options: LoadOptions) -> None:
+    """An ONNX file names the type of every value, so that a precision is chosen when it is exported."""
+    if options.precision != "auto":
+        raise ModelError(
+            f"an ONNX model runs in the precision of its file, not in {options.precision}",
+            code="unsupported_precision",
+            hint="export or convert the model in that precision, and leave precision out",
+        )
+
+
+class Runner:
+    """Calls one session; converts only text and BF16, which onnxruntime takes in other forms than the protocol's."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
+        self._session = session
+        self._names = [spec.name for spec in metadata.outputs]
+        self._datatypes = {spec.name: spec.datatype for spec in (*metadata.inputs, *metadata.outputs)}
+        special = {"BYTES", "BF16"}.intersection(self._datatypes.values())
+        if len(special) > 1:
+            raise ModelError("onnxruntime cannot pass text and bfloat16 in one call", code="unsupported_signature")
+        self._call = {"BYTES": self._with_text, "BF16": self._with_bf16}[special.pop()] if special else self._plainly
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
-            results = self._session.run(None, feed)
+            return dict(zip(self._names, self._call(inputs), strict=True))
         except Exception as error:
             raise ModelError(f"the model failed on these inputs: {error}", code="inference_failed") from error
-        return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
-    def _check_names(self, inputs: Mapping[str, Any]) -> None:
-        known = [spec.name for spec in self.inputs]
-        for name in inputs:
-            if name not in known:
-                raise ModelError(f"the model has no input {name!r}", code="unknown_input", hint=nearest_hint(name, known), name=name)
-        for spec in self.inputs:
-            if spec.name not in inputs:
-                raise ModelError(f"input {spec.name!r} is missing", code="missing_input", hint=f"expected {spec}", name=spec.name)
+    def _plainly(self, inputs: Mapping[str, Array]) -> Iterable[Array]:
+        return self._session.run(self._names, inputs)  # type: ignore[no-any-return]
+
+    def _with_text(self, inputs: Mapping[str, Array]) -> Iterable[Array]:
+        feed = {name: _text(array) if array.dtype == object else array for name, array in inputs.items()}
+        return [encoded(array) if array.dtype == object else array for array in self._session.run(self._names, feed)]
+
+    def _with_bf16(self, inputs: Mapping[str, Array]) -> Iterable[Array]:
+        feed = {name: _ort_value(array, self._datatypes[name]) for name, array in inputs.items()}
+        values = self._session.run_with_ort_values(self._names, feed)
+        return [_bits(value) if value.element_type() == _BF16 else value.numpy() for value in values]
+
+
+def closed(_inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What a closed model answers."""
+    raise ModelError("the model is closed", code="inference_failed")
+
+
+def _text(array: Array) -> Array:
+    """onnxruntime would take bytes by their `repr`. Raises: `UnicodeDecodeError`."""
+    return numpy.fromiter((item.decode() for item in array.flat), object, array.size).reshape(array.shape)
+
+
+def _ort_value(array: Array, datatype: str) -> Any:
+    if datatype == "BF16":
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(numpy.ascontiguousarray(array), _BF16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _bits(value: Any) -> Array:
+    """A copy of a bfloat16 value as uint16: `numpy()` refuses it."""
+    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return numpy.frombuffer(bytearray(content), numpy.uint16).reshape(value.shape())
+
+
+def describe(session: onnxruntime.InferenceSession) -> ModelMetadata:
+    """What a session declares. An output that is no tensor (a list of maps) is left out, as no protocol can carry it.
+
+    Raises: `ModelError` (`unsupported_signature`) where an input, or every output, has a type without a name in the protocol.
+    """
+    given, made = session.get_inputs(), session.get_outputs()
+    told = [node for node in made if node.type in _DATATYPES]
+    lost = [node for node in made if node.type not in _DATATYPES]
+    for node in [node for node in given if node.type not in _DATATYPES] or (lost if not told else []):
+        raise ModelError(
+            f"{node.name!r} is a {node.type}, which the Open Inference Protocol has no datatype for",
+            code="unsupported_signature",
+            hint="scikit-learn: convert with options={'zipmap': False}" if "map(" in node.type else None,
+        )
+    for node in lost:
+        _log.warning("output_left_out name=%s type=%s", node.name, node.type)
+    return ModelMetadata(
+        name="",
+        versions=(),
+        platform="onnx_onnxv1",
+        inputs=tuple(map(_spec, given)),
+        outputs=tuple(map(_spec, told)),
+        max_batch_size=max_batch_size([node.shape for node in (*given, *made)]),
+    )
 
 
 def _spec(node: Any) -> TensorSpec:
-    return TensorSpec(name=node.name, dtype=_DTYPES.get(node.type, node.type), shape=tuple(node.shape))
-
-
-def _as_declared(spec: TensorSpec, value: Any) -> Array:
-    """`value` as an array of the declared dtype and shape."""
-    try:
-        array = numpy.asarray(value)
-    except ValueError as error:
-        raise _wrong("shape", spec, "rows of different lengths") from error
-    array = _with_dtype(spec, array)
-    if len(array.shape) != len(spec.shape) or any(
-        isinstance(declared, int) and declared != size for declared, size in zip(spec.shape, array.shape, strict=True)
-    ):
-        raise _wrong("shape", spec, f"[{', '.join(map(str, array.shape))}]")
-    return array
-
-
-def _with_dtype(spec: TensorSpec, array: Array) -> Array:
-    if spec.dtype == "str":
-        if array.dtype.kind == "U" or (array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat)):
-            return array.astype(object)
-        raise _wrong("dtype", spec, str(array.dtype))
-    if spec.dtype not in _DTYPES.values():
-        return array  # a kind of tensor that numpy has no name for: onnxruntime judges it
-    wanted = numpy.dtype(spec.dtype)
-    if array.dtype == wanted or array.size == 0:
-        return array.astype(wanted)
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
-        limits = numpy.iinfo(wanted)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise _wrong("dtype", spec, f"{array.dtype} with values from {array.min()} to {array.max()}")
-        return array.astype(wanted)
-    if array.dtype.kind in "biuf" and numpy.can_cast(array.dtype, wanted, casting="same_kind"):
-        return array.astype(wanted)
-    raise _wrong("dtype", spec, "text" if array.dtype.kind == "U" else str(array.dtype))
-
-
-def _wrong(what: str, spec: TensorSpec, got: str) -> ModelError:
-    return ModelError(
-        f"input {spec.name!r} has the wrong {what}: expected {spec}, got {got}",
-        code=f"wrong_{what}",
-        name=spec.name,
-        expected=str(spec),
-        got=got,
-    )
+    return TensorSpec(node.name, _DATATYPES[node.type], tuple(size if isinstance(size, int) else -1 for size in node.shape))
