@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,9 +26,9 @@ from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, DeployRequest, Progress
 from serve_apps.ingress.settings import IngressSettings
 from serve_apps.ingress.shell import ACTOR as INGRESS
-from serve_apps.plan import DeployPlan
-from serve_apps.serve_port import app_name, last_lines
-from serve_apps.source import Source, put_source
+from serve_apps.model_service import Capture, Plan
+from serve_apps.serve_port import last_lines
+from serve_apps.source import FileSource, ServiceSource, Source, put_source
 
 Say = Callable[[str], None]
 
@@ -37,18 +38,23 @@ _APPLIED_S = 10.0
 
 @dataclass(slots=True)
 class Live:
-    """A deployed model. `url`: of the fabric's REST server."""
+    """A deployed model. `rest`: the URL of the fabric's REST server; `grpc`: the address of the other one."""
 
     name: str
     version: str
-    url: str
-    grpc_address: str
+    rest: str
+    grpc: str
     _handle: DeploymentHandle[Any] | None = None
+
+    @property
+    def url(self) -> str:
+        """Of the plain dialect: `<url>/predict`."""
+        return f"{self.rest}/{self.name}"
 
     def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """One remote call, waited for. What `predict` raised on the replica is raised here as itself."""
         if self._handle is None:
-            self._handle = serve.get_app_handle(app_name(self.name, self.version))
+            self._handle = serve.get_app_handle(f"{self.name}.v{self.version}")
         try:
             return self._handle.predict.remote(*args, **kwargs).result()
         except RayTaskError as error:
@@ -65,22 +71,29 @@ class Live:
         ray_io.ask(ray_io.actor(ACTOR).delete.remote(self.name))
 
 
-def deploy(source: Callable[[ArtefactStore], Source], plan: DeployPlan, say: Say) -> Live:
-    """Start the next version and wait until it answers; where it does not start, the version before goes on answering.
+def deploy_service(capture: Capture, plan: Plan, say: Say) -> Live:
+    """A captured service. Raises: as `ModelService.deploy`."""
+    return _deploy(ServiceSource.of(capture.cls, capture.args, capture.kwargs, capture.hints), plan, say)
 
-    Raises: as `ModelService.deploy`.
-    """
+
+def deploy_file(path: Path, plan: Plan, say: Say) -> Live:
+    """A model file or folder. Raises: ModelError (`model_not_found`), and as `ModelService.deploy`."""
+    say(f"{plan.name}: storing {path.name}")
+    return _deploy(FileSource.of(path.absolute(), ArtefactStore(client.current().config.storage)), plan, say)
+
+
+def _deploy(source: Source, plan: Plan, say: Say) -> Live:
+    """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
     placement = client.placement(Resources(num_cpus=plan.num_cpus), plan.tier)
     if not ray.is_initialized():
         # Serve would start a Ray of its own, beside the fabric.
         raise UnavailableError("not connected to a fabric", hint="call fabric.connect() first")
     ingress = _serving(plan, placement)
-    fabric_config = client.current().config
-    digest = put_source(made := source(ArtefactStore(fabric_config.storage)), ArtefactStore(fabric_config.storage))
-    del made
+    config = client.current().config
+    digest = put_source(source, ArtefactStore(config.storage))
     twin = " (twin)" if placement.is_twin else ""
     say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {placement.flavor}")
-    request = DeployRequest(plan.name, fabric_config.user, plan.as_settings(), digest, asdict(placement))
+    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, asdict(placement))
     directory = ray_io.actor(ACTOR)
     record: DeployRecord = ray_io.ask(directory.deploy.remote(request))
     try:
@@ -90,11 +103,12 @@ def deploy(source: Callable[[ArtefactStore], Source], plan: DeployPlan, say: Say
         raise
     seq = ray_io.ask(directory.table_after.remote(-1, 0.0)).seq
     ray_io.ask(ray_io.actor(INGRESS).applied.remote(seq, _APPLIED_S))
-    say(f"{plan.name}: version {record.version} answers at {ingress.url}/v2/models/{plan.name} and grpc {ingress.grpc_address}")
-    return Live(plan.name, record.version, ingress.url, ingress.grpc_address)
+    live = Live(plan.name, record.version, ingress.url, ingress.grpc_address)
+    say(f"{plan.name}: serving at {live.url}")
+    return live
 
 
-def _serving(plan: DeployPlan, placement: Placement) -> IngressSettings:
+def _serving(plan: Plan, placement: Placement) -> IngressSettings:
     """Where this fabric answers, started where it does not yet. Raises: UserError (`serve_address_differs`), RuntimeFault."""
     fabric = client.current()
     try:
@@ -115,7 +129,7 @@ def _serving(plan: DeployPlan, placement: Placement) -> IngressSettings:
     return settings
 
 
-def _with_address(config: FabricConfig, plan: DeployPlan) -> FabricConfig:
+def _with_address(config: FabricConfig, plan: Plan) -> FabricConfig:
     given = {key: value for key, value in (("host", plan.host), ("port", plan.port)) if value is not None}
     return config.model_copy(update={"serving": config.serving.model_copy(update=given)})
 

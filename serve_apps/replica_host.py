@@ -45,7 +45,7 @@ class ReplicaHost:
         self._shipped_s = time.monotonic()
         self.plane = DataPlane()
         self.plane.add(self.model)
-        app = RestApp(self.plane, authorize=self._authorize, record=self._record)
+        app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
         self.server = Server(app, listener or bind(settings.host)).start()
 
     def report(self, stats: Mapping[str, float] | None = None) -> ReplicaReport:
@@ -71,13 +71,13 @@ class ReplicaHost:
         except (FabricError, OSError) as error:
             log.warning("usage lines stay on this machine: %s", error)
 
-    def _authorize(self, headers: Mapping[str, str]) -> Principal:
-        return self.access.principal(headers.get("authorization"))
-
     def _record(
-        self, request_id: str, principal: Principal | None, model: str, version: str, units: int, status: int, duration_s: float
+        self, *, request_id: str, principal: Principal | None, model: str, version: str, units: int, status: int, duration_s: float
     ) -> None:
         user = principal.user if principal else ""
-        self._usage.append(
-            UsageRecord(request_id, time.time(), user, model, version, self.settings.flavor, units, status, duration_s * 1e3)
-        )
+        line = UsageRecord(request_id, time.time(), user, model, version, self.settings.flavor, units, status, duration_s * 1e3)
+        try:
+            self._usage.append(line)
+        except OSError as error:
+            # A full disk must not end serving; what was not written is said, once per request, where people look.
+            log.error("usage lost request=%s user=%s model=%s units=%d: %s", request_id, user, model, units, error)

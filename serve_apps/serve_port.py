@@ -5,17 +5,23 @@ Serve keeps replicas alive, scales and replaces them. Requests do not pass throu
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.serve.config import ProxyLocation
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, ProxyLocation
 from ray.serve.schema import ApplicationStatusOverview
 
 from fabric.config import FabricConfig
+from fabric import ray_io
+from fabric.ray_io import NAMESPACE
+from serve_apps.autoscaling.rule import Autoscale
+from serve_apps.autoscaling.serve_policy import ServePolicy, serve_options
 from serve_apps.directory.records import DeployRecord
-from serve_apps.directory.requests import AppState
+from serve_apps.directory.requests import ACTOR, AppState
 from serve_apps.ray_directory import RayDirectory, replica_place
+from serve_apps.replica_logs import last_log_lines
 from serve_apps.replica import DRAIN_S, SETTLE_S, Replica
 from serve_apps.replica_settings import ReplicaSettings
 from serve_apps.serve_options import parse_serve_options
@@ -28,10 +34,6 @@ _MAX_CONSTRUCTOR_TRIES = 2
 _HEALTH_S = 5.0
 
 
-def app_name(name: str, version: str) -> str:
-    return f"{name}.v{version}"
-
-
 class RayServe:
     """See `ServePort`. `is_open`: whether requests need no token."""
 
@@ -42,14 +44,17 @@ class RayServe:
 
     def start(self, record: DeployRecord) -> None:
         serve.start(proxy_location=ProxyLocation.Disabled)
-        target = serve.RunTarget(target=self._application(record), name=app_name(record.name, record.version), route_prefix=None)
+        target = serve.RunTarget(target=self._application(record), name=record.app, route_prefix=None)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
     def state(self, record: DeployRecord) -> AppState:
-        return _read(serve.status().applications.get(app_name(record.name, record.version)))
+        return _read(serve.status().applications.get(record.app))
 
     def delete(self, record: DeployRecord) -> None:
-        serve.delete(app_name(record.name, record.version))
+        serve.delete(record.app)
+
+    def logs(self, record: DeployRecord, max_lines: int) -> str:
+        return last_log_lines(ray_io.session_directory() / "logs" / "serve", record.app, max_lines)
 
     def _application(self, record: DeployRecord) -> Any:
         settings, place = record.settings, record.placement
@@ -61,7 +66,7 @@ class RayServe:
             options["runtime_env"] = settings["runtime_env"]
         amount: dict[str, Any] = {"num_replicas": settings["replicas"]}
         if settings.get("autoscale"):
-            amount = {"autoscaling_config": autoscaling_config(settings["autoscale"], settings["replicas"])}
+            amount = {"autoscaling_config": _autoscaling(Autoscale(**settings["autoscale"]), int(settings["replicas"]))}
         decorate = serve.deployment(
             name=record.name,
             ray_actor_options=options,
@@ -88,6 +93,16 @@ class RayServe:
             is_open=self._is_open,
             user=record.user,
         )
+
+
+def _autoscaling(rule: Autoscale, initial: int) -> AutoscalingConfig:
+    options = serve_options(rule, tell=(ACTOR, NAMESPACE, "scaled"))
+    kwargs = options.pop("policy_kwargs")
+    with warnings.catch_warnings():
+        # Serve deprecates metrics_interval_s for an environment variable that Ray 2.60 reads but never uses.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        policy = AutoscalingPolicy(policy_function=ServePolicy, policy_kwargs=kwargs)
+        return AutoscalingConfig(initial_replicas=initial, policy=policy, **options)
 
 
 def _read(app: ApplicationStatusOverview | None) -> AppState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +26,18 @@ class ServiceSource:
     path: tuple[str, ...]
 
     @classmethod
-    def of(cls, service: type, args: Sequence[Any], kwargs: dict[str, Any]) -> ServiceSource:
-        """Raises: UserError (`argument_too_large`, `argument_not_picklable`)."""
-        return cls(pack_callable(service, args, kwargs), str(Path.cwd()), tuple(entry for entry in sys.path if entry))
+    def of(cls, service: type, args: Sequence[Any], kwargs: Mapping[str, Any], hints: Mapping[str, Any] | None) -> ServiceSource:
+        """`hints`: the annotations of `predict`, resolved. Raises: UserError (`argument_too_large`, `argument_not_picklable`)."""
+        payload = pack_callable(service, (tuple(args), dict(kwargs), hints))
+        return cls(payload, str(Path.cwd()), tuple(entry for entry in sys.path if entry))
 
-    def capture(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """(class, args, kwargs), imported in this process. Raises: what importing the class's module raises."""
+    def capture(self) -> tuple[Any, tuple[Any, ...], dict[str, Any], Mapping[str, Any] | None]:
+        """(class, args, kwargs, hints), imported in this process. Raises: what importing the class's module raises."""
         with suppress(OSError):
             os.chdir(self.workdir)
         sys.path.extend(entry for entry in self.path if entry not in sys.path and Path(entry).exists())
-        return unpack_callable(self.payload)
+        service, (args, kwargs, hints), _ = unpack_callable(self.payload)
+        return service, args, kwargs, hints
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,15 @@ from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
 
-def model_form(name: str, default: str, records: Iterable[DeployRecord], reports: Mapping[str, list[ReplicaReport]]) -> dict[str, Any]:
-    """One model with its versions, newest first. `reports`: by version."""
-    versions = [_version(record, reports.get(record.version, [])) for record in records]
+def model_form(
+    name: str,
+    default: str,
+    records: Iterable[DeployRecord],
+    reports: Mapping[str, list[ReplicaReport]],
+    decisions: Mapping[str, list[dict[str, Any]]],
+) -> dict[str, Any]:
+    """One model with its versions, newest first. `reports` and the autoscaler's `decisions`: by version."""
+    versions = [{**_version(record, reports.get(record.version, [])), "decisions": decisions.get(record.version, [])} for record in records]
     return {"name": name, "default": default, "versions": versions[::-1]}
 
 

@@ -28,6 +28,11 @@ class DeployRecord:
     placement: Mapping[str, Any] = field(default_factory=dict)
     metadata: ModelMetadata | None = None
 
+    @property
+    def app(self) -> str:
+        """The name of its application in Serve."""
+        return f"{self.name}.v{self.version}"
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 

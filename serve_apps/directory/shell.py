@@ -11,7 +11,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fabric.api.tokens import STREAM as TOKENS
@@ -25,6 +26,7 @@ from serve_apps.directory.table import ReplicaId, ServingTable
 
 STREAM = "models"
 TEND_S = 1.0
+MAX_DECISIONS = 20
 TOKENS_S = 2.0
 POLL_S = 0.2
 RETIRE_AFTER_S = 2.0
@@ -46,6 +48,7 @@ class DirectoryShell:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._told = self._core.table()
+        self._decisions: dict[str, deque[dict[str, Any]]] = {}
 
     async def settings(self) -> FabricConfig:
         self._tend()
@@ -104,6 +107,10 @@ class DirectoryShell:
     async def leave(self, replica_id: ReplicaId) -> None:
         self._core.leave(replica_id)
         self._tell()
+
+    async def scaled(self, app: str, decision: Mapping[str, Any]) -> None:
+        """The autoscaler's latest decision for one application: kept in memory, for people."""
+        self._decisions.setdefault(app, deque(maxlen=MAX_DECISIONS)).append(dict(decision))
 
     # -- ingresses ---------------------------------------------------------------------------------------------------------
 
@@ -231,7 +238,8 @@ class DirectoryShell:
     def _shown(self, name: str) -> dict[str, Any]:
         records = self._core.records(name)
         reports = {record.version: self._core.reports(name, record.version) for record in records}
-        return model_form(name, self._core.table().models[name].default, records, reports)
+        decisions = {record.version: list(self._decisions.get(record.app, ())) for record in records}
+        return model_form(name, self._core.table().models[name].default, records, reports, decisions)
 
 
 def _num_wanted(record: DeployRecord) -> int:

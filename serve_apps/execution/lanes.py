@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import queue
 import threading
 from collections.abc import Callable, Coroutine
@@ -29,6 +31,8 @@ class ThreadLane:
     def build(self, make: Callable[[], Result]) -> Result:
         """Run `make` in the first thread and wait for it. Raises: what it raises."""
         made: Future[Result] = Future()
+        # What the builder was told by context variables (how many threads a model may use) holds in the lane, too.
+        make = functools.partial(contextvars.copy_context().run, make)
         self._work.put(lambda: _settle(made, make))
         result = made.result()
         while self._num_started < self._num_threads:

@@ -40,21 +40,22 @@ class Access:
         self._tokens = Tokens(_Told(tokens))
         self.mark = mark
 
-    def principal(self, authorization: str | None) -> Principal:
-        """`authorization`: the header's value, `Bearer tf_…`.
+    def authorize(self, headers: Mapping[bytes, bytes], /) -> Principal:
+        """`headers`: names in lower case; `authorization` is `Bearer tf_…`.
 
-        Raises: RejectedError (`unauthorized`; `forbidden` where the token may not ask models).
+        Raises: RejectedError (`unauthenticated`; `forbidden` where the token may not ask models).
         """
-        if not authorization:
+        given = headers.get(b"authorization")
+        if not given:
             if self._own is None:
-                raise RejectedError("a token is needed", code="unauthorized", hint="send the header `Authorization: Bearer <token>`")
+                raise RejectedError("a token is needed", code="unauthenticated", hint="send the header `Authorization: Bearer <token>`")
             return self._own
-        scheme, _, token = authorization.partition(" ")
+        scheme, _, token = given.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
-            raise RejectedError(f"{scheme!r} is not a way to sign in here", code="unauthorized", hint="use `Bearer <token>`")
+            raise RejectedError(f"{scheme!r} is not a way to sign in here", code="unauthenticated", hint="use `Bearer <token>`")
         try:
             principal = self._tokens.principal(token.strip())
         except FabricError as error:
-            raise RejectedError(error.message, code="unauthorized", hint=error.hint) from None
+            raise RejectedError(error.message, code="unauthenticated", hint=error.hint) from None
         principal.must(SCOPE)
         return principal

@@ -52,6 +52,10 @@ class Haproxy:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def port(self) -> int:
+        return self._settings.port
+
     def start(self) -> None:
         """Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
         with self._lock:
@@ -60,12 +64,11 @@ class Haproxy:
     def apply(self, table: ServingTable) -> None:
         """Route by `table` from now on; a process that has died is started anew. Raises: RuntimeFault (`haproxy_failed`)."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                log.warning("haproxy is gone: starting it anew")
-                self._start()
-            commands = self._slots.change_to(table)
-            for start in range(0, len(commands), _BATCH):
-                self._tell(commands[start : start + _BATCH])
+            try:
+                self._change_to(table)
+            except OSError:
+                self._restart()
+                self._change_to(table)
             if self._slots.num_left_out:
                 log.warning("no place in haproxy for num_versions=%d: the gateway forwards to them", self._slots.num_left_out)
 
@@ -97,6 +100,22 @@ class Haproxy:
         self._slots = Slots(str(settings.map))
         self._wait_up(settings.folder / "haproxy.log")
 
+    def _restart(self) -> None:
+        """It does not answer: whatever is left of it ends, and a new one knows nothing yet."""
+        log.warning("haproxy is gone: starting it anew")
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._start()
+
+    def _change_to(self, table: ServingTable) -> None:
+        """Raises: OSError where it does not answer."""
+        commands = self._slots.change_to(table)
+        for start in range(0, len(commands), _BATCH):
+            self._tell(commands[start : start + _BATCH])
+        if not commands and (self._process is None or self._process.poll() is not None):
+            raise ProcessLookupError("haproxy has ended")
+
     def _wait_up(self, log_file: Path) -> None:
         assert self._process is not None
         tick = threading.Event()
@@ -115,10 +134,7 @@ class Haproxy:
         raise RuntimeFault("haproxy does not answer", code="haproxy_failed", hint=f"see {log_file}")
 
     def _tell(self, commands: list[str]) -> None:
-        try:
-            said = self._ask("; ".join(commands))
-        except OSError as error:
-            raise RuntimeFault(f"haproxy does not answer: {error}", code="haproxy_failed") from error
+        said = self._ask("; ".join(commands))
         for line in said.splitlines():
             if line.strip() and not line.startswith(_ORDINARY):
                 log.warning("haproxy said=%r", line)

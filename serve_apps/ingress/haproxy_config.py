@@ -19,6 +19,7 @@ global
   maxconn {max_connections}
   nbthread {num_threads}
   hard-stop-after 60s
+  noreuseport
   tune.bufsize 65536
 
 defaults
