@@ -10,6 +10,9 @@ from importlib import resources
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from fabric.errors import UserError
 
 PACKAGE = "inference"
 
@@ -35,3 +38,13 @@ ModelMetadataResponse = CLASSES["ModelMetadataResponse"]
 ModelConfigResponse = CLASSES["ModelConfigResponse"]
 ModelStatisticsResponse = CLASSES["ModelStatisticsResponse"]
 RepositoryIndexResponse = CLASSES["RepositoryIndexResponse"]
+
+
+def parse(name: str, body: bytes) -> Any:
+    """The message `name` that `body` is. Raises: UserError (`bad_protobuf`)."""
+    message = CLASSES[name]()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise UserError(f"the body is not a {name}", code="bad_protobuf") from None
+    return message

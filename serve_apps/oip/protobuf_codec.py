@@ -6,22 +6,21 @@ Triton does it. Raw tensors are not copied through protobuf: what is written is 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from fabric.errors import UserError
 from serve_apps.oip import schedule, wire
-from serve_apps.oip.messages import ModelInferRequest, ModelInferResponse
+from serve_apps.oip.messages import ModelInferRequest, ModelInferResponse, parse
 from serve_apps.oip.protobuf_tensors import read_contents, read_parameters, write_parameters
-from serve_apps.oip.tensor_bytes import Buffer, checked_datatype, checked_shape, read_tensor, write_tensor
+from serve_apps.oip.tensor_bytes import Buffer, checked_datatype, checked_name, checked_shape, read_tensor, write_tensor
 from serve_apps.tensors import InferRequest, InferResponse, RequestedOutput, Tensor
 
 RAW_INPUTS = 7
 RAW_OUTPUTS = 6
-MAX_TYPED_BYTES = 64 * 2**20
+MAX_TYPED_BYTES = 32 * 2**20
 """Of a message less its raw contents. Parsed, it takes many times its size, and raw contents do not."""
 
 _NO_HEADERS: Mapping[bytes, bytes] = {}
@@ -32,14 +31,14 @@ def read_request(body: Buffer, headers: Mapping[bytes, bytes] = _NO_HEADERS, *, 
 
     Raises: UserError (`bad_protobuf`, `wrong_contents`, `wrong_shape`, `unknown_datatype`, `wrong_data_size`, `wrong_value`, …).
     """
-    message, raw = _parse(ModelInferRequest, body, RAW_INPUTS)
+    message, raw = _parse("ModelInferRequest", body, RAW_INPUTS)
     parameters = read_parameters(message.parameters)
     return InferRequest(
         model_name=message.model_name,
         inputs=_read_tensors(message.inputs, raw, "raw_input_contents"),
         model_version=message.model_version,
         id=message.id,
-        parameters=parameters,
+        parameters=schedule.of_model(parameters),
         outputs=tuple(RequestedOutput(output.name, read_parameters(output.parameters)) for output in message.outputs),
         priority=schedule.priority(parameters),
         deadline_s=schedule.deadline_s(parameters, headers, now_s=time.monotonic() if now_s is None else now_s),
@@ -47,9 +46,14 @@ def read_request(body: Buffer, headers: Mapping[bytes, bytes] = _NO_HEADERS, *, 
 
 
 def write_request(request: InferRequest) -> list[Buffer]:
-    """The parts of a `ModelInferRequest` with raw contents: what a client sends."""
+    """The parts of a `ModelInferRequest` with raw contents: what a client sends. Its deadline goes as a timeout from now."""
     message = ModelInferRequest(model_name=request.model_name, model_version=request.model_version, id=request.id)
-    write_parameters(request.parameters, message.parameters)
+    parameters = dict(request.parameters)
+    if request.priority:
+        parameters["priority"] = request.priority
+    if request.deadline_s < math.inf:
+        parameters["timeout"] = max(1, int(request.remaining_s() * 1e6))
+    write_parameters(parameters, message.parameters)
     for output in request.outputs:
         write_parameters(output.parameters, message.outputs.add(name=output.name).parameters)
     for tensor in request.inputs:
@@ -59,7 +63,7 @@ def write_request(request: InferRequest) -> list[Buffer]:
 
 def read_response(body: Buffer) -> InferResponse:
     """A serialized `ModelInferResponse`: what a client receives. Raises: as `read_request`."""
-    message, raw = _parse(ModelInferResponse, body, RAW_OUTPUTS)
+    message, raw = _parse("ModelInferResponse", body, RAW_OUTPUTS)
     return InferResponse(
         model_name=message.model_name,
         model_version=message.model_version,
@@ -78,7 +82,7 @@ def write_response(response: InferResponse) -> list[Buffer]:
     return [message.SerializeToString(), *_raw_parts(response.outputs, RAW_OUTPUTS)]
 
 
-def _parse(cls: Any, body: Buffer, raw_number: int) -> tuple[Any, list[memoryview]]:
+def _parse(name: str, body: Buffer, raw_number: int) -> tuple[Any, list[memoryview]]:
     others, raw = wire.split(memoryview(body), raw_number)
     if sum(map(len, others)) > MAX_TYPED_BYTES:
         raise UserError(
@@ -86,12 +90,7 @@ def _parse(cls: Any, body: Buffer, raw_number: int) -> tuple[Any, list[memoryvie
             code="too_large",
             hint="send large tensors as raw_input_contents",
         )
-    message = cls()
-    try:
-        message.ParseFromString(b"".join(others))
-    except DecodeError:
-        raise UserError(f"the body is not a {cls.DESCRIPTOR.name}", code="bad_protobuf") from None
-    return message, raw
+    return parse(name, b"".join(others)), raw
 
 
 def _read_tensors(described: Any, raw: Sequence[memoryview], field: str) -> tuple[Tensor, ...]:
@@ -101,7 +100,7 @@ def _read_tensors(described: Any, raw: Sequence[memoryview], field: str) -> tupl
 
 
 def _read_tensor(described: Any, raw: memoryview | None, field: str) -> Tensor:
-    name = described.name
+    name = checked_name(described.name)
     parameters = read_parameters(described.parameters)
     if "shared_memory_region" in parameters:
         raise UserError(f"tensor {name!r}: this server has no shared memory regions", code="unsupported")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 
 from fabric.errors import UserError
+from serve_apps.oip.schedule import MAX_PARAMETERS
 from serve_apps.oip.tensor_bytes import objects
 from serve_apps.tensors import DTYPES, Array
 
@@ -61,6 +62,8 @@ def _narrowed(name: str, datatype: str, array: Array, dtype: numpy.dtype[Any]) -
 
 def read_parameters(parameters: Any) -> dict[str, Any]:
     """A map of `InferParameter` as plain values. Raises: UserError (`bad_parameter`)."""
+    if len(parameters) > MAX_PARAMETERS:
+        raise UserError(f"more than {MAX_PARAMETERS} parameters", code="bad_parameter")
     plain = {}
     for key, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")

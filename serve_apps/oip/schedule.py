@@ -1,7 +1,7 @@
 """When an answer is too late and how urgent a request is, from its parameters and headers.
 
 Parameters `priority` and `timeout` (microseconds) are Triton's schedule policy; the headers are `x-request-timeout-ms` and gRPC's
-`grpc-timeout`. The earliest of all deadlines holds.
+`grpc-timeout`. The earliest of all deadlines holds. Reserved parameters are the server's and are not passed to a model.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from fabric.errors import UserError
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 GRPC_TIMEOUT_HEADER = b"grpc-timeout"
 MAX_PRIORITY = 2**31 - 1
+RESERVED = ("priority", "timeout", "binary_data_output")
+MAX_PARAMETERS = 4096
 
 _GRPC_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _GRPC_UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -33,6 +35,13 @@ def deadline_s(parameters: Mapping[str, Any], headers: Mapping[bytes, bytes], *,
         timeouts.append(_milliseconds(headers.get(TIMEOUT_HEADER)))
         timeouts.append(_grpc(headers.get(GRPC_TIMEOUT_HEADER)))
     return now_s + min(timeout or math.inf for timeout in timeouts)
+
+
+def of_model(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a model sees: `parameters` less the reserved ones."""
+    if parameters and any(name in parameters for name in RESERVED):
+        return {name: value for name, value in parameters.items() if name not in RESERVED}
+    return parameters
 
 
 def priority(parameters: Mapping[str, Any]) -> int:

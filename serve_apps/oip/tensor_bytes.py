@@ -19,12 +19,21 @@ from serve_apps.tensors import DTYPES, Array
 
 Buffer = bytes | bytearray | memoryview
 
+MAX_NAME_LENGTH = 512
 MAX_RANK = 32
 MAX_SIZE = 2**31 - 1
 """Of one dimension. The product of all is at most `MAX_ELEMENTS`, also where one of them is 0: numpy counts the others."""
 MAX_ELEMENTS = 2**40
+MAX_BYTES_ELEMENTS = 2**24
 
 _LENGTH = struct.Struct("<I")
+
+
+def checked_name(name: Any, what: str = "tensor") -> str:
+    """Raises: UserError (`bad_name`)."""
+    if type(name) is not str or not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise UserError(f"the name of a {what} is a string of 1 to {MAX_NAME_LENGTH} characters", code="bad_name")
+    return name
 
 
 def checked_shape(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
@@ -75,6 +84,8 @@ def _as_booleans(name: str, array: Array) -> Array:
 
 def _read_bytes_tensor(name: str, shape: tuple[int, ...], data: Buffer) -> Array:
     count, end = math.prod(shape), len(data)
+    if count > MAX_BYTES_ELEMENTS:
+        raise UserError(f"tensor {name!r} has more than {MAX_BYTES_ELEMENTS} elements of BYTES", code="too_large")
     if end < 4 * count:
         raise UserError(
             f"tensor {name!r}: BYTES{list(shape)} takes at least {4 * count} bytes, and {end} were sent", code="wrong_data_size"

@@ -31,10 +31,11 @@ def test_every_datatype_survives_the_way_there_and_back(datatype: str) -> None:
 
 
 def test_parameters_and_requested_outputs_are_read() -> None:
-    parameters = {"priority": 2, "timeout": 1_500_000, "ratio": 0.5, "text": "é"}
+    own = {"ratio": 0.5, "text": "é"}
+    parameters = {"priority": 2, "timeout": 1_500_000, **own}
     sent = InferRequest("m", (), parameters=parameters, outputs=(RequestedOutput("y", {"classification": 3}),))
     request = read_request(joined(write_request(sent)), now_s=10.0)
-    assert dict(request.parameters) == parameters
+    assert dict(request.parameters) == own
     assert request.outputs == sent.outputs
     assert (request.priority, request.deadline_s) == (2, 11.5)
 
