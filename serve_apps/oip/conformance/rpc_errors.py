@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serve_apps.oip.conformance.asking import judge, read_response, rpc_request
-from serve_apps.oip.conformance.check import RECOMMENDED, REQUIRED, ROBUSTNESS, Group, expect
+from serve_apps.oip.conformance.check import RECOMMENDED, REQUIRED, ROBUSTNESS, Group, Skipped, expect
 from serve_apps.oip.conformance.health import UNKNOWN
 from serve_apps.oip.conformance.rpc import Refused
 from serve_apps.oip.conformance.target import Target
@@ -73,6 +73,8 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 def broken(target: Target, name: str) -> Any:
     """A ModelInferRequest with one thing wrong."""
     model = target.any_model()
+    if name == "unknown_version" and not model.versions:
+        raise Skipped("the model's metadata name no versions")
     request = rpc_request(model, model.samples(target.size), is_raw=name != "raw_beside_typed")
     CHANGES[name][1](request)
     return request

@@ -61,7 +61,7 @@ class Target:
     models: dict[str, Model] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
-        """Whether an extension is judged. `generate` and `http` are advertised by nobody: their checks look for themselves."""
+        """Whether an extension is judged. Nobody advertises `generate`: its checks look for a model."""
         return name in self.extensions or name in self.forced or name == "generate"
 
     def grpc(self) -> Rpc:
