@@ -51,12 +51,12 @@ class Live:
         """Of the plain dialect: `<url>/predict`."""
         return f"{self.rest}/{self.name}"
 
-    def predict(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """One remote call, waited for. What `predict` raised on the replica is raised here as itself."""
+    def predict(self, arguments: Mapping[str, Any]) -> Any:
+        """One remote call with arguments by name, waited for. What `predict` raised on the replica is raised here as itself."""
         if self._handle is None:
             self._handle = serve.get_app_handle(f"{self.name}.v{self.version}")
         try:
-            return self._handle.predict.remote(*args, **kwargs).result()
+            return self._handle.predict.remote(dict(arguments)).result()
         except RayTaskError as error:
             cause = error.cause
             if isinstance(cause, Exception) and not isinstance(cause, RayError):
@@ -93,7 +93,7 @@ def _deploy(source: Source, plan: Plan, say: Say) -> Live:
     digest = put_source(source, ArtefactStore(config.storage))
     twin = " (twin)" if placement.is_twin else ""
     say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {placement.flavor}")
-    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, asdict(placement))
+    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, _as_json(placement))
     directory = ray_io.actor(ACTOR)
     record: DeployRecord = ray_io.ask(directory.deploy.remote(request))
     try:
@@ -106,6 +106,12 @@ def _deploy(source: Source, plan: Plan, say: Say) -> Live:
     live = Live(plan.name, record.version, ingress.url, ingress.grpc_address)
     say(f"{plan.name}: serving at {live.url}")
     return live
+
+
+def _as_json(placement: Placement) -> dict[str, Any]:
+    """Kept in the journal, and given to Ray as it is."""
+    fallback = [{key: dict(labels) for key, labels in choice.items()} for choice in placement.fallback_strategy]
+    return {**asdict(placement), "label_selector": dict(placement.label_selector), "fallback_strategy": fallback}
 
 
 def _serving(plan: Plan, placement: Placement) -> IngressSettings:

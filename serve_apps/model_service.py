@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from fabric.errors import UserError
@@ -60,6 +60,17 @@ class Plan:
     host: str | None
     port: int | None
     timeout_s: float
+
+    def as_settings(self) -> dict[str, Any]:
+        """What a replica and the directory need to know of it, as JSON."""
+        scale = None if self.autoscale is None else asdict(self.autoscale)
+        return {
+            "replicas": self.replicas,
+            "min_replicas": self.replicas if self.autoscale is None else self.autoscale.min,
+            "autoscale": scale,
+            "num_cpus": self.num_cpus,
+            "timeout_s": self.timeout_s,
+        }
 
 
 class _Capturing(type):
@@ -131,7 +142,7 @@ class ModelService(metaclass=_Capturing):
         # Brings in Ray, which whoever only defines or tests a service does not need.
         from serve_apps import deployment
 
-        self._live = deployment.deploy(capture, plan, progress or _to_stderr)
+        self._live = deployment.deploy_service(capture, plan, progress or _to_stderr)
         return self
 
     @property
@@ -233,8 +244,12 @@ def _check_predict(cls: type) -> None:
 
 def _predict_remotely(service: ModelService, /, *args: Any, **kwargs: Any) -> Any:
     live = service._deployed()
-    predict_signature(type(service)).bind(*args, **kwargs)  # the same TypeError as a local call, and at once
-    return live.predict(args, kwargs)
+    signature = predict_signature(type(service))
+    arguments = dict(signature.bind(*args, **kwargs).arguments)  # the same TypeError as a local call, and at once
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(parameter.name, {})
+    return live.predict(arguments)
 
 
 def _to_stderr(line: str) -> None:

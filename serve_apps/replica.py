@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -37,11 +35,9 @@ class Replica:
         self._beats = Beats(directory, self._host.report, self._host.access, self._host.tend)
         self._beats.start()
 
-    async def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Python's remote `predict`."""
-        arguments = self._named(args, kwargs)
-        call = self._host.server.run(self._host.model.call(arguments, priority=0, deadline_s=math.inf))
-        return await asyncio.wrap_future(call)
+    async def predict(self, arguments: dict[str, Any]) -> Any:
+        """Python's remote `predict`, its arguments by name."""
+        return await asyncio.wrap_future(self._host.server.run(self._host.model.call(arguments)))
 
     async def wake(self) -> None:
         """Nothing but a request that waits for a replica, so that Serve starts one."""
@@ -62,8 +58,3 @@ class Replica:
         await asyncio.to_thread(self._beats.stop)
         await asyncio.sleep(SETTLE_S)
         await asyncio.to_thread(host.stop, DRAIN_S)
-
-    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        signature: inspect.Signature = self._host.model.python_signature
-        bound = signature.bind(*args, **kwargs)
-        return dict(bound.arguments)

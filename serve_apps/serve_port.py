@@ -5,6 +5,7 @@ Serve keeps replicas alive, scales and replaces them. Requests do not pass throu
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ _MAX_ONGOING = 1000
 # A constructor that raised twice is taken to be wrong; Serve's own default would try for minutes.
 _MAX_CONSTRUCTOR_TRIES = 2
 _HEALTH_S = 5.0
+_starting = threading.Lock()
+"""Of two that start Serve at once, one fails."""
 
 
 class RayServe:
@@ -43,7 +46,8 @@ class RayServe:
         self._host = host
 
     def start(self, record: DeployRecord) -> None:
-        serve.start(proxy_location=ProxyLocation.Disabled)
+        with _starting:
+            serve.start(proxy_location=ProxyLocation.Disabled)
         target = serve.RunTarget(target=self._application(record), name=record.app, route_prefix=None)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 

@@ -28,7 +28,7 @@ from fabric.cli.session import joined, load, ray_bound
 @click.option("--latency-target", "latency_target_ms", type=float, metavar="MS", help="Run where this is met at least cost.")
 @click.option("--address", metavar="HOST:PORT", help="The fabric (default: FABRIC_ADDRESS, else the twin that runs here).")
 @click.pass_obj
-def deploy(settings: Settings, file: Path, name: str | None, address: str | None, **given: Any) -> None:
+def deploy(settings: Settings, /, file: Path, name: str | None, address: str | None, **given: Any) -> None:
     """Serve a model file: ONNX, TorchScript, torch.export, SavedModel, TensorFlow Lite, scikit-learn.
 
     Deploying a name again makes its next version; the one before answers until the new one does.

@@ -43,6 +43,9 @@ class DirectoryShell:
         self._port = port
         self._core = Directory()
         self._core.restore(self._documents.load(STREAM).items())
+        names = list(self._core.table().models)
+        records = [record for name in names for record in self._core.records(name)]
+        self._unfinished = [record for record in records if record.state in ("starting", "retiring")]
         self._tokens: dict[str, Any] = {}
         self._tokens_mark = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -207,12 +210,11 @@ class DirectoryShell:
 
     async def _reconcile(self) -> None:
         """Once after a start: what an earlier life of this actor began and did not finish."""
-        for name in list(self._core.table().models):
-            for record in self._core.records(name):
-                if record.state == "starting":
-                    await self._carry(record)
-                elif record.state == "retiring":
-                    await self._end(record)
+        for record in self._unfinished:
+            if record.state == "starting":
+                await self._carry(record)
+            else:
+                await self._end(record)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -47,7 +47,7 @@ class IngressShell:
         self._gateway = GatewayServer(
             rest=front or (settings.host, settings.port),
             grpc=(settings.host, settings.grpc_port),
-            authorize=self._access.principal,
+            authorize=self._access.authorize,
             waker=make_waker(self._access),
         )
         self._gateway.start()
