@@ -40,6 +40,7 @@ BY_CODE: Mapping[str, Status] = {
     "quota_exceeded": Status(429, 8),
     "deadline_exceeded": Status(504, 4),
     "unsupported": UNSUPPORTED,
+    "unsupported_encoding": UNSUPPORTED,
     "unloading": UNAVAILABLE,
     "loading": UNAVAILABLE,
     "inference_failed": INTERNAL,
