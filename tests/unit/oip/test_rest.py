@@ -98,6 +98,7 @@ ERRORS: list[tuple[Exception, int, str, str | None]] = [
     (ModelError("no", code="wrong_shape"), 400, "wrong_shape", None),
     (ModelError("no", code="inference_failed"), 500, "inference_failed", None),
     (ModelError("no"), 500, "model_error", None),
+    (ModelError("no", code="predict_failed"), 500, "predict_failed", None),
     (UserError("no"), 400, "bad_request", None),
     (RejectedError("no", code="queue_full", retry_after_s=2.2), 429, "queue_full", "3"),
     (RejectedError("no", code="queue_full"), 429, "queue_full", "1"),
