@@ -7,8 +7,8 @@ Datatypes are those of the Open Inference Protocol (`FP32`, `BYTES`, …); array
 from __future__ import annotations
 
 import math
+import os
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,10 @@ class RequestedOutput:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _new_id() -> str:
+    return os.urandom(16).hex()  # a quarter of the time that uuid4 takes
+
+
 @dataclass(slots=True)
 class InferRequest:
     """`priority`: 1 is the highest, 0 the model's default (Triton's schedule_policy). `deadline_s`: monotonic, infinite if none.
@@ -114,7 +118,7 @@ class InferRequest:
     priority: int = 0
     deadline_s: float = math.inf
     principal: Principal | None = None
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = field(default_factory=_new_id)
 
     def remaining_s(self, now_s: float | None = None) -> float:
         return self.deadline_s - (time.monotonic() if now_s is None else now_s)

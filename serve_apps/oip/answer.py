@@ -76,7 +76,7 @@ async def _gone(receive: Receive) -> None:
 
 
 def json_answer(form: Any, status: int = 200) -> Answer:
-    return Answer(status, [JSON], [orjson.dumps(form)])
+    return Answer(status, [JSON], [orjson.dumps(form, option=orjson.OPT_SERIALIZE_NUMPY)])
 
 
 def error_answer(error: BaseException) -> Answer:

@@ -25,25 +25,37 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limits: Li
 
     Raises: UserError (`too_large`, `unsupported_encoding`, `bad_encoding`), ClientGone.
     """
-    most = limits.body_bytes if limit is None else limit
-    _check_claimed(headers, most)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    if len(body) > most:
+    parts = await _read_parts(receive, headers, limits, limits.body_bytes if limit is None else limit)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def read_split_body(receive: Receive, headers: Mapping[bytes, bytes], limits: Limits) -> tuple[bytes, bytes, bool]:
+    """The JSON, the binary tensors after it, and whether there is no JSON at all: a raw request.
+
+    The tensors are copied once, to where the first of them is aligned. Raises: as `read_body`, UserError (`bad_header`).
+    """
+    parts = await _read_parts(receive, headers, limits, limits.body_bytes)
+    claimed = headers.get(_HEADER_LENGTH)
+    total = sum(map(len, parts))
+    length = total if claimed is None else int(claimed) if claimed.isdigit() and len(claimed) < 16 else -1
+    if not 0 <= length <= total:
+        raise UserError(f"Inference-Header-Content-Length is not a length within the body of {total} bytes", code="bad_header")
+    if length > limits.json_bytes:
+        raise UserError(f"the JSON is over {limits.json_bytes} bytes", code="too_large", hint="send large tensors as binary data")
+    if claimed is None:
+        return parts[0] if len(parts) == 1 else b"".join(parts), b"", False
+    if len(parts[0]) < length:
+        parts = [b"".join(parts)]
+    return parts[0][:length], b"".join([parts[0][length:], *parts[1:]]), length == 0
+
+
+async def _read_parts(receive: Receive, headers: Mapping[bytes, bytes], limits: Limits, most: int) -> list[bytes]:
+    claimed = headers.get(b"content-length", b"")
+    if claimed.isdigit() and (len(claimed) > 18 or int(claimed) > most):
         raise _too_large(most)
-    if message.get("more_body", False):
-        body = await _the_rest(receive, body, most)
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in (b"identity", b""):
-        return await _decompressed(body, encoding.strip().lower(), limits.decompressed_bytes)
-    return body
-
-
-async def _the_rest(receive: Receive, first: bytes, most: int) -> bytes:
-    parts, total = [first], len(first)
-    while True:
+    parts: list[bytes] = []
+    total, is_more = 0, True
+    while is_more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -52,33 +64,11 @@ async def _the_rest(receive: Receive, first: bytes, most: int) -> bytes:
         if total > most:
             raise _too_large(most)
         parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def split_body(body: bytes, headers: Mapping[bytes, bytes], limits: Limits) -> tuple[Buffer, Buffer, bool]:
-    """The JSON, the binary tensors after it, and whether there is no JSON at all: a raw request.
-
-    Raises: UserError (`bad_header`, `too_large`).
-    """
-    claimed = headers.get(_HEADER_LENGTH)
-    if claimed is None:
-        if len(body) > limits.json_bytes:
-            raise UserError(f"the JSON is over {limits.json_bytes} bytes", code="too_large", hint="send large tensors as binary data")
-        return body, b"", False
-    length = int(claimed) if claimed.isdigit() and len(claimed) < 16 else -1
-    if not 0 <= length <= len(body):
-        raise UserError(f"Inference-Header-Content-Length is not a length within the body of {len(body)} bytes", code="bad_header")
-    if length > limits.json_bytes:
-        raise _too_large(limits.json_bytes)
-    view = memoryview(body)
-    return body[:length], view[length:], length == 0
-
-
-def _check_claimed(headers: Mapping[bytes, bytes], most: int) -> None:
-    claimed = headers.get(b"content-length", b"")
-    if claimed.isdigit() and (len(claimed) > 18 or int(claimed) > most):
-        raise _too_large(most)
+        is_more = message.get("more_body", False)
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding and encoding != b"identity":
+        return [await _decompressed(b"".join(parts), encoding, limits.decompressed_bytes)]
+    return parts
 
 
 def _too_large(most: int) -> UserError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from serve_apps.oip import generate, grpc_bodies
 from serve_apps.oip.answer import EVENTS, JSON, OCTETS, Answer, Receive, Stream, json_answer
-from serve_apps.oip.body import compress, read_body, split_body, wanted_encoding
+from serve_apps.oip.body import compress, read_body, read_split_body, wanted_encoding
 from serve_apps.oip.dataplane import DataPlane
 from serve_apps.oip.hooks import Limits
 from serve_apps.oip.json_codec import read_request, write_response
@@ -104,8 +104,7 @@ class Inference:
     async def _read(self, call: Call) -> tuple[InferRequest, bool]:
         route = call.route
         model = self._plane.model(route.model, route.version)  # before a large body is read
-        body = await read_body(call.receive, call.headers, self._limits)
-        head, binary, is_raw = split_body(body, call.headers, self._limits)
+        head, binary, is_raw = await read_split_body(call.receive, call.headers, self._limits)
         if is_raw:
             return read_raw_request(model.metadata, route.version, binary, call.headers), True
         if len(binary) <= OFFLOADED_BYTES:

@@ -29,6 +29,10 @@ _TYPES: dict[str, frozenset[type]] = {
     for datatype, dtype in DTYPES.items()
     if datatype not in ("FP16", "BF16")
 }
+_FEW = 256
+"""Up to so many numbers, Python compares them faster than numpy is asked to."""
+_FP32_END = 2.0**128 - 2.0**103
+"""What is below rounds to a finite FP32."""
 _WORDS = {
     bool: "a boolean",
     str: "a string",
@@ -89,6 +93,10 @@ def _numbers(name: str, datatype: str, data: list[Any]) -> Array:
             raise UserError(
                 f"tensor {name!r}: a value is outside of {datatype}, {limits.min} to {limits.max}", code="wrong_value"
             ) from None
+    if datatype == "FP64":
+        return numpy.array(data, dtype)  # JSON's numbers, and orjson refuses larger ones
+    if 0 < len(data) <= _FEW and min(data) > -_FP32_END and max(data) < _FP32_END:
+        return numpy.array(data, dtype)
     with numpy.errstate(over="ignore"):
         array = numpy.array(data, dtype)
     if not numpy.isfinite(array).all():

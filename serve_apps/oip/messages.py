@@ -40,7 +40,7 @@ ModelStatisticsResponse = CLASSES["ModelStatisticsResponse"]
 RepositoryIndexResponse = CLASSES["RepositoryIndexResponse"]
 
 
-def parse(name: str, body: bytes) -> Any:
+def parse(name: str, body: bytes | bytearray | memoryview) -> Any:
     """The message `name` that `body` is. Raises: UserError (`bad_protobuf`)."""
     message = CLASSES[name]()
     try:

@@ -58,8 +58,12 @@ async def predict(plane: DataPlane, name: str, body: bytes, headers: Mapping[byt
         if wait_s is not None:
             answer.headers.append((b"retry-after", b"%d" % wait_s))
     except FabricError as error:
-        log.exception("predict failed code=%s", error.code)
-        answer = plain_error(500, error.code, f"{type(error).__name__}: {error.message}", error.hint)
+        status = status_of(error).http
+        if status < 500:
+            answer = plain_error(status, error.code, error.message, error.hint)
+        else:
+            log.exception("predict failed code=%s", error.code)
+            answer = plain_error(500, error.code, f"{type(error).__name__}: {error.message}", error.hint)
     except Exception as error:
         log.exception("predict failed code=predict_failed")
         answer = plain_error(500, "predict_failed", f"{type(error).__name__}: {error}", None)

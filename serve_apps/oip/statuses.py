@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from fabric.errors import BugError, FabricError, RejectedError, RuntimeFault, UnknownNameError
+from fabric.errors import BugError, FabricError, ModelError, RejectedError, RuntimeFault, UnknownNameError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,23 @@ BY_CODE: Mapping[str, Status] = {
     "quota_exceeded": Status(429, 8),
     "deadline_exceeded": Status(504, 4),
     "unsupported": UNSUPPORTED,
+    "unsupported_encoding": UNSUPPORTED,
     "unloading": UNAVAILABLE,
     "loading": UNAVAILABLE,
-    "inference_failed": INTERNAL,
-    "model_error": INTERNAL,
-}
-"""Codes whose status is not that of their class."""
+    **dict.fromkeys(
+        (
+            "bad_json", "bad_text", "duplicate_input", "many_answers", "missing_input", "unknown_input", "unknown_output",
+            "wrong_data_size", "wrong_dtype", "wrong_shape", "wrong_value",
+        ),
+        INVALID,
+    ),
+}  # fmt: skip
+"""Codes whose status is not that of their class: among them the `ModelError`s that are the caller's doing, not the model's."""
 
 _BY_CLASS: tuple[tuple[type[FabricError], Status], ...] = (
     (UnknownNameError, NOT_FOUND),
     (RuntimeFault, UNAVAILABLE),
+    (ModelError, INTERNAL),
     (BugError, INTERNAL),
 )
 
@@ -58,7 +65,7 @@ RETRY_AFTER_S = 1.0
 
 
 def status_of(error: BaseException) -> Status:
-    """The status of any error. What is not ours is internal; a `ModelError` or `UserError` of a code not listed is the caller's."""
+    """The status of any error. What is not ours is internal."""
     if not isinstance(error, FabricError):
         return INTERNAL
     if error.code in BY_CODE:
