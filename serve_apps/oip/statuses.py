@@ -44,6 +44,9 @@ BY_CODE: Mapping[str, Status] = {
     "loading": UNAVAILABLE,
     "inference_failed": INTERNAL,
     "model_error": INTERNAL,
+    "predict_failed": INTERNAL,
+    "wrong_result": INTERNAL,
+    "result_not_json": INTERNAL,
 }
 """Codes whose status is not that of their class."""
 

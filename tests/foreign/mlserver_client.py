@@ -58,7 +58,8 @@ def codecs(url: str, headers: dict[str, str]) -> None:
 def batch(url: str, headers: dict[str, str]) -> None:
     """`mlserver infer` reads requests line by line and sends them through tritonclient."""
     lines = [
-        json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 2], "data": [float(place), 0.5]}]}) for place in range(20)
+        json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 2], "data": [float(place), 0.5]}]})
+        for place in range(20)
     ]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in"), Path(folder, "out")

@@ -38,7 +38,9 @@ def inputs_of(library, array, *, is_binary: bool):
 
 
 def same(one, other) -> bool:
-    one = one if one.dtype != object else numpy.array([each.encode() if isinstance(each, str) else each for each in one.reshape(-1)], object)
+    one = (
+        one if one.dtype != object else numpy.array([each.encode() if isinstance(each, str) else each for each in one.reshape(-1)], object)
+    )
     return one.reshape(-1).tolist() == other.reshape(-1).tolist()
 
 
@@ -75,7 +77,9 @@ def synchronous(address: str, headers: dict[str, str]) -> None:
             holds(f"{datatype} binary in {is_in}, out {is_out}", same(answer.as_numpy("OUTPUT0"), array))
             holds("id", answer.get_response()["id"] == "7")
     answer = client.infer("add", add_inputs(), headers=dict(headers))
-    holds("two outputs by default", (answer.as_numpy("sum").tolist(), answer.as_numpy("difference").tolist()) == ([[5, 7, 9]], [[-3, -3, -3]]))
+    holds(
+        "two outputs by default", (answer.as_numpy("sum").tolist(), answer.as_numpy("difference").tolist()) == ([[5, 7, 9]], [[-3, -3, -3]])
+    )
     for algorithm in ("gzip", "deflate"):
         answer = client.infer(
             "add", add_inputs(), headers=dict(headers), request_compression_algorithm=algorithm, response_compression_algorithm=algorithm
