@@ -92,18 +92,18 @@ class Signature:
         return {name: forms[name].from_json(value) if name in forms else value for name, value in arguments.items()}
 
     def tensors(self, result: Any, request: InferRequest) -> tuple[Tensor, ...]:
-        """The outputs that the request asked for, in its order; all in the model's order where it named none.
+        """The outputs that the request asked for, each once; all where it named none. In the model's order, as Triton has them.
 
         Raises: `ModelError` (`wrong_result`, `result_not_json`, `unknown_output`).
         """
         named = self._named(result)
-        wanted = [output.name for output in request.outputs] if request.outputs else list(named)
-        tensors = []
+        if not request.outputs:
+            return tuple(self._tensor(name, value) for name, value in named.items())
+        wanted = {output.name for output in request.outputs}
         for name in wanted:
             if name not in named:
                 raise unknown_output(name, named)
-            tensors.append(self._tensor(name, named[name]))
-        return tuple(tensors)
+        return tuple(self._tensor(name, value) for name, value in named.items() if name in wanted)
 
     def _named(self, result: Any) -> Mapping[str, Any]:
         if isinstance(result, Mapping) and result and (self._is_by_name(result) or all(map(_is_array, result.values()))):
