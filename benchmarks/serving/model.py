@@ -31,15 +31,13 @@ _TOLERANCE = 1e-4
 
 def main() -> None:
     args = options(__doc__ or "", rounds=7)
-    rounds = []
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "dense.onnx")
         bare = Bare(path)
         with running(Ours(onnx=path), (RAY_SERVE_HAPROXY,), args.venvs) as (servers, skipped):
             if skipped:
                 raise SystemExit(f"there is nothing to compare with: {skipped}")
-            for _ in range(args.rounds):
-                rounds.append(measure(servers["ours"], servers["ray_serve_haproxy"], bare))
+            rounds = [measure(servers["ours"], servers["ray_serve_haproxy"], bare) for _ in range(args.rounds)]
     figures = {name: median([each[name] for each in rounds]) for name in rounds[0]}
     for protocol in ("rest", "grpc"):
         ratios = [(each[f"{protocol}_ms"] - each["model_ms"]) / each[f"{protocol}_echo_ms"] for each in rounds]

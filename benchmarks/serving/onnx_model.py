@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def write(path: Path) -> Path:
     """Write the model with input `x: float32[batch, 64]` and output `y: float32[batch, 16]`."""
     rng = numpy.random.default_rng(0)
     nodes, weights, last = [], [], "x"
-    for i, (fan_in, fan_out) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(WIDTHS)):
         matrix = (rng.standard_normal((fan_in, fan_out)) / fan_in**0.5).astype(numpy.float32)
         weights += [numpy_helper.from_array(matrix, f"w{i}"), numpy_helper.from_array(numpy.zeros(fan_out, numpy.float32), f"b{i}")]
         is_last = i == len(WIDTHS) - 2
