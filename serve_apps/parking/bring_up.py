@@ -27,7 +27,7 @@ async def bring_up(adoption: Adoption) -> BroughtUp:
     import onnxruntime as ort
 
     began = time.perf_counter()
-    folder = Path(adoption.folder)
+    folder = Path(adoption.source)
     read_ahead([folder / "mapped.bin"])
     o = ort.SessionOptions()
     o.intra_op_num_threads = adoption.num_threads

@@ -39,7 +39,8 @@ from serve_apps.parking.facts import (
     WentLive,
     ZygoteLost,
 )
-from serve_apps.parking.messages import Activity, Adoption, Channel, HasFailed, IsLive, IsParked, Leave
+from serve_apps.parking.link import Channel
+from serve_apps.parking.messages import Activity, Adoption, HasFailed, IsLive, IsParked, Leave
 from serve_apps.parking.rules import ModelVersion, Rules
 from serve_apps.parking.tenant import Tenant
 from serve_apps.parking.zygote_process import ZygoteProcess
@@ -215,7 +216,7 @@ class ParkingLot:
         if tenant.is_live and tenant.model is not None:
             tenant.is_live = False
             self._on_gone(tenant.model, tenant.address, reason)
-        tenant.send(Leave(self._rules.drain_s))
+        tenant.send(Leave(self._rules.linger_s, self._rules.drain_s))
         asyncio.get_running_loop().call_later(self._rules.drain_s + _KILL_AFTER_S, self._zygote.kill, slot)
 
     def _forget(self, ended: Ended) -> None:

@@ -1,44 +1,37 @@
-"""What the owner of a lot and its processes tell each other, and the channel that carries it: whole pickles over a socket pair.
-
-Only the owner and the processes that it started hold an end of it; nothing of a request ever travels here.
-"""
+"""What the owner of a lot and its processes tell each other."""
 
 from __future__ import annotations
 
-import asyncio
-import pickle
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from pathlib import Path
+from typing import Any
 
 from fabric.errors import FabricError
 from serve_apps.parking.rules import ModelVersion
-
-_SIZE = struct.Struct("!Q")
+from serve_apps.source import ServiceSource
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What a parked process shall serve from now on: a prepared folder, or a captured service (a pickled `Capture`).
+    """What a parked process shall serve from now on.
 
-    `options`: how it is executed (batching, queue, cache). `log`: a file that takes standard output and error. `sys_path`,
-    `workdir`: where the service's modules and files are found.
+    `source`: a captured service, or the path of a model: a prepared folder, or whatever `load_model` opens. `options`: how it is
+    executed, as `parse_serve_options` takes them. `log`: a file that takes what it prints.
     """
 
     model: ModelVersion
-    folder: str = ""
-    capture: bytes = b""
+    source: ServiceSource | Path
     options: Mapping[str, Any] = field(default_factory=dict)
     num_threads: int = 1
-    workdir: str = ""
-    sys_path: tuple[str, ...] = ()
     log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
+    """Serve on for `linger_s`, then end when nothing is in flight, after `drain_s` at the latest."""
+
+    linger_s: float
     drain_s: float
 
 
@@ -58,45 +51,17 @@ class IsLive:
 
 @dataclass(frozen=True, slots=True)
 class HasFailed:
+    """It ends by itself."""
+
     error: FabricError
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
+    """`num_requests`: since the adoption."""
+
     num_in_flight: int
     num_requests: int
 
 
 Message = Adoption | Leave | IsParked | IsLive | HasFailed | Activity
-
-
-class Channel:
-    """One end of a socket pair, on an event loop."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def over(cls, end: socket.socket) -> Self:
-        end.setblocking(False)
-        return cls(*await asyncio.open_unix_connection(sock=end))
-
-    def send(self, message: Message) -> None:
-        """Never waits; what the other end cannot take any more is dropped with it."""
-        body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        self._writer.write(_SIZE.pack(len(body)) + body)
-
-    async def flush(self) -> None:
-        await self._writer.drain()
-
-    async def receive(self) -> Message | None:
-        """The next message; None when the other end is gone."""
-        try:
-            (size,) = _SIZE.unpack(await self._reader.readexactly(_SIZE.size))
-            return pickle.loads(await self._reader.readexactly(size))  # type: ignore[no-any-return]
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-
-    def close(self) -> None:
-        self._writer.close()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serve_apps.directory.table import ReplicaAt
-from serve_apps.parking.messages import Adoption, Channel, Message
+from serve_apps.parking.link import Channel
+from serve_apps.parking.messages import Adoption, Message
 from serve_apps.parking.rules import ModelVersion
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from serve_apps.parking.door import Door
+from serve_apps.server import Server
 
 
-async def run(door: Door, port: int) -> None:
+def run(server: Server, door: Door) -> None:
     pass
