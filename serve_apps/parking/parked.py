@@ -59,7 +59,7 @@ def _live(link: Link) -> int:
     if leave is None:
         return 1  # nobody owns this process any more
     _drain(leave, door)
-    server.run(model.close()).result(_STOP_S + leave.drain_s)
+    server.run(model.served.close()).result(_STOP_S + leave.drain_s)
     server.stop(_STOP_S)
     return 0
 
