@@ -51,10 +51,9 @@ def build(adoption: Adoption) -> Served:
     options = parse_serve_options(adoption.options)
     NUM_THREADS.set(adoption.num_threads)
     if not isinstance(source, Path):
-        service, args, kwargs = source.capture()
-        return build_served_model(Capture(service, args, kwargs), name, version, options)
+        return build_served_model(Capture(*source.capture()), name, version, options)
     if source.is_dir() and is_complete(source):
         # Beside the loading and the first run, which touch the same pages in the same order.
         read_ahead([source / "mapped.bin"])
         return serve_runtime(load_prepared(source, num_threads=adoption.num_threads), name, version, options)
-    return serve_runtime(load_model(source, num_threads=adoption.num_threads), name, version, options)
+    return serve_runtime(load_model(source, num_threads=adoption.num_threads).runtime, name, version, options)

@@ -19,6 +19,10 @@ class Door:
         self.num_in_flight = 0
         self.num_requests = 0
 
+    @property
+    def num_answered(self) -> int:
+        return self.num_requests - self.num_in_flight
+
     def open(self, app: App) -> None:
         """From now on `app` answers; the count begins anew."""
         self._app = app

@@ -51,6 +51,7 @@ HOST = "127.0.0.1"
 _TICK_S = 0.1
 _KILL_AFTER_S = 3.0
 """A process that was told to leave has its drain time and this long."""
+_LAST_WORDS_S = 1.0
 
 
 class ParkingLot:
@@ -76,7 +77,7 @@ class ParkingLot:
         self._node_id = node_id
         self._on_live, self._on_gone, self._on_replica_wanted = on_live, on_gone, on_replica_wanted
         self._book = LotBook(rules)
-        self._zygote = ZygoteProcess(log_file, self._hear)
+        self._zygote = ZygoteProcess(log_file, self._hear_from_zygote)
         self._tenants: dict[SlotId, Tenant] = {}
         self._waiters: dict[ModelVersion, asyncio.Future[ReplicaAt]] = {}
         self._facts: deque[Event] = deque()
@@ -167,6 +168,16 @@ class ParkingLot:
         finally:
             self._is_deciding = False
             self._changed.set()
+
+    def _hear_from_zygote(self, event: Event) -> None:
+        """What a process said before its end counts before its end."""
+        tenant = self._tenants.get(event.slot) if isinstance(event, Ended) else None
+        if tenant is None or tenant.listening is None or tenant.listening.done():
+            self._hear(event)
+            return
+        tenant.listening.add_done_callback(lambda _: self._hear(event))
+        # A process that it left behind may hold its end of the channel open.
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, tenant.listening.cancel)
 
     def _carry_out(self, command: Command) -> None:
         match command:

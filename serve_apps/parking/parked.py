@@ -15,7 +15,7 @@ import time
 from typing import NoReturn
 
 from fabric.errors import FabricError, ModelError
-from serve_apps.parking import warm_up
+from serve_apps.parking import urgency, warm_up
 from serve_apps.parking.bring_up import BroughtUp, bring_up
 from serve_apps.parking.door import Door
 from serve_apps.parking.link import Link
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 _TELL_EVERY_S = 0.25
 _STOP_S = 1.0
+_URGENT_S = 1.0
+"""At most so long a process that woke goes ahead of others."""
 
 
 def run(end: socket.socket) -> NoReturn:
@@ -65,6 +67,7 @@ def _live(link: Link) -> int:
 
 
 def _adopt(adoption: Adoption, server: Server, door: Door, link: Link) -> BroughtUp | None:
+    urgency.hurry()
     if adoption.log:
         _write_to(adoption.log)
     try:
@@ -82,11 +85,15 @@ def _attend(link: Link, door: Door) -> Leave | None:
     """Tell the owner what is in flight whenever that changes, until it says leave, or is gone (None)."""
     said: Activity | None = None
     opened_s = time.monotonic()
+    is_urgent = True
     while True:
         if link.has_news(_TELL_EVERY_S):
             told = link.receive()
             if told is None or isinstance(told, Leave):
                 return told
+        if is_urgent and (door.num_answered or time.monotonic() - opened_s > _URGENT_S):
+            urgency.calm_down()
+            is_urgent = False
         now = Activity(door.num_in_flight, door.num_requests)
         # The request that woke it may still be on its way.
         if now != said and (now.num_requests or time.monotonic() - opened_s > 4 * _TELL_EVERY_S):

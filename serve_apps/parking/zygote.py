@@ -104,6 +104,7 @@ def _settle_in(zygote: int, control: socket.socket, *fds: int) -> None:
         signal.signal(changed, signal.SIG_DFL)
     if os.getppid() != zygote:  # it died before it could be watched
         os._exit(128 + signal.SIGKILL)
+    os.setsid()  # one model's share of the CPU is its own, and a signal to its group is not to the others
     control.close()
     for fd in fds:
         os.close(fd)
