@@ -26,6 +26,6 @@ def _set(nice: int) -> None:
     # Where the kernel groups processes by session, it weighs the groups first and only then the threads in them.
     with contextlib.suppress(OSError):
         _AUTOGROUP.write_text(str(nice))
-    for thread in os.listdir("/proc/self/task"):
+    for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # not allowed, or ended meanwhile
-            os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)

@@ -12,7 +12,6 @@ import struct
 import onnxruntime
 
 from fabric.errors import BugError
-
 from serve_apps.execution.build import serve_runtime
 from serve_apps.execution.served import Served
 from serve_apps.oip.dataplane import DataPlane
@@ -28,7 +27,10 @@ _ONNX = bytes.fromhex(
 )
 """`y = x @ eye(2)` over float32[batch, 2], opset 17, as `onnx.helper` writes it."""
 _JSON = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1.0,2.0]}]}'
-_HEAD = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}}],"parameters":{"binary_data_output":true}}'
+_HEAD = (
+    b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}}],'
+    b'"parameters":{"binary_data_output":true}}'
+)
 
 
 def run(server: Server, door: Door) -> None:

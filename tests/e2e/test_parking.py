@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import http.client
 import json
 import os
@@ -47,7 +48,7 @@ class Broken(ModelService):
 
 class StillBorn(ModelService):
     def __init__(self) -> None:
-        os.kill(os.getpid(), signal.SIGSEGV)
+        ctypes.string_at(0)
 
     def predict(self, x: int) -> int:
         return x
@@ -58,7 +59,7 @@ class Fragile(ModelService):
 
     def predict(self, x: int) -> int:
         if x < 0:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)
         return x + 1
 
 
@@ -85,7 +86,9 @@ class Running:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.lot = ParkingLot(self._find, log_file=self.log, rules=rules, on_gone=lambda model, _at, why: self.gone.append((model.name, why)))
+        self.lot = ParkingLot(
+            self._find, log_file=self.log, rules=rules, on_gone=lambda model, _at, why: self.gone.append((model.name, why))
+        )
         self._loop.call_soon_threadsafe(self.lot.start)
         self.until(lambda: len(self.lot.parked_pids) == rules.max_parked)
 
@@ -120,6 +123,9 @@ class Running:
         self.run(self.lot.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def _note_gone(self, model: ModelVersion, _at: ReplicaAt, why: str) -> None:
+        self.gone.append((model.name, why))
 
     def _find(self, model: ModelVersion) -> Adoption:
         if model.name not in self.models:
@@ -263,7 +269,7 @@ def test_an_unknown_model_wakes_nothing(lot: Running) -> None:
 def test_parked_processes_hold_little_memory_and_one_thread_more_than_the_server_needs(lot: Running) -> None:
     for pid in lot.lot.parked_pids:
         assert pss_bytes(pid) < 60 * 2**20
-        assert len(os.listdir(f"/proc/{pid}/task")) <= 3
+        assert len(list(Path(f"/proc/{pid}/task").iterdir())) <= 3
 
 
 def test_a_parked_process_that_dies_is_replaced(lot: Running) -> None:
