@@ -10,11 +10,14 @@ import asyncio
 import logging
 import socket
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fabric.errors import BugError, FabricError
+from serve_apps.directory.records import ReplicaReport
 from serve_apps.directory.table import ReplicaAt, ReplicaId
 from serve_apps.parking.book import LotBook
 from serve_apps.parking.facts import (
@@ -40,7 +43,7 @@ from serve_apps.parking.facts import (
     ZygoteLost,
 )
 from serve_apps.parking.link import Channel
-from serve_apps.parking.messages import Activity, Adoption, HasFailed, IsLive, IsParked, Leave
+from serve_apps.parking.messages import Activity, Adoption, HasFailed, IsLive, IsParked, Leave, TokensChanged
 from serve_apps.parking.rules import ModelVersion, Rules
 from serve_apps.parking.tenant import Tenant
 from serve_apps.parking.zygote_process import ZygoteProcess
@@ -76,6 +79,7 @@ class ParkingLot:
         self._rules = rules
         self._node_id = node_id
         self._on_live, self._on_gone, self._on_replica_wanted = on_live, on_gone, on_replica_wanted
+        self._mark = uuid.uuid4().hex[:12]
         self._book = LotBook(rules)
         self._zygote = ZygoteProcess(log_file, self._hear_from_zygote)
         self._tenants: dict[SlotId, Tenant] = {}
@@ -118,6 +122,17 @@ class ParkingLot:
     def drop(self, name: str, version: str) -> None:
         """The version is served no more; what failed of it is forgotten. Idempotent."""
         self._hear(Dropped(ModelVersion(name, version)))
+
+    def replace_tokens(self, tokens: Mapping[str, Any], mark: str) -> None:
+        """Of adopted processes, now; those that adopt later get what `find` gives."""
+        for tenant in self._tenants.values():
+            if tenant.is_live:
+                tenant.send(TokensChanged(tokens, mark))
+
+    @property
+    def reports(self) -> list[ReplicaReport]:
+        """What the adopted processes say of themselves, for the directory."""
+        return [tenant.report for tenant in self._tenants.values() if tenant.is_live and tenant.report is not None]
 
     @property
     def parked_pids(self) -> list[int]:
@@ -209,7 +224,7 @@ class ParkingLot:
         except OSError:  # the zygote is dying; its socket's end tells of it
             self._hear(Ended(slot, "not forked"))
             return
-        tenant = self._tenants[slot] = Tenant(ReplicaAt(ReplicaId(f"parked-{self._node_id}-{slot}"), HOST, 0, self._node_id))
+        tenant = self._tenants[slot] = Tenant(ReplicaAt(ReplicaId(f"bridge-{self._mark}-{slot}"), HOST, 0, self._node_id))
         tenant.listening = asyncio.create_task(self._listen(slot, end))
 
     def _adopt(self, slot: SlotId, model: ModelVersion) -> None:
@@ -249,8 +264,8 @@ class ParkingLot:
                 case IsParked(port):
                     tenant.park(port)
                     self._hear(Parked(slot))
-                case IsLive(took_ms):
-                    self._enter_service(slot, tenant, took_ms)
+                case IsLive():
+                    self._enter_service(slot, tenant, said)
                 case HasFailed(error):
                     self._hear(AdoptionFailed(slot, error))
                 case Activity(num_in_flight):
@@ -258,13 +273,14 @@ class ParkingLot:
                 case _:
                     raise BugError(f"a parked process said {said!r}", code="bug")
 
-    def _enter_service(self, slot: SlotId, tenant: Tenant, took_ms: Mapping[str, float]) -> None:
+    def _enter_service(self, slot: SlotId, tenant: Tenant, said: IsLive) -> None:
+        tenant.report = said.report
         self._hear(WentLive(slot))
         model = tenant.model
         if model is None or self._book.slot_of(model) != slot:
             return  # it was told to leave meanwhile
         tenant.is_live = True
-        log.info("adopted model=%s version=%s %s", *model, " ".join(f"{part}_ms={took:.1f}" for part, took in took_ms.items()))
+        log.info("adopted model=%s version=%s %s", *model, " ".join(f"{part}_ms={took:.1f}" for part, took in said.took_ms.items()))
         self._on_live(model, tenant.address)
         if (waiter := self._waiters.pop(model, None)) is not None and not waiter.done():
             waiter.set_result(tenant.address)

@@ -8,23 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from fabric.errors import FabricError
+from serve_apps.directory.records import ReplicaReport
+from serve_apps.directory.table import ReplicaId
 from serve_apps.parking.rules import ModelVersion
+from serve_apps.replica_settings import ReplicaSettings
 from serve_apps.source import ServiceSource
+
+_NOBODY = ReplicaId("")
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
     """What a parked process shall serve from now on.
 
-    `source`: a captured service, or the path of a model: a prepared folder, or whatever `load_model` opens. `options`: how it is
-    executed, as `parse_serve_options` takes them. `log`: a file that takes what it prints.
+    `source`: a captured service, or the path of a model: a prepared folder, or whatever `load_model` opens. `tokens`: as the directory
+    tells them, with the mark of that state. `log`: a file that takes what it prints.
     """
 
-    model: ModelVersion
+    settings: ReplicaSettings
     source: ServiceSource | Path
-    options: Mapping[str, Any] = field(default_factory=dict)
-    num_threads: int = 1
+    tokens: Mapping[str, Any] = field(default_factory=dict)
+    tokens_mark: str = ""
     log: str = ""
+    replica_id: ReplicaId = _NOBODY
+    node_id: str = ""
+
+    @property
+    def model(self) -> ModelVersion:
+        return ModelVersion(self.settings.name, self.settings.version)
+
+
+@dataclass(frozen=True, slots=True)
+class TokensChanged:
+    tokens: Mapping[str, Any]
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,7 @@ class IsParked:
 class IsLive:
     """`took_ms`: what each part of the adoption took, in the order of the parts."""
 
+    report: ReplicaReport
     took_ms: Mapping[str, float]
 
 
@@ -64,4 +82,4 @@ class Activity:
     num_requests: int
 
 
-Message = Adoption | Leave | IsParked | IsLive | HasFailed | Activity
+Message = Adoption | TokensChanged | Leave | IsParked | IsLive | HasFailed | Activity

@@ -6,6 +6,7 @@ The main thread talks to the owner, the server's thread answers requests.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -15,11 +16,13 @@ import time
 from typing import NoReturn
 
 from fabric.errors import FabricError, ModelError
+from serve_apps.oip.rest import RestApp
 from serve_apps.parking import urgency, warm_up
-from serve_apps.parking.bring_up import BroughtUp, bring_up
+from serve_apps.parking.bring_up import bring_up
 from serve_apps.parking.door import Door
 from serve_apps.parking.link import Link
-from serve_apps.parking.messages import Activity, Adoption, HasFailed, IsLive, IsParked, Leave
+from serve_apps.parking.messages import Activity, Adoption, HasFailed, IsLive, IsParked, Leave, TokensChanged
+from serve_apps.replica_host import ReplicaHost
 from serve_apps.server import Server, bind
 
 log = logging.getLogger(__name__)
@@ -54,34 +57,44 @@ def _live(link: Link) -> int:
     told = link.receive()
     if not isinstance(told, Adoption):
         return 0
-    model = _adopt(told, server, door, link)
-    if model is None:
+    host = _adopt(told, server, door, link)
+    if host is None:
         return 1
-    leave = _attend(link, door)
+    leave = _attend(link, door, host)
     if leave is None:
         return 1  # nobody owns this process any more
     _drain(leave, door)
-    server.run(model.served.close()).result(_STOP_S + leave.drain_s)
-    server.stop(_STOP_S)
+    server.run(host.model.close()).result(_STOP_S + leave.drain_s)
+    host.stop(_STOP_S)
     return 0
 
 
-def _adopt(adoption: Adoption, server: Server, door: Door, link: Link) -> BroughtUp | None:
+def _adopt(adoption: Adoption, server: Server, door: Door, link: Link) -> ReplicaHost | None:
     urgency.hurry()
+    begun_s = time.perf_counter()
     if adoption.log:
         _write_to(adoption.log)
+
+    def open_server(app: RestApp) -> Server:
+        door.open(app)
+        return server
+
     try:
-        model: BroughtUp = server.run(bring_up(adoption)).result()
+        model = bring_up(adoption)
+        built_s = time.perf_counter()
+        host = ReplicaHost(
+            adoption.settings, adoption.replica_id, node_id=adoption.node_id, model=model, is_bridge=True, open_server=open_server
+        )
     except Exception as error:  # whatever the user's constructor raises is the request's answer
         log.exception("adoption failed model=%s version=%s", *adoption.model)
         link.send(HasFailed(_as_told(error)))
         return None
-    door.open(model.app)
-    link.send(IsLive(model.took_ms))
-    return model
+    host.access.replace(adoption.tokens_mark, adoption.tokens)
+    link.send(IsLive(host.report(), {"build": 1e3 * (built_s - begun_s), "open": 1e3 * (time.perf_counter() - built_s)}))
+    return host
 
 
-def _attend(link: Link, door: Door) -> Leave | None:
+def _attend(link: Link, door: Door, host: ReplicaHost) -> Leave | None:
     """Tell the owner what is in flight whenever that changes, until it says leave, or is gone (None)."""
     said: Activity | None = None
     opened_s = time.monotonic()
@@ -91,6 +104,8 @@ def _attend(link: Link, door: Door) -> Leave | None:
             told = link.receive()
             if told is None or isinstance(told, Leave):
                 return told
+            if isinstance(told, TokensChanged):
+                host.access.replace(told.mark, told.tokens)
         if is_urgent and (door.num_answered or time.monotonic() - opened_s > _URGENT_S):
             urgency.calm_down()
             is_urgent = False
@@ -99,6 +114,8 @@ def _attend(link: Link, door: Door) -> Leave | None:
         if now != said and (now.num_requests or time.monotonic() - opened_s > 4 * _TELL_EVERY_S):
             link.send(now)
             said = now
+        with contextlib.suppress(FabricError, OSError):  # usage lines wait in their files
+            host.tend()
 
 
 def _drain(leave: Leave, door: Door) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from serve_apps.directory.records import ReplicaReport
 from serve_apps.directory.table import ReplicaAt
 from serve_apps.parking.link import Channel
 from serve_apps.parking.messages import Adoption, Message
@@ -20,6 +21,7 @@ class Tenant:
     channel: Channel | None = None
     model: ModelVersion | None = None
     is_live: bool = False
+    report: ReplicaReport | None = None
     listening: asyncio.Task[None] | None = None
 
     @property
@@ -31,7 +33,7 @@ class Tenant:
 
     def adopt(self, adoption: Adoption) -> None:
         self.model = adoption.model
-        self.send(adoption)
+        self.send(replace(adoption, replica_id=self.address.id, node_id=self.address.node_id))
 
     def send(self, message: Message) -> None:
         """Nothing happens where it has ended: its end is told of elsewhere."""

@@ -25,6 +25,8 @@ from serve_apps.parking.lot import ParkingLot
 from serve_apps.parking.messages import Adoption
 from serve_apps.parking.rules import ModelVersion, Rules
 from serve_apps.parking.tenant import pss_bytes
+from serve_apps.replica_settings import ReplicaSettings
+from serve_apps.serve_options import ServeOptions
 from serve_apps.source import ServiceSource
 
 UNTIL_S = 30.0
@@ -93,7 +95,8 @@ class Running:
         self.until(lambda: len(self.lot.parked_pids) == rules.max_parked)
 
     def serve(self, name: str, service: type, *args: Any) -> None:
-        self.models[name] = Adoption(ModelVersion(name, "1"), ServiceSource.of(service, args, {}, None))
+        settings = ReplicaSettings(name, "1", "", (self.folder / "storage").as_uri(), self.folder, ServeOptions(), num_cpus=1, user="ann")
+        self.models[name] = Adoption(settings, ServiceSource.of(service, args, {}, None))
 
     def wake(self, name: str) -> ReplicaAt:
         return self.run(self.lot.wake(name, "1"))
