@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fabric.api.tokens import Principal
 from fabric.artefacts import ArtefactStore
@@ -28,17 +28,17 @@ SHIP_EVERY_S = 60.0
 
 
 class ReplicaHost:
-    """Answers from the moment that it is made. `listener`: bound before, to save time; else a free port of `settings.host`."""
+    """Answers from the moment that it is made. `open_server`: gives the server that answers by an app; else one listens on a free
+    port of `settings.host`."""
 
     def __init__(
-        self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", listener: socket.socket | None = None,
-        model: Served | None = None, is_bridge: bool = False,
+        self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", model: Served | None = None, is_bridge: bool = False,
+        open_server: Callable[[RestApp], Server] | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.id = replica_id
         self._node_id = node_id
         self._is_bridge = is_bridge
-        self.store = ArtefactStore(settings.storage)
         self.model = model or build_model(settings, self.store)
         self.access = Access(is_open=settings.is_open, user=settings.user)
         self._usage = UsageLog(settings.usage_path, str(replica_id))
@@ -46,7 +46,12 @@ class ReplicaHost:
         self.plane = DataPlane()
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
-        self.server = Server(app, listener or bind(settings.host)).start()
+        self.server = open_server(app) if open_server else Server(app, bind(settings.host)).start()
+
+    @functools.cached_property
+    def store(self) -> ArtefactStore:
+        """Made when it is first needed: a remote one imports its client, for which no request should wait."""
+        return ArtefactStore(self.settings.storage)
 
     def report(self, stats: Mapping[str, float] | None = None) -> ReplicaReport:
         settings = self.settings
