@@ -11,25 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from serve_apps.tensors import Array, ModelMetadata
+from serve_apps.tensors import Array, ModelMetadata, TensorSpec
 
 NUM_THREADS: ContextVar[int] = ContextVar("num_threads", default=1)
 """Threads that one model may use in one `infer`; a replica sets it to its CPUs before it builds its service."""
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FAST_DTYPES: ContextVar[frozenset[str]] = ContextVar("fast_dtypes", default=frozenset())
+"""Dtypes (`bf16`, `fp16`, …) that the replica's flavor computes faster than fp32; precision `auto` chooses among them."""
+
+WEIGHTS_CACHE: ContextVar[Path | None] = ContextVar("weights_cache", default=None)
+"""A folder of this node in which weights are laid out once for all its replicas; None: each holds weights of its own."""
+
+Precision = Literal["file", "auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How to run what is loaded.
 
-    `num_threads`: those of one `infer`. `precision`: of the arithmetic; `auto` leaves the file as it is. `is_trusted`: the file may run
-    code of its own while it loads (a pickle does).
+    `num_threads`: those of one `infer`. `precision`: of the arithmetic; `file` leaves it as it is. `inputs`: what the file does not say
+    of its inputs. `cache`, `fast_dtypes`: as `WEIGHTS_CACHE` and `FAST_DTYPES`.
     """
 
     num_threads: int = 1
-    precision: Precision = "auto"
-    is_trusted: bool = False
+    precision: Precision = "file"
+    inputs: tuple[TensorSpec, ...] = ()
+    cache: Path | None = None
+    fast_dtypes: frozenset[str] = frozenset()
 
 
 class ModelRuntime(Protocol):
@@ -37,7 +45,7 @@ class ModelRuntime(Protocol):
 
     @classmethod
     def load(cls, path: Path, options: LoadOptions) -> Self:
-        """Raises: `ModelError` (`model_unreadable`, `unsupported_precision`, …), `UserError` (`missing_package`)."""
+        """Raises: `ModelError` (`model_unreadable`, `unsupported_precision`, `unsupported_signature`, `needs_signature`)."""
         ...
 
     @property

@@ -14,6 +14,7 @@ import onnxruntime
 from fabric.errors import ModelError
 from serve_apps.runtimes import LoadOptions
 from serve_apps.runtimes.batch_dimension import max_batch_size
+from serve_apps.runtimes.refusals import closed, failed, refuse_precision, unreadable, unsupported
 from serve_apps.runtimes.text_arrays import encoded
 from serve_apps.tensors import Array, ModelMetadata, TensorSpec
 
@@ -49,7 +50,7 @@ def open_session(file: Path, options: onnxruntime.SessionOptions) -> onnxruntime
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=PROVIDERS)
     except Exception as error:  # onnxruntime's errors share no public root
-        raise ModelError(f"onnxruntime cannot load {file}: {error}", code="model_unreadable", path=str(file)) from error
+        raise unreadable("onnxruntime", file, error) from error
 
 
 class OnnxRuntime:
@@ -62,24 +63,14 @@ class OnnxRuntime:
     @classmethod
     def load(cls, path: Path, options: LoadOptions) -> Self:
         """The arithmetic stays as the file has it. Raises: `ModelError` (`model_unreadable`, `unsupported_precision`)."""
-        refuse_precision(options)
+        refuse_precision(options, "an ONNX model")
         return cls(open_session(path, session_options(options.num_threads)))
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return self._run(inputs)
 
     def close(self) -> None:
-        self._run = closed
-
-
-def refuse_precision(options: LoadOptions) -> None:
-    """An ONNX file names the type of every value, so that a precision is chosen when it is exported."""
-    if options.precision != "auto":
-        raise ModelError(
-            f"an ONNX model runs in the precision of its file, not in {options.precision}",
-            code="unsupported_precision",
-            hint="export or convert the model in that precision, and leave precision out",
-        )
+        self._run = closed_runner
 
 
 class Runner:
@@ -98,7 +89,7 @@ class Runner:
         try:
             return dict(zip(self._names, self._call(inputs), strict=True))
         except Exception as error:
-            raise ModelError(f"the model failed on these inputs: {error}", code="inference_failed") from error
+            raise failed(error) from error
 
     def _plainly(self, inputs: Mapping[str, Array]) -> Iterable[Array]:
         return self._session.run(self._names, inputs)  # type: ignore[no-any-return]
@@ -113,9 +104,9 @@ class Runner:
         return [_bits(value) if value.element_type() == _BF16 else value.numpy() for value in values]
 
 
-def closed(_inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """What a closed model answers."""
-    raise ModelError("the model is closed", code="inference_failed")
+def closed_runner(_inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Stands in for the runner of a closed model."""
+    raise closed()
 
 
 def _text(array: Array) -> Array:
@@ -144,11 +135,8 @@ def describe(session: onnxruntime.InferenceSession) -> ModelMetadata:
     told = [node for node in made if node.type in _DATATYPES]
     lost = [node for node in made if node.type not in _DATATYPES]
     for node in [node for node in given if node.type not in _DATATYPES] or (lost if not told else []):
-        raise ModelError(
-            f"{node.name!r} is a {node.type}, which the Open Inference Protocol has no datatype for",
-            code="unsupported_signature",
-            hint="scikit-learn: convert with options={'zipmap': False}" if "map(" in node.type else None,
-        )
+        hint = "scikit-learn: convert with options={'zipmap': False}" if "map(" in node.type else None
+        raise unsupported(repr(node.name), node.type, hint)
     for node in lost:
         _log.warning("output_left_out name=%s type=%s", node.name, node.type)
     return ModelMetadata(

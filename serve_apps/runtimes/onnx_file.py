@@ -1,4 +1,4 @@
-"""Reads of an ONNX file, without its library, whether it is one and which files its weights lie in.
+"""Reads of an ONNX or MindIR file, without their libraries, whether it is one, and which files an ONNX model's weights lie in.
 
 The walk skips over the contents of fields, so it costs the same for a model of any size.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fabric.errors import ModelError
@@ -41,20 +41,49 @@ _TO_TENSORS = {
 }
 
 
+# MindIR's ModelProto numbers the same things alike, but its versions are text. Source: mind_ir.proto of MindSpore.
+_MINDIR_FIELDS = {
+    1: BYTES,  # ir_version
+    2: BYTES,  # producer_name
+    3: BYTES,  # producer_version
+    4: BYTES,  # domain
+    5: BYTES,  # model_version
+    6: BYTES,  # doc_string
+    _GRAPH: BYTES,
+    8: BYTES,  # functions
+    9: BYTES,  # preprocessor
+    10: VARINT,  # little_endian
+    11: BYTES,  # parallel
+    12: BYTES,  # primitives
+    13: VARINT,  # mind_ir_version
+    14: BYTES,  # user_info
+}
+
+
 def is_onnx(file: Path) -> bool:
     """Whether the file is, field by field, a serialised ONNX ModelProto with a graph in it."""
-    if file.stat().st_size == 0:
-        return False
+    return _GRAPH in _outermost(file, _MODEL_FIELDS)
+
+
+def is_mindir(file: Path) -> bool:
+    """Whether the file is, field by field, a serialised MindIR ModelProto with a graph in it."""
+    return {1, _GRAPH} <= _outermost(file, _MINDIR_FIELDS)
+
+
+def _outermost(file: Path, known: Mapping[int, int]) -> set[int]:
+    """The numbers of the outermost fields; empty where one of them is not `known` in its wire type."""
+    if not file.is_file() or file.stat().st_size == 0:
+        return set()
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        seen = set()
         try:
-            seen = set()
             for number, wire, _, _ in fields(content, 0, len(content)):
-                if _MODEL_FIELDS.get(number) != wire:
-                    return False
+                if known.get(number) != wire:
+                    return set()
                 seen.add(number)
         except ValueError:
-            return False
-    return _GRAPH in seen
+            return set()
+    return seen
 
 
 def weight_files(file: Path) -> list[Path]:
@@ -78,6 +107,11 @@ def weight_files(file: Path) -> list[Path]:
             )
         found.append(beside)
     return found
+
+
+def source_bytes(file: Path) -> int:
+    """The size of an ONNX model, with the files of weights beside it. Raises: as `weight_files`."""
+    return sum(part.stat().st_size for part in (file, *weight_files(file)))
 
 
 def _locations(content: mmap.mmap, message: str, start: int, end: int) -> Iterator[str]:

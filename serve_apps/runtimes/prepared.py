@@ -24,7 +24,7 @@ import onnxruntime
 from fabric.errors import ModelError, RuntimeFault
 from serve_apps.runtimes.content_digest import content_digest
 from serve_apps.runtimes.onnx import open_session, session_options
-from serve_apps.runtimes.onnx_file import weight_files
+from serve_apps.runtimes.onnx_file import source_bytes, weight_files
 
 FORMAT = 1
 """Part of the folder's name: a change of what this file writes must change it."""
@@ -122,7 +122,7 @@ def _check(file: Path, made: Path) -> None:
         try:
             open_session(made / f"{name}.onnx", saved_options(name, num_threads=1))
         except ModelError as error:
-            if shutil.disk_usage(made).free < _source_bytes(file):
+            if shutil.disk_usage(made).free < source_bytes(file):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made)) from error
             raise
 
@@ -138,13 +138,9 @@ def saved_options(name: str, num_threads: int) -> onnxruntime.SessionOptions:
 
 
 def _check_space(file: Path, cache: Path) -> None:
-    needed_bytes = int(_SPACE_FACTOR * _source_bytes(file))
+    needed_bytes = int(_SPACE_FACTOR * source_bytes(file))
     if shutil.disk_usage(cache).free < needed_bytes:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed_bytes:,} bytes are needed", str(cache))
-
-
-def _source_bytes(file: Path) -> int:
-    return sum(part.stat().st_size for part in (file, *weight_files(file)))
 
 
 def _key(digest: str) -> str:

@@ -16,8 +16,9 @@ from typing import Self
 from fabric.errors import FabricError, ModelError
 from serve_apps.runtimes import LoadOptions
 from serve_apps.runtimes.model import Model
-from serve_apps.runtimes.onnx import Runner, closed, describe, open_session, refuse_precision
+from serve_apps.runtimes.onnx import Runner, closed_runner, describe, open_session
 from serve_apps.runtimes.prepared import is_complete, saved_options
+from serve_apps.runtimes.refusals import refuse_precision
 from serve_apps.tensors import Array
 
 SWAP_AFTER_S = 0.5
@@ -31,10 +32,15 @@ def load_prepared(folder: Path, *, num_threads: int = 1, swap_after_s: float | N
 
     Raises: `ModelError` (`prepared_damaged`, to be cured by `discard` and `prepare`).
     """
+    return Model(open_prepared(folder, num_threads=num_threads, swap_after_s=swap_after_s))
+
+
+def open_prepared(folder: Path, *, num_threads: int = 1, swap_after_s: float | None = SWAP_AFTER_S) -> PreparedOnnx:
+    """As `load_prepared`, without the checks of what goes in."""
     if not is_complete(folder):
         raise ModelError(f"{folder} is not a whole prepared model", code="prepared_damaged", path=str(folder))
     try:
-        return Model(PreparedOnnx(folder, num_threads, swap_after_s))
+        return PreparedOnnx(folder, num_threads, swap_after_s)
     except ModelError as error:
         raise ModelError(f"{folder} does not load: {error.message}", code="prepared_damaged", path=str(folder)) from error
 
@@ -59,7 +65,7 @@ class PreparedOnnx:
     @classmethod
     def load(cls, path: Path, options: LoadOptions) -> Self:
         """`path` is the prepared folder."""
-        refuse_precision(options)
+        refuse_precision(options, "an ONNX model")
         return cls(path, options.num_threads, SWAP_AFTER_S)
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -79,7 +85,7 @@ class PreparedOnnx:
             _log.warning("stays_mapped folder=%s cause=%s", self._folder, error)
             return
         with self._lock:
-            if self._run is closed:
+            if self._run is closed_runner:
                 return
             self._run = self._answer = runner
             self.is_packed = True
@@ -87,7 +93,7 @@ class PreparedOnnx:
 
     def close(self) -> None:
         with self._lock:
-            self._run = self._answer = closed
+            self._run = self._answer = closed_runner
             if self._timer is not None:
                 self._timer.cancel()
 
