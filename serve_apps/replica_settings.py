@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from serve_apps.directory.records import ReplicaReport
+from fabric.config import FabricConfig
+from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.requests import BeatAnswer
 from serve_apps.directory.table import ReplicaId
-from serve_apps.serve_options import ServeOptions
+from serve_apps.serve_options import ServeOptions, parse_serve_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,23 @@ class ReplicaSettings:
     @property
     def usage_path(self) -> Path:
         return self.state_path / "serving" / "usage"
+
+
+def settings_for(record: DeployRecord, config: FabricConfig, *, is_open: bool, host: str) -> ReplicaSettings:
+    """What a process must know to serve this version. `host` empty: each replica listens on its node's address."""
+    return ReplicaSettings(
+        name=record.name,
+        version=record.version,
+        source=record.source,
+        storage=config.storage,
+        state_path=config.state_path,
+        options=parse_serve_options(record.settings.get("options") or {}),
+        num_cpus=float(record.settings["num_cpus"]),
+        flavor=str(record.placement.get("flavor", "")),
+        host=host,
+        is_open=is_open,
+        user=record.user,
+    )
 
 
 class DirectoryPort(Protocol):

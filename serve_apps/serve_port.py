@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import warnings
-from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -24,8 +23,7 @@ from serve_apps.directory.requests import ACTOR, AppState
 from serve_apps.ray_directory import RayDirectory, replica_place
 from serve_apps.replica import DRAIN_S, SETTLE_S, Replica
 from serve_apps.replica_logs import last_log_lines
-from serve_apps.replica_settings import ReplicaSettings
-from serve_apps.serve_options import parse_serve_options
+from serve_apps.replica_settings import settings_for
 
 _NUM_CAUSE_LINES = 6
 # Python's remote calls only; HTTP and gRPC requests are counted by the replica itself.
@@ -35,6 +33,15 @@ _MAX_CONSTRUCTOR_TRIES = 2
 _HEALTH_S = 5.0
 _starting = threading.Lock()
 """Of two that start Serve at once, one fails."""
+
+
+def wake(record: DeployRecord, timeout_s: float) -> None:
+    """Make Serve start a replica where it has none: its autoscaler counts the requests that wait for a handle. Returns when there is
+    one. Raises: UnavailableError, RuntimeFault."""
+    try:
+        serve.get_app_handle(record.app).wake.remote().result(timeout_s=timeout_s)
+    except Exception as error:  # whatever Serve or Ray raises
+        raise ray_io.mapped(error) from error
 
 
 class RayServe:
@@ -81,22 +88,7 @@ class RayServe:
             graceful_shutdown_timeout_s=DRAIN_S + SETTLE_S + 5.0,
             **amount,
         )
-        return decorate(Replica).bind(self._replica_settings(record), RayDirectory(), replica_place)
-
-    def _replica_settings(self, record: DeployRecord) -> ReplicaSettings:
-        return ReplicaSettings(
-            name=record.name,
-            version=record.version,
-            source=record.source,
-            storage=self._config.storage,
-            state_path=Path(self._config.state_path),
-            options=parse_serve_options(record.settings.get("options", {})),
-            num_cpus=float(record.settings["num_cpus"]),
-            flavor=str(record.placement.get("flavor", "")),
-            host=self._host,
-            is_open=self._is_open,
-            user=record.user,
-        )
+        return decorate(Replica).bind(settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place)
 
 
 def _autoscaling(rule: Autoscale, initial: int) -> AutoscalingConfig:

@@ -1,0 +1,69 @@
+"""Runs a gateway in a thread with an event loop of its own: for a process that does other things as well, and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import Future
+
+import uvloop
+
+from serve_apps.gateway.gateway import Gateway
+from serve_apps.gateway.table import Table
+
+log = logging.getLogger(__name__)
+
+STARTED_S = 20.0
+STOPPED_S = 60.0
+
+
+class GatewayServer:
+    """`gateway` is the thread's alone between `start` and `stop`, but for `replace`, which any thread may call."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+        self._stopping = asyncio.Event()
+        self._started: Future[None] = Future()
+
+    def start(self) -> None:
+        """Returns when both ports take connections. Raises: OSError if one is taken."""
+        self._thread.start()
+        self._started.result(STARTED_S)
+
+    def replace(self, table: Table) -> None:
+        """The newest table, in effect when this returns. Not on the gateway's loop, which has `Gateway.replace`."""
+        done: Future[None] = Future()
+
+        def replace() -> None:
+            self.gateway.replace(table)
+            done.set_result(None)
+
+        self._loop.call_soon_threadsafe(replace)
+        done.result(STARTED_S)
+
+    def stop(self) -> None:
+        """Drain and end; again, it does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(STOPPED_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:
+            log.exception("gateway_failed")
+            if not self._started.done():
+                self._started.set_exception(error)
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        await self.gateway.start()
+        self._started.set_result(None)
+        await self._stopping.wait()
+        await self.gateway.stop()
