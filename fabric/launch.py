@@ -7,6 +7,7 @@ detached, in the namespace `fabric`, restarts for ever, and lives on the head, b
 from __future__ import annotations
 
 import atexit
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,11 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     settings in force. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
     from serve_apps.directory.requests import ACTOR as DIRECTORY
     from serve_apps.directory.shell import DirectoryShell
+    from serve_apps.ingress.make_waker import make_waker
     from serve_apps.ingress.settings import ingress_settings
     from serve_apps.ingress.shell import ACTOR as INGRESS
     from serve_apps.ingress.shell import IngressShell
-    from serve_apps.ray_directory import RayDirectory, make_waker
+    from serve_apps.ray_directory import RayDirectory
     from serve_apps.serve_port import RayServe
 
     set_ray_environment()
@@ -143,7 +145,7 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     options = {**_actor_options(DIRECTORY), "resources": _HEAD, "max_concurrency": 1000}
     ray.remote(DirectoryShell).options(**options).remote(config, open_journal, serve_port)
     options = {**_actor_options(INGRESS), "resources": _HEAD}
-    ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), make_waker)
+    ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), functools.partial(make_waker, config))
     ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)
 
 

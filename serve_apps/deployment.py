@@ -111,7 +111,8 @@ def _deploy(source: Source, plan: Plan, say: Say) -> Live:
 def _as_json(placement: Placement) -> dict[str, Any]:
     """Kept in the journal, and given to Ray as it is."""
     fallback = [{key: dict(labels) for key, labels in choice.items()} for choice in placement.fallback_strategy]
-    return {**asdict(placement), "label_selector": dict(placement.label_selector), "fallback_strategy": fallback}
+    kind = client.current().catalogue[placement.flavor].kind
+    return {**asdict(placement), "kind": kind, "label_selector": dict(placement.label_selector), "fallback_strategy": fallback}
 
 
 def _serving(plan: Plan, placement: Placement) -> IngressSettings:

@@ -38,7 +38,3 @@ def replica_place() -> tuple[str, str, str]:
     """(Serve's id of this replica, this node's id, this node's address)."""
     context = serve.get_replica_context()
     return str(context.replica_id.unique_id), str(ray.get_runtime_context().get_node_id()), ray.util.get_node_ip_address()
-
-
-def make_waker(access: object) -> object:
-    return None

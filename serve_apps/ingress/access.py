@@ -34,11 +34,14 @@ class Access:
         self.mark = ""
         self._own = Principal(user, frozenset().union(*(IMPLIED[scope] for scope in SCOPES))) if is_open else None
         self._tokens = Tokens(_Told({}))
+        self.told: tuple[Mapping[str, Any], str] = ({}, "")
+        """The tokens' hashes and their mark, as they were told: for processes that are started from here."""
 
     def replace(self, mark: str, tokens: Mapping[str, Any]) -> None:
         """`mark` names this state of the tokens."""
         self._tokens = Tokens(_Told(tokens))
         self.mark = mark
+        self.told = (tokens, mark)
 
     def authorize(self, headers: Mapping[bytes, bytes], /) -> Principal:
         """`headers`: names in lower case; `authorization` is `Bearer tf_…`.

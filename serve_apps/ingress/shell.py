@@ -11,11 +11,11 @@ from fabric.errors import FabricError
 from serve_apps.directory.requests import BeatAnswer
 from serve_apps.directory.table import ServingTable
 from serve_apps.gateway.server import GatewayServer
-from serve_apps.gateway.waking import Waker
 from serve_apps.ingress.access import Access
 from serve_apps.ingress.haproxy import Haproxy, haproxy_binary
 from serve_apps.ingress.haproxy_config import HaproxySettings
 from serve_apps.ingress.settings import IngressSettings
+from serve_apps.ingress.waker import IngressWaker
 
 ACTOR = "ingress"
 WAIT_S = 2.0
@@ -35,12 +35,13 @@ class TablePort(Protocol):
 class IngressShell:
     """Serves from the moment that it is made. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
 
-    def __init__(self, settings: IngressSettings, directory: TablePort, make_waker: Callable[[Access], Waker]) -> None:
+    def __init__(self, settings: IngressSettings, directory: TablePort, make_waker: Callable[[IngressSettings, Access], IngressWaker]) -> None:
         self._settings = settings
         self._directory = directory
         self._access = Access(is_open=settings.is_open, user=settings.user)
-        self._seq = 0
+        self._table = ServingTable()
         self._is_new = threading.Condition()
+        self._waker = make_waker(settings, self._access)
         binary = haproxy_binary()
         # Without HAProxy the gateway stands at the public port itself: every request goes through Python then.
         front = None if binary is None else ("127.0.0.1", 0)
@@ -48,9 +49,10 @@ class IngressShell:
             rest=front or (settings.host, settings.port),
             grpc=(settings.host, settings.grpc_port),
             authorize=self._access.authorize,
-            waker=make_waker(self._access),
+            waker=self._waker,
         )
         self._gateway.start()
+        self._gateway.run(self._waker.start()).result()
         self._haproxy: Haproxy | None = None
         if binary is not None:
             gateway = f"127.0.0.1:{self._gateway.rest_port}"
@@ -64,26 +66,30 @@ class IngressShell:
     def applied(self, seq: int, timeout_s: float) -> bool:
         """Whether requests are routed by table `seq` or a later one, waited for."""
         with self._is_new:
-            return self._is_new.wait_for(lambda: self._seq >= seq, timeout_s)
+            return self._is_new.wait_for(lambda: self._table.seq >= seq, timeout_s)
 
     def _follow(self) -> None:
         tick = threading.Event()
         while True:
             try:
-                self._apply(self._directory.table_after(self._seq, WAIT_S))
                 answer = self._directory.tokens_after(self._access.mark)
                 if answer.tokens is not None:
                     self._access.replace(answer.tokens_mark, answer.tokens)
+                    self._waker.replace_tokens()
+                self._apply(self._directory.table_after(self._table.seq, WAIT_S))
             except FabricError as error:
                 # Requests go on by the last table.
                 _log.warning("the table cannot be followed: %s", error)
                 tick.wait(AGAIN_S)
 
     def _apply(self, table: ServingTable) -> None:
-        self._gateway.replace(table)
+        """Also where nothing is new: a HAProxy that has died is noticed here. A directory that was restarted counts anew."""
         if self._haproxy is not None:
             self._haproxy.apply(table)
-        # A directory that was restarted counts from the beginning.
+        if table.seq == self._table.seq:
+            return
+        self._gateway.replace(table)
         with self._is_new:
-            self._seq = table.seq
+            self._table = table
             self._is_new.notify_all()
+        self._waker.follow(table)

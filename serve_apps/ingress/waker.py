@@ -18,14 +18,13 @@ from serve_apps.directory.table import ReplicaAt, ServingTable
 from serve_apps.gateway.routes import Address
 from serve_apps.ingress.access import Access
 from serve_apps.ingress.adoptions import Adoptions
-from serve_apps.parking.lot import ParkingLot
+from serve_apps.parking.lot import PREFIX, ParkingLot
 from serve_apps.parking.rules import ModelVersion
 from serve_apps.replica_settings import DirectoryPort
 
 log = logging.getLogger(__name__)
 
 SERVE_WAKE_S = 60.0
-PARKED_PREFIX = "parked-"
 
 
 class IngressWaker:
@@ -80,7 +79,7 @@ class IngressWaker:
             loop.call_soon_threadsafe(lot.drop, *model)
         for entry in table.models.values():
             for version in entry.versions.values():
-                is_there = any(not replica.id.startswith(PARKED_PREFIX) for replica in version.replicas)
+                is_there = any(not replica.id.startswith(PREFIX) for replica in version.replicas)
                 loop.call_soon_threadsafe(lambda *of, is_there: lot.note_replica(*of, is_there=is_there), entry.name, version.version)
 
     def replace_tokens(self) -> None:
@@ -111,7 +110,7 @@ class IngressWaker:
 
     def _beat(self) -> None:
         while True:
-            for report in self._lot.reports() if self._lot is not None else ():
+            for report in self._lot.reports if self._lot is not None else ():
                 with contextlib.suppress(FabricError):
                     self._directory.beat(report, self._access.mark)
             self._is_new.wait(BEAT_S)

@@ -51,6 +51,8 @@ from serve_apps.parking.zygote_process import ZygoteProcess
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
+PREFIX = "bridge-"
+"""Of the ids of its replicas."""
 _TICK_S = 0.1
 _KILL_AFTER_S = 3.0
 """A process that was told to leave has its drain time and this long."""
@@ -224,7 +226,7 @@ class ParkingLot:
         except OSError:  # the zygote is dying; its socket's end tells of it
             self._hear(Ended(slot, "not forked"))
             return
-        tenant = self._tenants[slot] = Tenant(ReplicaAt(ReplicaId(f"bridge-{self._mark}-{slot}"), HOST, 0, self._node_id))
+        tenant = self._tenants[slot] = Tenant(ReplicaAt(ReplicaId(f"{PREFIX}{self._mark}-{slot}"), HOST, 0, self._node_id))
         tenant.listening = asyncio.create_task(self._listen(slot, end))
 
     def _adopt(self, slot: SlotId, model: ModelVersion) -> None:
