@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from fabric.errors import UserError
-from serve_apps.autoscale import Autoscale, parse_autoscale
+from serve_apps.autoscaling.rule import Autoscale, parse_autoscale
 from serve_apps.simple_json import check_arguments as check_arguments
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def plan_deploy(
     """The arguments of `deploy`, checked. Raises: `UserError` with the value and the allowed range."""
     scale = None if autoscale is None else parse_autoscale(autoscale)
     if replicas is None:
-        replicas = 1 if scale is None else scale.min
+        replicas = 1 if scale is None else max(1, scale.min)
     if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
         raise UserError(f"replicas is {replicas!r}; it must be a whole number from 1", code="bad_replicas")
     if scale is not None and not scale.min <= replicas <= scale.max:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from fabric.errors import FabricError, ModelError, UserError
 from serve_apps import ModelService
-from serve_apps.autoscale import Autoscale
+from serve_apps.autoscaling.rule import Autoscale
 from serve_apps.model_service import Capture, check_arguments, plan_deploy, predict_signature, service_name
 from serve_apps.replica import Replica, to_json
 from serve_apps.runtimes import NUM_THREADS
@@ -260,7 +260,7 @@ def test_healthz_says_ok() -> None:
 
 def test_a_replica_reports_its_cpu_use() -> None:
     reported = Replica(Capture(Awkward, (), {}), 0.1, ".").record_autoscaling_stats()
-    assert list(reported) == ["cpu_utilization"]
+    assert "cpu_utilization" in reported
     assert reported["cpu_utilization"] >= 0.0
 
 
