@@ -69,13 +69,23 @@ def batcher_latencies(arrivals: Floats, run_s: RunTime, noise: Floats, batcher: 
     return latencies
 
 
-def most_load(latencies_at: Callable[[float], Floats], budget_s: float, most_per_s: float, rounds: int = 9) -> float:
-    """The largest requests per second at which the 99th percentile stays within the budget; the first tenth is warm-up."""
-    low, high = 0.0, most_per_s
+def ramped(arrivals: Floats, warm_up: int) -> Floats:
+    """The same with the first `warm_up` requests coming slowly at first: a third of the load, growing to all of it."""
+    gaps = numpy.diff(arrivals, prepend=0.0)
+    gaps[:warm_up] *= numpy.linspace(3.0, 1.0, warm_up)
+    return numpy.cumsum(gaps)
+
+
+def keeps(latencies: Floats, warm_up: int, budget_s: float) -> bool:
+    """Whether the 99th percentile after the warm-up is in the budget."""
+    return bool(numpy.quantile(latencies[warm_up:], 0.99) <= budget_s)
+
+
+def most_load(is_kept: Callable[[float], bool], low: float, high: float, rounds: int = 9) -> float:
+    """The largest requests per second that are kept, searched between `low`, which is taken to be kept, and `high`."""
     for _ in range(rounds):
         middle = (low + high) / 2
-        latencies = latencies_at(middle)
-        if numpy.quantile(latencies[len(latencies) // 10 :], 0.99) <= budget_s:
+        if is_kept(middle):
             low = middle
         else:
             high = middle
