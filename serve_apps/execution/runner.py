@@ -23,7 +23,9 @@ from serve_apps.execution.streams import read_loop, read_thread
 from serve_apps.execution.target import Manner, Ran, Target, run_calls, run_one
 from serve_apps.serve_options import ASYNC_CONCURRENCY, ServeOptions
 
-_IN_LANE = "in the thread that built it"
+
+class _InLane:
+    """A key that no other ticket has: alone, in the thread that built the service."""
 
 
 class Answer(NamedTuple):
@@ -123,7 +125,7 @@ class Runner:
         """A call failed on the server's thread. It may have needed the thread that built the service, as SQLite's connections do."""
         if isinstance(error, FabricError):
             raise error
-        answer = await self._run_queued(arguments, _IN_LANE, rows, priority, deadline_s)
+        answer = await self._run_queued(arguments, _InLane(), rows, priority, deadline_s)
         self._inline.forbid()
         return answer
 
@@ -203,7 +205,7 @@ class Runner:
                 ticket.carry.set_result(None)
             return False
         requests, rows, call = [ticket.payload for ticket in batch], [ticket.rows for ticket in batch], self._target.call
-        if self._inline.is_inline and batch[0].key is not _IN_LANE:
+        if self._inline.is_inline and not isinstance(batch[0].key, _InLane):
             self._finish(batch, run_calls(call, requests, rows), was_inline=True)
             return True
         assert isinstance(self._lane, ThreadLane)
