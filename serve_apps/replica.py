@@ -32,7 +32,8 @@ class Replica:
             if error.hint:
                 error.add_note(f"hint: {error.hint}")
             raise
-        self._beats = Beats(directory, self._host.report, self._host.access, self._host.tend)
+        self._stats: dict[str, float] = {}
+        self._beats = Beats(directory, lambda: self._host.report(self._stats), self._host.access, self._host.tend)
         self._beats.start()
 
     async def predict(self, arguments: dict[str, Any]) -> Any:
@@ -44,7 +45,8 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve's hook: called every few seconds, kept per replica, handed to the autoscaling policy."""
-        return dict(self._host.report().stats)
+        self._stats = self._host.stats()
+        return self._stats
 
     def check_health(self) -> None:
         """Serve's hook. Raises: RuntimeFault: Serve then starts another replica in this one's place."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from fabric.api.tokens import Principal
 from fabric.artefacts import ArtefactStore
 from fabric.errors import FabricError
+from serve_apps.autoscaling.meter import ReplicaMeter
 from serve_apps.build_model import build_model
 from serve_apps.directory.records import ReplicaReport
 from serve_apps.directory.table import ReplicaId
@@ -43,6 +44,9 @@ class ReplicaHost:
         self.access = Access(is_open=settings.is_open, user=settings.user)
         self._usage = UsageLog(settings.usage_path, str(replica_id))
         self._shipped_s = time.monotonic()
+        now_s = time.monotonic()
+        self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing)
+        self.model.tell(self._meter.note)
         self.plane = DataPlane()
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
@@ -52,6 +56,10 @@ class ReplicaHost:
     def store(self) -> ArtefactStore:
         """Made when it is first needed: a remote one imports its client, for which no request should wait."""
         return ArtefactStore(self.settings.storage)
+
+    def stats(self) -> dict[str, float]:
+        """Its use and its latency of the last seconds, by name. For one caller: what is measured is measured since the last call."""
+        return self._meter.sample(time.monotonic())
 
     def report(self, stats: Mapping[str, float] | None = None) -> ReplicaReport:
         settings = self.settings

@@ -88,7 +88,9 @@ class RayServe:
             graceful_shutdown_timeout_s=DRAIN_S + SETTLE_S + 5.0,
             **amount,
         )
-        return decorate(Replica).bind(settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place)
+        return decorate(Replica).bind(
+            settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place
+        )
 
 
 def _autoscaling(rule: Autoscale, initial: int) -> AutoscalingConfig:

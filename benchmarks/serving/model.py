@@ -18,6 +18,7 @@ from peers.ray_serve import RAY_SERVE_HAPROXY
 from peers.server import Server
 from roster import options, running
 from serial import grpc_ms, http_ms
+
 from serve_apps.oip.messages import ModelInferRequest, ModelInferResponse
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

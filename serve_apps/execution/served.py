@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fabric.errors import FabricError, ModelError, RejectedError
@@ -46,6 +46,10 @@ class Served:
     def latency_s(self, frac: float) -> float:
         """A quantile of the last answers' times, queue included: `latency_s(0.95)`."""
         return self._statistics.latency_s(frac)
+
+    def tell(self, listener: Callable[[float, float, float], None]) -> None:
+        """`listener(now_s, latency_s, service_s)` hears of every answer from now on, on the event loop; it must not wait."""
+        self._statistics.listener = listener
 
     def statistics(self) -> Mapping[str, Any]:
         """One entry of Triton's `model_stats`."""

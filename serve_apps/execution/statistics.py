@@ -7,7 +7,7 @@ Source: Triton Inference Server, "Statistics Extension": nanoseconds and counts,
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ class Statistics:
     execution_count: int = 0
     durations: dict[str, Duration] = field(default_factory=lambda: {kind: Duration() for kind in _KINDS})
     batches: dict[int, tuple[Duration, Duration, Duration]] = field(default_factory=dict)
+    listener: Callable[[float, float, float], None] | None = None
+    """Told of each answer: monotonic time, seconds since it came, seconds that it ran."""
     _latency_s: list[float] = field(default_factory=list)
     _at: int = 0
 
@@ -59,6 +61,8 @@ class Statistics:
         durations["compute_input"].add(times_s[0])
         durations["compute_infer"].add(times_s[1])
         durations["compute_output"].add(times_s[2])
+        if self.listener is not None:
+            self.listener(time.monotonic(), whole_s, sum(times_s))
         if len(self._latency_s) < NUM_LATENCIES:
             self._latency_s.append(whole_s)
         else:

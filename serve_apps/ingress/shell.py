@@ -35,7 +35,9 @@ class TablePort(Protocol):
 class IngressShell:
     """Serves from the moment that it is made. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
 
-    def __init__(self, settings: IngressSettings, directory: TablePort, make_waker: Callable[[IngressSettings, Access], IngressWaker]) -> None:
+    def __init__(
+        self, settings: IngressSettings, directory: TablePort, make_waker: Callable[[IngressSettings, Access], IngressWaker]
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._access = Access(is_open=settings.is_open, user=settings.user)

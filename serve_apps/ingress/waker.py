@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class IngressWaker:
         for entry in table.models.values():
             for version in entry.versions.values():
                 is_there = any(not replica.id.startswith(PREFIX) for replica in version.replicas)
-                loop.call_soon_threadsafe(lambda *of, is_there: lot.note_replica(*of, is_there=is_there), entry.name, version.version)
+                loop.call_soon_threadsafe(functools.partial(lot.note_replica, entry.name, version.version, is_there=is_there))
 
     def replace_tokens(self) -> None:
         """The tokens have changed: what was adopted hears of it."""

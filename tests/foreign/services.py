@@ -24,7 +24,7 @@ def identity(datatype: str, *sizes: int | None) -> ModelService:
     outputs = TypedDict("outputs", {"OUTPUT0": form})  # type: ignore[operator]
 
     class Identity(ModelService):
-        def predict(self, INPUT0: Any) -> Any:  # noqa: N803
+        def predict(self, INPUT0: Any) -> Any:
             return {"OUTPUT0": INPUT0}
 
     Identity.predict.__annotations__ = {"INPUT0": form, "return": outputs}
@@ -72,7 +72,7 @@ class Words(ModelService):
 
 
 class Failing(ModelService):
-    def predict(self, INPUT0: Vector) -> VectorOut:  # noqa: N803
+    def predict(self, INPUT0: Vector) -> VectorOut:
         raise ValueError("it fails always")
 
 
