@@ -13,16 +13,16 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, ProxyLocation
 from ray.serve.schema import ApplicationStatusOverview
 
-from fabric.config import FabricConfig
 from fabric import ray_io
+from fabric.config import FabricConfig
 from fabric.ray_io import NAMESPACE
 from serve_apps.autoscaling.rule import Autoscale
 from serve_apps.autoscaling.serve_policy import ServePolicy, serve_options
 from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, AppState
 from serve_apps.ray_directory import RayDirectory, replica_place
-from serve_apps.replica_logs import last_log_lines
 from serve_apps.replica import DRAIN_S, SETTLE_S, Replica
+from serve_apps.replica_logs import last_log_lines
 from serve_apps.replica_settings import ReplicaSettings
 from serve_apps.serve_options import parse_serve_options
 
