@@ -1,18 +1,15 @@
-"""A replica's own server on a real port, in a thread: the protocol's application around models, as replicas run it."""
+"""A replica's own server on a real port: the protocol's application around models, as replicas run it; and tables that lead to it."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from collections.abc import Iterable
 from typing import Any
 
-import uvicorn
-
-from serve_apps.gateway.table import Address
+from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, VersionEntry
+from serve_apps.gateway.routes import Address
 from serve_apps.oip.dataplane import DataPlane
 from serve_apps.oip.rest import RestApp
+from serve_apps.server import Server, bind
 
 
 class ReplicaServer:
@@ -22,21 +19,24 @@ class ReplicaServer:
         self.plane = DataPlane("replica", "0")
         for model in models:
             self.plane.add(model)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = Address("127.0.0.1", self._listening.getsockname()[1])
-        app = RestApp(self.plane, **options)
-        config = uvicorn.Config(app, loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> ReplicaServer:
-        self._thread.start()
-        return self
+        self._server = Server(RestApp(self.plane, **options), bind("127.0.0.1")).start()
+        self.address = Address("127.0.0.1", self._server.port)
 
     def stop(self) -> None:
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join(10.0)
-        self._listening.close()
+        self._server.stop(0.0)
 
-    def _run(self) -> None:
-        asyncio.run(self._server.serve([self._listening]))
+
+def version_of(model: Any, *addresses: Address, **more: Any) -> VersionEntry:
+    replicas = tuple(ReplicaAt(ReplicaId(str(address)), *address) for address in addresses)
+    return VersionEntry(model.version, model.metadata, replicas, **more)
+
+
+def table_of(*versions: VersionEntry) -> ServingTable:
+    """The last version of a name is its default."""
+    models: dict[str, ModelEntry] = {}
+    for version in versions:
+        assert version.metadata is not None
+        name = version.metadata.name
+        known = models[name].versions if name in models else {}
+        models[name] = ModelEntry(name, version.version, {**known, version.version: version})
+    return ServingTable(1, models)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,9 +15,8 @@ import orjson
 from fabric.errors import FabricError, UnknownNameError, UserError
 from serve_apps.gateway.forwarder import Forwarder
 from serve_apps.gateway.heads import http_head
-from serve_apps.gateway.routes import Routes, Target
+from serve_apps.gateway.routes import Address, Routes, Target
 from serve_apps.gateway.statistics_sum import added
-from serve_apps.gateway.table import PARKED, READY, Address
 from serve_apps.oip import descriptions
 from serve_apps.oip.dataplane import EXTENSIONS, IndexEntry
 from serve_apps.oip.hooks import Repository
@@ -53,14 +51,13 @@ class Fleet:
     def is_model_ready(self, name: str, version: str = "") -> bool:
         """Whether a request would be answered, also if it must wake the model first. False for a model that is not known."""
         try:
-            return self.routes.find(name, version).entry.can_answer
+            return self.routes.find(name, version).can_answer
         except UnknownNameError:
             return False
 
     def metadata(self, name: str, version: str = "") -> ModelMetadata:
         """With all versions of the name. Raises: UnknownNameError."""
-        target = self.routes.find(name, version)
-        return replace(target.entry.metadata, versions=tuple(self.routes.table.models[target.model].versions))
+        return self.routes.find(name, version).metadata
 
     def model_metadata(self, name: str, version: str = "") -> Form:
         """Raises: UnknownNameError."""
@@ -75,21 +72,13 @@ class Fleet:
 
     async def statistics(self, name: str = "", version: str = "", headers: Headers = ()) -> Form:
         """Summed over the replicas of each version; of what no replica counts there is no entry. Raises: UnknownNameError."""
-        chosen = self._chosen(name, version)
+        chosen = [self.routes.find(name, version)] if version else self.routes.targets(name)
         asked = await asyncio.gather(*(self._statistics_of(target, headers) for target in chosen))
         return descriptions.statistics([form for form in asked if form is not None])
 
-    def _chosen(self, name: str, version: str) -> list[Target]:
-        if not name:
-            return list(self.routes.targets())
-        true_name, entry = self.routes.model(name)
-        if version:
-            return [self.routes.find(name, version)]
-        return [Target(true_name, number, of_version) for number, of_version in entry.versions.items()]
-
     async def _statistics_of(self, target: Target, headers: Headers) -> Form | None:
         path = f"/v2/models/{target.model}/versions/{target.version}/stats"
-        replies = await self.gathered(target.entry.replicas, path, headers)
+        replies = await self.gathered(target.replicas, path, headers)
         forms: list[Form] = []
         for body in replies.values():
             forms += orjson.loads(body).get("model_stats", [])
@@ -122,7 +111,7 @@ class TableRepository:
     async def index(self, *, only_ready: bool) -> Sequence[IndexEntry]:
         """A parked version is ready: a request to it is answered. Its reason tells."""
         entries = [_indexed(target) for target in self._routes.targets()]
-        return [entry for entry in entries if entry.state == READY or not only_ready]
+        return [entry for entry in entries if entry.state == "READY" or not only_ready]
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         raise _no_loading(name)
@@ -132,11 +121,9 @@ class TableRepository:
 
 
 def _indexed(target: Target) -> IndexEntry:
-    entry = target.entry
-    if entry.state == PARKED:
-        return IndexEntry(target.model, target.version, READY, entry.reason or "parked: a request wakes it")
-    state = "UNAVAILABLE" if entry.state == READY and not entry.replicas else entry.state
-    return IndexEntry(target.model, target.version, state, entry.reason)
+    if target.state == "PARKED":
+        return IndexEntry(target.model, target.version, "READY", target.reason or "parked: a request wakes it")
+    return IndexEntry(target.model, target.version, target.state, target.reason)
 
 
 def _no_loading(name: str) -> UserError:

@@ -16,9 +16,8 @@ from fabric.errors import UnavailableError
 from serve_apps.gateway.holding import Holding
 from serve_apps.gateway.replica_connection import ReplicaConnection, Reply
 from serve_apps.gateway.replica_pool import ReplicaPool
-from serve_apps.gateway.routes import Routes, Target
-from serve_apps.gateway.table import PARKED, READY, Address
-from serve_apps.gateway.waker import no_replica
+from serve_apps.gateway.routes import Address, Routes, Target
+from serve_apps.gateway.waking import no_replica
 from serve_apps.oip.tensor_bytes import Buffer
 
 MAX_REFUSALS = 2
@@ -65,8 +64,8 @@ class Forwarder:
             address = woken or self.routes.choose(target, self._clock(), refused_by)
             woken = None
             if address is None:
-                if is_woken or target.entry.state not in (READY, PARKED):
-                    raise no_replica(target.model, target.version, target.entry.reason)
+                if is_woken:
+                    raise no_replica(target.model, target.version, target.reason)
                 if may_wake is not None:
                     may_wake()
                 woken = await self.holding.until_awake(target.model, target.version)

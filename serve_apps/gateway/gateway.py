@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 import grpc
 import uvicorn
 
+from fabric.errors import RuntimeFault
+from serve_apps.directory.table import ServingTable
 from serve_apps.gateway.fleet import Fleet
 from serve_apps.gateway.forwarder import Forwarder
 from serve_apps.gateway.grpc_describe import DescribeCalls
@@ -29,20 +30,19 @@ from serve_apps.gateway.openai.app import OpenAiApp
 from serve_apps.gateway.replica_pool import IDLE_S, ReplicaPool
 from serve_apps.gateway.rest import GatewayApp
 from serve_apps.gateway.routes import Routes
-from serve_apps.gateway.table import Table
-from serve_apps.gateway.waker import NoWaker, Waker
+from serve_apps.gateway.waking import NoWaker, Waker
 from serve_apps.oip.hooks import Authorize, Limits, Repository, anybody
+from serve_apps.server import bind
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Port 0: any free one. `drain_s`: how long requests that run may take to finish."""
+    """`rest`, `grpc`: host and port of each protocol; port 0 is any free one. `drain_s`: how long running requests may take to finish."""
 
-    host: str = "127.0.0.1"
-    rest_port: int = 0
-    grpc_port: int = 0
+    rest: tuple[str, int] = ("127.0.0.1", 0)
+    grpc: tuple[str, int] = ("127.0.0.1", 0)
     name: str = "tierfabric"
     version: str = ""
     held_s: float = HELD_S
@@ -62,10 +62,11 @@ class Gateway:
         authorize: Authorize = anybody,
         repository: Callable[[Routes], Repository] | None = None,
         limits: Limits | None = None,
+        pool: ReplicaPool | None = None,
     ) -> None:
         self._options = options or GatewayOptions()
         self.routes = Routes()
-        self._pool = ReplicaPool(idle_s=self._options.replicas_idle_s)
+        self._pool = pool or ReplicaPool(idle_s=self._options.replicas_idle_s)
         holding = Holding(waker or NoWaker(), held_s=self._options.held_s)
         self._forwarder = Forwarder(self.routes, self._pool, holding)
         self._metrics = GatewayMetrics(self.routes, holding)
@@ -77,22 +78,22 @@ class Gateway:
         self.rest_port = 0
         self.grpc_port = 0
 
-    def replace(self, table: Table) -> None:
+    def replace(self, table: ServingTable) -> None:
         """The newest table. On the gateway's loop, or before `start`."""
         self.routes.replace(table)
-        self._pool.keep_only({address for target in self.routes.targets() for address in target.entry.replicas})
+        self._pool.keep_only(self.routes.addresses())
 
     async def start(self) -> None:
-        """Raises: OSError if a port is taken."""
+        """Raises: RuntimeFault (`port_taken`)."""
         options = self._options
-        listening = _listening(options.host, options.rest_port)
+        listening = bind(*options.rest)
         self.rest_port = listening.getsockname()[1]
         self._grpc = self._grpc_server()
         try:
-            self.grpc_port = self._grpc.add_insecure_port(f"{options.host}:{options.grpc_port}")
+            self.grpc_port = self._grpc.add_insecure_port(_joined(*options.grpc))
         except RuntimeError as error:
             listening.close()
-            raise OSError(f"gRPC cannot listen on {options.host}:{options.grpc_port}: {error}") from error
+            raise RuntimeFault(f"cannot listen on {_joined(*options.grpc)}", code="port_taken", hint="choose another port") from error
         await self._grpc.start()
         self._rest = _EmbeddedServer(
             uvicorn.Config(
@@ -103,7 +104,7 @@ class Gateway:
         self._serving = asyncio.ensure_future(self._rest.serve([listening]))
         while not self._rest.started and not self._serving.done():
             await asyncio.sleep(0.005)
-        log.info("gateway_started host=%s rest=%d grpc=%d", options.host, self.rest_port, self.grpc_port)
+        log.info("gateway_started rest=%s:%d grpc=%s:%d", options.rest[0], self.rest_port, options.grpc[0], self.grpc_port)
 
     async def stop(self) -> None:
         """Returns when all requests have been answered, or `drain_s` is over."""
@@ -127,15 +128,5 @@ class _EmbeddedServer(uvicorn.Server):
         yield
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError:
-        listening.close()
-        raise
-    listening.setblocking(False)
-    return listening
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -54,4 +54,4 @@ class HealthCalls:
             return SERVING
         if self._fleet.is_model_ready(service):
             return SERVING
-        return NOT_SERVING if service in self._fleet.routes.table.models else SERVICE_UNKNOWN
+        return NOT_SERVING if service in self._fleet.routes.names() else SERVICE_UNKNOWN

@@ -16,7 +16,7 @@ from serve_apps.gateway.forwarder import Forwarder
 from serve_apps.gateway.frames import frames
 from serve_apps.gateway.grpc_calls import STATUS_CODES, Context, abort, permission, remaining_s, told_of
 from serve_apps.gateway.heads import grpc_head
-from serve_apps.gateway.infer_target import infer_target, renamed
+from serve_apps.gateway.infer_target import infer_target
 from serve_apps.gateway.metrics import GatewayMetrics
 from serve_apps.gateway.refusal import checked
 from serve_apps.gateway.routes import Target
@@ -83,7 +83,7 @@ class InferCalls:
     def _may_overtake(self, message: bytes) -> bool:
         """Whether its answers may come before those to earlier messages."""
         try:
-            return self._forwarder.routes.find(*infer_target(message)).entry.metadata.is_streaming
+            return self._forwarder.routes.find(*infer_target(message)).metadata.is_streaming
         except UserError:
             return False
 
@@ -91,9 +91,8 @@ class InferCalls:
         """Where a message goes, and the request's parts. Raises: UserError (`bad_protobuf`), UnknownNameError."""
         model, version = infer_target(message)
         target = self._forwarder.routes.find(model, version)
-        renaming = b"" if target.model == model else renamed(target.model, target.version)
-        head = grpc_head(method, len(message) + len(renaming), context.invocation_metadata() or (), remaining_s(context))
-        return target, [head, message, renaming] if renaming else [head, message]
+        head = grpc_head(method, len(message), context.invocation_metadata() or (), remaining_s(context))
+        return target, [head, message]
 
 
 def _name(code: int) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from fabric.errors import RejectedError
-from serve_apps.gateway.table import Address
-from serve_apps.gateway.waker import Waker, no_replica
+from serve_apps.gateway.routes import Address
+from serve_apps.gateway.waking import Waker, no_replica
 
 HELD_S = 30.0
 MAX_HELD = 1000

@@ -7,9 +7,7 @@ of the fields. Source: protobuf.dev, "Encoding".
 from __future__ import annotations
 
 from fabric.errors import UserError
-from serve_apps.oip.wire import header_of
 
-MODEL_NAME, MODEL_VERSION = 1, 2
 MAX_FIELDS = 4096
 """As at the replicas, which refuse more."""
 
@@ -41,16 +39,6 @@ def infer_target(message: bytes) -> tuple[str, str]:
         return name.decode(), version.decode()
     except UnicodeDecodeError as error:
         raise _bad("a name is not UTF-8") from error
-
-
-def renamed(model: str, version: str) -> bytes:
-    """What to send after a message so that it asks for `model` and `version`: of a field that stands twice, the last one holds."""
-    return b"".join(_string(number, text) for number, text in ((MODEL_NAME, model), (MODEL_VERSION, version)))
-
-
-def _string(number: int, text: str) -> bytes:
-    value = text.encode()
-    return header_of(number, len(value)) + value
 
 
 def _value(message: bytes, kind: int, at: int) -> tuple[int, int]:

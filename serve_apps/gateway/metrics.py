@@ -69,8 +69,9 @@ class _TableCollector(Collector):
         ongoing = GaugeMetricFamily("fabric_gateway_ongoing_requests", "Requests of this gateway at replicas.", labels=labels)
         held = GaugeMetricFamily("fabric_gateway_held_requests", "Requests that wait for a replica to wake.", labels=labels)
         num_held = self._holding.num_held()
-        for model, version, entry in self._routes.targets():
-            replicas.add_metric((model, version), len(entry.replicas))
-            ongoing.add_metric((model, version), sum(map(self._routes.outstanding, entry.replicas)))
-            held.add_metric((model, version), num_held.get((model, version), 0))
+        for target in self._routes.targets():
+            key = (target.model, target.version)
+            replicas.add_metric(key, len(target.replicas))
+            ongoing.add_metric(key, sum(map(self._routes.outstanding, target.replicas)))
+            held.add_metric(key, num_held.get(key, 0))
         return (replicas, ongoing, held)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 
 from fabric.errors import UnavailableError
 from serve_apps.gateway.replica_connection import ReplicaConnection
-from serve_apps.gateway.table import Address
+from serve_apps.gateway.routes import Address
+from serve_apps.server import KEEP_ALIVE_S
 
-IDLE_S = 4.0
-"""Under uvicorn's keep-alive of 5 s."""
+IDLE_S = KEEP_ALIVE_S / 2
 CONNECT_S = 2.0
 
 

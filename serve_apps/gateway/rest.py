@@ -130,7 +130,7 @@ class GatewayApp:
 
     async def _metrics_answer(self, call: _Call) -> Answer:
         """The gateway's own, and those of all replicas, told apart by the label `replica`."""
-        addresses = sorted({address for target in self._fleet.routes.targets() for address in target.entry.replicas})
+        addresses = sorted(self._fleet.routes.addresses())
         bodies = await self._fleet.gathered(addresses, "/metrics", _passed(call.headers))
         text = self._metrics.text() + merged({str(address): body for address, body in bodies.items()})
         return Answer(200, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")], [text])

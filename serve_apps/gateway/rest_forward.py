@@ -45,7 +45,7 @@ class RestForward:
         """The table's answer to what needs no replica, where none lives. Raises: UnknownNameError, UserError (`not_ready`)."""
         route = passing.route
         target = passing.target = self._fleet.routes.find(route.model, route.version)
-        if route.kind not in _KNOWN_BY_TABLE or target.entry.replicas:
+        if route.kind not in _KNOWN_BY_TABLE or target.replicas:
             return None
         if route.kind == "model_metadata":
             return json_answer(self._fleet.model_metadata(route.model, route.version))
@@ -65,7 +65,7 @@ class RestForward:
         size = 0 if not has_body else int(claimed) if claimed is not None else None
         # HEAD is asked as GET: of an answer to HEAD the length would be waited for.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        head = http_head(method, _true_path(scope["path"], passing.route, target), scope["query_string"], headers, size)
+        head = http_head(method, scope["path"], scope["query_string"], headers, size)
         body = None if not has_body else passing.caller.chunked() if size is None else passing.caller.parts()
         if not has_body:
             passing.caller.has_all()
@@ -77,16 +77,3 @@ class RestForward:
                 async for chunk in chunks:
                     await passing.send({"type": "http.response.body", "body": chunk, "more_body": True})
             await passing.send({"type": "http.response.body", "body": b""})
-
-
-def _true_path(path: str, route: Route, target: Target) -> str:
-    """The path with an alias replaced by the model that it stands for."""
-    if target.model == route.model:
-        return path
-    parts = path.strip("/").split("/")
-    at = parts.index(route.model)
-    rest = parts[at + 1 :]
-    if rest[:1] == ["versions"]:
-        rest = rest[2:]
-    versions = ["versions", target.version] if parts[0] == "v2" else []
-    return "/" + "/".join([*parts[:at], target.model, *versions, *rest])

@@ -7,78 +7,111 @@ not to a table, so that it outlives `replace`; a replica that refused a connecti
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from fabric.errors import UnknownNameError
-from serve_apps.gateway.table import Address, ModelEntry, Table, VersionEntry
+from serve_apps.directory.table import ModelEntry, ServingTable, VersionEntry
+from serve_apps.tensors import ModelMetadata
 
 EJECTED_S = 2.0
 """As long as a replica that died takes to leave the directory; a living one that was wrongly left out is back soon."""
 
+State = Literal["READY", "PARKED", "UNAVAILABLE"]
 
-class Target(NamedTuple):
-    """A model's version as the table has it, by its true names."""
+
+class Address(NamedTuple):
+    """Where a replica's own HTTP server listens. A tuple: it is a key on every request's way."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A version of a model, as requests are routed by it. `PARKED`: it has no replica, and a request wakes one.
+
+    `metadata` has all versions of the name; it is bare where no replica has ever loaded the model.
+    """
 
     model: str
     version: str
-    entry: VersionEntry
+    metadata: ModelMetadata
+    replicas: tuple[Address, ...]
+    state: State
+    reason: str
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether a request will be answered: at once, or by a replica that it wakes."""
+        return self.state != "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    versions: Mapping[str, Target]
+    default: str
 
 
 class Routes:
     """The table and the counts. For one thread: the event loop's."""
 
-    def __init__(self, table: Table | None = None, draw: Callable[[int], int] = random.randrange) -> None:
+    def __init__(self, table: ServingTable | None = None, draw: Callable[[int], int] = random.randrange) -> None:
         """`draw(n)`: a number from 0 to n - 1."""
-        self._table = table or Table()
         self._draw = draw
+        self._models: dict[str, _Model] = {}
         self._outstanding: dict[Address, int] = {}
         self._ejected_until_s: dict[Address, float] = {}
+        self.replace(table or ServingTable())
 
-    @property
-    def table(self) -> Table:
-        return self._table
-
-    def replace(self, table: Table) -> None:
+    def replace(self, table: ServingTable) -> None:
         """The newest table. Counts of replicas that are gone go with their last request."""
-        self._table = table
-        living = {address for _, _, entry in self.targets() for address in entry.replicas}
+        self._models = {name: _routed(entry) for name, entry in sorted(table.models.items()) if entry.versions}
+        living = self.addresses()
         self._ejected_until_s = {address: until_s for address, until_s in self._ejected_until_s.items() if address in living}
 
-    def targets(self) -> Iterator[Target]:
-        """Every version of every model, by name and then as the versions stand in the table."""
-        for model, known in sorted(self._table.models.items()):
-            for version, entry in known.versions.items():
-                yield Target(model, version, entry)
+    # -- what there is -------------------------------------------------------------------------------------------------
 
-    def model(self, name: str) -> tuple[str, ModelEntry]:
-        """A model by its name or an alias, with its true name. Raises: UnknownNameError (`unknown_model`)."""
-        entry = self._table.models.get(name)
-        if entry is None:
-            name = self._table.aliases.get(name, (name, ""))[0]
-            entry = self._table.models.get(name)
-        if entry is None:
-            raise UnknownNameError.of("model", name, self._table.models)
-        return name, entry
+    def names(self) -> list[str]:
+        """Of all models, sorted."""
+        return list(self._models)
+
+    def targets(self, model: str = "") -> list[Target]:
+        """Every version of every model, or of one. Raises: UnknownNameError (`unknown_model`)."""
+        models = [self._model(model)] if model else self._models.values()
+        return [target for known in models for target in known.versions.values()]
+
+    def addresses(self) -> set[Address]:
+        """Of all replicas."""
+        return {address for target in self.targets() for address in target.replicas}
 
     def find(self, model: str, version: str = "") -> Target:
-        """The version that answers; the alias's or the default one where none is named.
+        """The version that answers; the default one where none is named.
 
         Raises: UnknownNameError (`unknown_model`, `unknown_version`).
         """
-        known = self._table.models.get(model)
+        known = self._model(model)
+        target = known.versions.get(version or known.default)
+        if target is None:
+            hint = f"it has {', '.join(known.versions)}"
+            raise UnknownNameError(f"model {model!r} has no version {version!r}", code="unknown_version", hint=hint)
+        return target
+
+    def _model(self, name: str) -> _Model:
+        known = self._models.get(name)
         if known is None:
-            version = version or self._table.aliases.get(model, ("", ""))[1]
-            model, known = self.model(model)
-        version = version or known.default_version
-        entry = known.versions.get(version)
-        if entry is None:
-            raise UnknownNameError.of("version", version, known.versions)
-        return Target(model, version, entry)
+            raise UnknownNameError.of("model", name, self._models)
+        return known
+
+    # -- which replica -------------------------------------------------------------------------------------------------
 
     def choose(self, target: Target, now_s: float, refused_by: Collection[Address] = ()) -> Address | None:
         """The replica for the next request, or None if the version has none besides those that refused it just now."""
-        replicas = target.entry.replicas
+        replicas = target.replicas
         if refused_by or self._ejected_until_s:
             replicas = self._usable(replicas, now_s, refused_by)
         if len(replicas) < 2:
@@ -115,3 +148,21 @@ class Routes:
     def connected(self, address: Address) -> None:
         """It took a connection: whatever it refused before, it lives."""
         self._ejected_until_s.pop(address, None)
+
+
+def _routed(entry: ModelEntry) -> _Model:
+    versions = tuple(sorted(entry.versions, key=_age))
+    targets = {version: _target(entry.name, versions, entry.versions[version]) for version in versions}
+    return _Model(targets, entry.default if entry.default in targets else versions[-1])
+
+
+def _target(model: str, versions: tuple[str, ...], entry: VersionEntry) -> Target:
+    state: State = "READY" if entry.replicas else "PARKED" if entry.is_ready else "UNAVAILABLE"
+    known = entry.metadata
+    metadata = ModelMetadata(model, versions, "", (), ()) if known is None else replace(known, name=model, versions=versions)
+    addresses = tuple(Address(replica.host, replica.port) for replica in entry.replicas)
+    return Target(model, entry.version, metadata, addresses, state, entry.reason)
+
+
+def _age(version: str) -> tuple[int, str]:
+    return (int(version) if version.isdecimal() else -1, version)

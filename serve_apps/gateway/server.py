@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 import uvloop
 
-from serve_apps.gateway.gateway import Gateway
-from serve_apps.gateway.table import Table
+from serve_apps.directory.table import ServingTable
+from serve_apps.gateway.gateway import Gateway, GatewayOptions
+from serve_apps.gateway.routes import Routes
+from serve_apps.gateway.waking import Waker
+from serve_apps.oip.hooks import Authorize, Repository, anybody
 
 log = logging.getLogger(__name__)
 
@@ -21,19 +26,39 @@ STOPPED_S = 60.0
 class GatewayServer:
     """`gateway` is the thread's alone between `start` and `stop`, but for `replace`, which any thread may call."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+    def __init__(
+        self,
+        *,
+        rest: tuple[str, int] = ("127.0.0.1", 0),
+        grpc: tuple[str, int] = ("127.0.0.1", 0),
+        authorize: Authorize = anybody,
+        waker: Waker | None = None,
+        repository: Callable[[Routes], Repository] | None = None,
+        **options: Any,
+    ) -> None:
+        """`rest`, `grpc`, `options`: see `GatewayOptions`. `waker`, `repository`: see `Gateway`."""
+        self.gateway = Gateway(GatewayOptions(rest, grpc, **options), waker=waker, authorize=authorize, repository=repository)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._stopping = asyncio.Event()
         self._started: Future[None] = Future()
 
+    @property
+    def rest_port(self) -> int:
+        """0 before `start`."""
+        return self.gateway.rest_port
+
+    @property
+    def grpc_port(self) -> int:
+        """0 before `start`."""
+        return self.gateway.grpc_port
+
     def start(self) -> None:
-        """Returns when both ports take connections. Raises: OSError if one is taken."""
+        """Returns when both ports take connections. Raises: RuntimeFault (`port_taken`)."""
         self._thread.start()
         self._started.result(STARTED_S)
 
-    def replace(self, table: Table) -> None:
+    def replace(self, table: ServingTable) -> None:
         """The newest table, in effect when this returns. Not on the gateway's loop, which has `Gateway.replace`."""
         done: Future[None] = Future()
 

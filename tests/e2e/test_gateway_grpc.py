@@ -12,21 +12,17 @@ import numpy
 import pytest
 
 from fabric.errors import UserError
-from serve_apps.gateway.gateway import Gateway, GatewayOptions
+from serve_apps.directory.table import ServingTable
+from serve_apps.gateway.routes import Address
 from serve_apps.gateway.server import GatewayServer
-from serve_apps.gateway.table import PARKED, Address, ModelEntry, Table, VersionEntry
 from serve_apps.oip.messages import CLASSES, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from serve_apps.oip.protobuf_codec import read_response, write_request
 from serve_apps.oip.tensor_bytes import objects
 from serve_apps.tensors import InferRequest, Tensor
-from tests.replica_server import ReplicaServer
+from tests.replica_server import ReplicaServer, table_of, version_of
 from tests.unit.oip.models import Small, add, shout, spell
 
 SERVICE = "inference.GRPCInferenceService"
-
-
-def entry(model: Small, *addresses: Address, **more: Any) -> ModelEntry:
-    return ModelEntry({model.version: VersionEntry(model.metadata, addresses, **more)}, model.version)
 
 
 class World:
@@ -37,18 +33,19 @@ class World:
         self.models = {model.metadata.name: model for model in (add(), shout(), spell(), Small("slow", "x FP32 1", "y FP32 1", dict))}
         self.models["slow"].infer = self._slow  # type: ignore[method-assign]
         self.asleep = Small("asleep", "x FP32 1", "y FP32 1", lambda a: {"y": a["x"]})
-        self.replica = ReplicaServer([*self.models.values(), self.asleep]).start()
+        self.replica = ReplicaServer([*self.models.values(), self.asleep])
         self.loads: list[tuple[str, str, dict[str, Any]]] = []
-        options = GatewayOptions(name="here", version="9", drain_s=5.0, held_s=5.0)
-        self.server = GatewayServer(Gateway(options, waker=self, authorize=self.authorize, repository=lambda routes: Loading(self, routes)))
+        self.server = GatewayServer(
+            authorize=self.authorize, waker=self, repository=lambda _: Loading(self), name="here", version="9", drain_s=5.0, held_s=5.0
+        )
         self.token = b""
         self.server.start()
         self.server.replace(self.table())
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.server.gateway.grpc_port}", [("grpc.max_receive_message_length", 2**26)])
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}", [("grpc.max_receive_message_length", 2**26)])
 
-    def table(self) -> Table:
-        living = {name: entry(model, self.replica.address) for name, model in self.models.items()}
-        return Table({**living, "asleep": entry(self.asleep, state=PARKED)}, {"plus": ("add", "1")})
+    def table(self) -> ServingTable:
+        living = [version_of(model, self.replica.address) for model in self.models.values()]
+        return table_of(*living, version_of(self.asleep, min_replicas=0))
 
     def authorize(self, headers: Any) -> None:
         if self.token and headers.get(b"authorization") != self.token:
@@ -71,7 +68,7 @@ class World:
 
 
 class Loading:
-    def __init__(self, world: World, routes: Any) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
 
     async def index(self, *, only_ready: bool) -> Any:
@@ -106,10 +103,6 @@ def test_a_model_answers_and_names_itself(world: World) -> None:
     response = read_response(world.call("ModelInfer", infer_message("add", id="7")))
     assert (response.model_name, response.model_version, response.id) == ("add", "1", "7")
     assert response.outputs[0].array.tolist() == [[3.0, 3.0, 3.0, 3.0]]
-
-
-def test_an_alias_reaches_its_model(world: World) -> None:
-    assert read_response(world.call("ModelInfer", infer_message("plus"))).model_name == "add"
 
 
 def test_a_large_tensor_passes_both_ways(world: World) -> None:
@@ -243,8 +236,8 @@ def test_reflection_lists_the_service(world: World) -> None:
 
 
 def test_a_replica_that_dies_is_passed_over(world: World) -> None:
-    other = ReplicaServer([add()]).start()
-    world.server.replace(Table({"add": entry(world.models["add"], world.replica.address, other.address)}))
+    other = ReplicaServer([add()])
+    world.server.replace(table_of(version_of(world.models["add"], world.replica.address, other.address)))
     try:
         for _ in range(10):
             world.call("ModelInfer", infer_message("add"))

@@ -84,9 +84,9 @@ class OpenAiApp:
         if method not in ("GET", "HEAD"):
             raise UserError(f"{path[:200]} takes GET", code="method_not_allowed")
         if path == "/v1/models":
-            return json_answer({"object": "list", "data": [_model(name) for name in sorted(self._routes.table.models)]})
+            return json_answer({"object": "list", "data": [_model(name) for name in self._routes.names()]})
         name = path.removeprefix("/v1/models/")
-        self._routes.model(name)
+        self._routes.find(name)
         return json_answer(_model(name))
 
     async def _post(self, call: _Call) -> None:
@@ -107,9 +107,9 @@ class OpenAiApp:
     async def _answered(self, call: _Call) -> None:
         call.target = self._routes.find(fields.text(call.document, "model"))
         if call.path == "/v1/embeddings":
-            await send_answer(call.send, json_answer(await self._embed(call, call.target)))
+            await send_answer(call.send, await self._embed(call, call.target))
             return
-        metadata = call.target.entry.metadata
+        metadata = call.target.metadata
         generation.check_generates(metadata)
         is_chat = call.path == "/v1/chat/completions"
         asked = generation.read_chat(call.document, metadata) if is_chat else generation.read_completion(call.document)
@@ -120,8 +120,8 @@ class OpenAiApp:
         else:
             await send_answer(call.send, json_answer(await self._generate(call, call.target, asked, written)))
 
-    async def _embed(self, call: _Call, target: Target) -> Mapping[str, Any]:
-        metadata = target.entry.metadata
+    async def _embed(self, call: _Call, target: Target) -> Answer:
+        metadata = target.metadata
         embeddings.check_embeds(metadata)
         asked = embeddings.read_embeddings(call.document)
         requests = requests_of(asked.texts, target.version, metadata, {})
@@ -131,7 +131,7 @@ class OpenAiApp:
 
     async def _generate(self, call: _Call, target: Target, asked: generation.Generation, written: Written) -> Mapping[str, Any]:
         answers = await _all(self._collected(call, target, request) for request in self._requests(target, asked))
-        texts = ["".join(text_of(response, target.entry.metadata) for response in responses) for responses in answers]
+        texts = ["".join(text_of(response, target.metadata) for response in responses) for responses in answers]
         reported = [_reporting(responses) for responses in answers]
         return written.whole(texts, [_reason(responses) for responses in answers], usage([one for one in reported if one]))
 
@@ -146,7 +146,7 @@ class OpenAiApp:
                         if not last:
                             await self._say(call, written.first(index))
                         last = [response] if reports(response) or not last else [*last[:1], response]
-                        text = text_of(response, target.entry.metadata)
+                        text = text_of(response, target.metadata)
                         if text:
                             await self._say(call, written.piece(index, text))
                 await self._say(call, written.last(index, _reason(last)))
@@ -169,7 +169,7 @@ class OpenAiApp:
             await call.send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     def _requests(self, target: Target, asked: generation.Generation) -> list[InferRequest]:
-        metadata = target.entry.metadata
+        metadata = target.metadata
         return [request for prompt in asked.prompts for request in requests_of([prompt], target.version, metadata, asked.parameters)]
 
     async def _collected(self, call: _Call, target: Target, request: InferRequest) -> list[InferResponse]:
@@ -179,7 +179,7 @@ class OpenAiApp:
     async def _answers(self, call: _Call, target: Target, request: InferRequest) -> AsyncGenerator[InferResponse]:
         may_wake = partial(self._authorize, call.headers)
         headers = _passed(call.headers)
-        if not target.entry.metadata.is_streaming:
+        if not target.metadata.is_streaming:
             yield await self._client.infer(target, request, headers, may_wake)
             return
         async with aclosing(self._client.stream(target, request, headers, may_wake)) as responses:

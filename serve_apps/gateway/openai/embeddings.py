@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
+import orjson
 
 from fabric.errors import ModelError, UserError
 from serve_apps.gateway.openai import fields
 from serve_apps.gateway.openai.usage import usage
+from serve_apps.oip.answer import JSON, Answer
 from serve_apps.tensors import Array, InferResponse, ModelMetadata
 
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
@@ -44,7 +46,7 @@ def check_embeds(metadata: ModelMetadata) -> None:
         raise UserError(f"model {metadata.name!r} gives no embeddings", code="unsupported_model", param="model")
 
 
-def write_embeddings(request: EmbeddingsRequest, responses: Sequence[InferResponse], metadata: ModelMetadata) -> dict[str, Any]:
+def write_embeddings(request: EmbeddingsRequest, responses: Sequence[InferResponse], metadata: ModelMetadata) -> Answer:
     """`responses`: in the order of the texts. Raises: ModelError, UserError (`invalid_value`: more dimensions than there are)."""
     vectors = numpy.concatenate([_vectors(response, metadata) for response in responses])
     if len(vectors) != len(request.texts):
@@ -52,7 +54,8 @@ def write_embeddings(request: EmbeddingsRequest, responses: Sequence[InferRespon
     if request.dimensions is not None:
         vectors = _shortened(vectors, request.dimensions)
     data = [{"object": "embedding", "index": i, "embedding": _written(vector, request.is_base64)} for i, vector in enumerate(vectors)]
-    return {"object": "list", "data": data, "model": request.model, "usage": usage(responses, has_completion=False)}
+    form = {"object": "list", "data": data, "model": request.model, "usage": usage(responses, has_completion=False)}
+    return Answer(200, [JSON], [orjson.dumps(form, option=orjson.OPT_SERIALIZE_NUMPY)])
 
 
 def _vectors(response: InferResponse, metadata: ModelMetadata) -> Array:

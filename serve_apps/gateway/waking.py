@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fabric.errors import RejectedError
-from serve_apps.gateway.table import Address
+from serve_apps.gateway.routes import Address
 
 
 class Waker(Protocol):
