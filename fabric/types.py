@@ -216,6 +216,25 @@ class Alternative(NamedTuple):
     detail: str = ""
 
 
+class Offer(NamedTuple):
+    """One way to run a replica. `kind`: `cpu`, or the kind of accelerator that it computes on. `usd_per_h`: of the share of a node that it
+    takes, None where no price is known. `source`: `measured`, `roofline` or `domain`. `num_free`: replicas that fit now."""
+
+    flavor: str
+    tier: str
+    kind: str
+    resources: Resources
+    estimate: Estimate
+    source: str
+    usd_per_h: float | None
+    num_free: int
+    label_selector: Mapping[str, str]
+    is_preferred: bool = False
+    is_borrowed: bool = False
+    """On the host CPUs of an accelerator's node, which others may need."""
+    is_twin: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """The choice for one call: the alternative taken, why, and all others, best first."""
