@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Pinned apart from requirements.lock: pip's own CPU build, where uv would take gigabytes of CUDA.
 TORCH := torch==2.13.0
 
-.PHONY: demo test setup lint types contracts unit cluster e2e bench lock clean
+.PHONY: demo test setup lint types contracts unit cluster e2e test-clients bench lock clean
 
 demo: setup
 	$(BIN)/python -m examples.demo $(DEMO_ARGS)
@@ -42,6 +42,10 @@ cluster: setup
 
 e2e: setup
 	$(BIN)/python -m pytest tests/e2e
+
+# The foreign clients and servers of the Open Inference Protocol, each in an environment of its own (0.8 GB, once).
+test-clients: setup
+	FABRIC_ALL_CLIENTS=1 $(BIN)/python -m pytest tests/e2e/test_foreign_clients.py -rs
 
 bench: setup
 	for file in routing task_overhead startup; do $(BIN)/python benchmarks/$$file.py || exit 1; done

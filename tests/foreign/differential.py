@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import struct
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,39 @@ from cases import ALL, Case
 
 HEADER = "inference-header-content-length"
 
-DEVIATIONS: dict[str, str] = {}
+_PATHS = "a path may end with a slash"
+_RANGE = "a value that its datatype cannot hold is refused; Triton wraps it, or answers what is no JSON"
+_ABSENT = "trace, logging and shared memory are not offered"
+_REPOSITORY = "a replica alone has no repository; the gateway has"
+DEVIATIONS: dict[str, str] = {
+    "GET /v2/": _PATHS,
+    "GET /v2/models/add/": _PATHS,
+    "GET /v2/models/add/versions/x/ready": "versions need not be numbers: 400, not ready",
+    "GET /v2/models/a%64d": "paths are decoded, as HTTP has it",
+    "HEAD /v2/health/live": "HEAD is answered, as HTTP has it",
+    "GET /v2/trace/setting": _ABSENT,
+    "GET /v2/logging": _ABSENT,
+    "shared memory": _ABSENT,
+    "load of an unknown model": _REPOSITORY,
+    "unload of an unknown model": _REPOSITORY,
+    "nested wrongly but of the right count": "ragged data are refused; Triton flattens them",
+    "data nested 1,000 deep": "data nested more than 32 deep are refused; Triton flattens them",
+    "parameters null": "null stands for absent",
+    "id null": "null stands for absent",
+    "a float too large for float32": _RANGE,
+    "NaN": _RANGE,
+    "overflow of INT8": _RANGE,
+    "overflow of INT32": _RANGE,
+    "binary BOOL of 2": _RANGE,
+    "binary_data_output, overridden": "as the extension's text says; Triton's code forgets it once outputs are named",
+    "binary BYTES that are no text, as JSON": "refused; Triton answers bytes that are no JSON",
+    "generate of words": "400; Triton answers an error with 200",
+    "unknown encoding": "400; Triton says 501",
+}
+"""Case -> why our answer is another one, on purpose. The page docs/conformance.md has them in words."""
+
+MODEL_FAULTS = ("a model that raises",)
+"""Cases in which a 500 is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +100,14 @@ def plain(document: Any) -> Any:
     if "extensions" in document:
         return sorted(document)
     if "model_stats" in document:
-        return [sorted(each) for each in document["model_stats"]]
-    left_open = ("platform", "reason")
-    kept = {name: value for name, value in document.items() if name not in left_open}
-    return {name: plain(value) for name, value in kept.items()}
+        # Later fields of Triton's, which its own clients do not need.
+        return [sorted(set(each) - {"memory_usage", "response_stats"}) for each in document["model_stats"]]
+    if "max_batch_size" in document:
+        return {name: document.get(name) for name in ("name", "max_batch_size")}
+    if document.get("datatype") == "FP32" and "data" in document:
+        # 0.1 and 0.10000000149011612 are the same float32.
+        document = {**document, "data": [struct.unpack("<f", struct.pack("<f", value))[0] for value in document["data"]]}
+    return {name: plain(value) for name, value in document.items() if name not in ("platform", "reason")}
 
 
 def difference(case: Case, theirs: Answer, ours: Answer) -> str:
@@ -78,7 +115,7 @@ def difference(case: Case, theirs: Answer, ours: Answer) -> str:
 
     Where Triton says 500 to what it cannot parse, ours is 400: the specification's word, and the caller's fault.
     """
-    if theirs.status == 500 and ours.status == 400 and readable(ours) == ("error", b""):
+    if theirs.status == 500 and ours.status == 400 and case.name not in MODEL_FAULTS and readable(ours) == ("error", b""):
         return ""
     if theirs.status != ours.status:
         return f"status {theirs.status} there, {ours.status} here"
@@ -90,17 +127,22 @@ def difference(case: Case, theirs: Answer, ours: Answer) -> str:
     return "" if one == other else "body"
 
 
-def main() -> int:
-    left = 0
+def compared(triton: str, url: str) -> int:
+    """1 where there is a difference that nothing explains."""
+    left, stale = 0, set(DEVIATIONS)
     for case in ALL:
-        theirs, ours = asked(sys.argv[1], case), asked(sys.argv[2], case)
+        theirs, ours = asked(triton, case), asked(url, case)
         found = difference(case, theirs, ours)
+        if found:
+            stale.discard(case.name)
         if found and case.name not in DEVIATIONS:
             left += 1
             print(f"✗ {case.name}: {found}\n    Triton {theirs.status} {theirs.body[:300]!r}\n    ours   {ours.status} {ours.body[:300]!r}")
-    print(f"{len(ALL)} requests, {left} unexplained differences, {len(DEVIATIONS)} known ones")
+    print(f"{len(ALL)} requests, {left} unexplained differences, {len(DEVIATIONS) - len(stale)} known ones")
+    if stale:
+        print(f"no longer different: {', '.join(sorted(stale))}")
     return int(left > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(compared(sys.argv[1], sys.argv[2]))

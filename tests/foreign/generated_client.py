@@ -5,20 +5,11 @@ Usage: python generated_client.py URL HOST:PORT|- [TOKEN]. Ends with an Assertio
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
+import grpc
 import httpx
-from grpclib.client import Channel
-from open_inference.grpc.protocol import (
-    InferTensorContents,
-    ModelInferRequest,
-    ModelInferRequestInferInputTensor,
-    ModelMetadataRequest,
-    ModelReadyRequest,
-    ServerLiveRequest,
-    ServerMetadataRequest,
-)
+from open_inference.grpc import protocol
 from open_inference.grpc.service import GRPCInferenceServiceStub
 from open_inference.openapi.client import OpenInferenceClient
 from open_inference.openapi.types import InferenceRequest, RequestInput, TensorData
@@ -43,29 +34,28 @@ def over_rest(url: str, headers: dict[str, str]) -> None:
         tensor = RequestInput(name="INPUT0", shape=[1, 2], datatype="FP32", data=TensorData.parse_obj(data))
         answer = client.model_infer("identity_fp32", request=InferenceRequest(id="7", inputs=[tensor]))
         holds("infer", answer.id == "7" and answer.outputs[0].name == "OUTPUT0")
-    answer = client.model_version_infer("identity_fp32", "1", request=InferenceRequest(inputs=[tensor]))
-    holds("infer of a version", answer.model_version == "1")
+        answer = client.model_version_infer("identity_fp32", "1", request=InferenceRequest(id="8", inputs=[tensor]))
+        holds("infer of a version", answer.model_version == "1")
 
 
-async def over_grpc(address: str, metadata: dict[str, str]) -> None:
-    host, _, port = address.rpartition(":")
-    channel = Channel(host, int(port))
-    stub = GRPCInferenceServiceStub(channel, metadata=metadata)
-    holds("gRPC live", (await stub.server_live(ServerLiveRequest())).live)
-    holds("gRPC ready", (await stub.model_ready(ModelReadyRequest(name="add"))).ready)
-    holds("gRPC server metadata", (await stub.server_metadata(ServerMetadataRequest())).name)
-    answer = await stub.model_metadata(ModelMetadataRequest(name="add"))
-    holds("gRPC model metadata", [each.name for each in answer.inputs] == ["a", "b"])
-    contents = InferTensorContents(fp32_contents=[1.5, -2.5])
-    tensor = ModelInferRequestInferInputTensor(name="INPUT0", datatype="FP32", shape=[1, 2], contents=contents)
-    answer = await stub.model_infer(ModelInferRequest(model_name="identity_fp32", id="7", inputs=[tensor]))
-    holds("gRPC infer", answer.id == "7" and answer.outputs[0].shape == [1, 2])
-    channel.close()
+def over_grpc(address: str, metadata: list[tuple[str, str]]) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        holds("gRPC live", stub.ServerLive(protocol.ServerLiveRequest(), metadata=metadata).live)
+        holds("gRPC ready", stub.ModelReady(protocol.ModelReadyRequest(name="add"), metadata=metadata).ready)
+        holds("gRPC server metadata", stub.ServerMetadata(protocol.ServerMetadataRequest(), metadata=metadata).name)
+        answer = stub.ModelMetadata(protocol.ModelMetadataRequest(name="add"), metadata=metadata)
+        holds("gRPC model metadata", [each.name for each in answer.inputs] == ["a", "b"])
+        request = protocol.ModelInferRequest(model_name="identity_fp32", id="7")
+        tensor = request.inputs.add(name="INPUT0", datatype="FP32", shape=[1, 2])
+        tensor.contents.fp32_contents.extend([1.5, -2.5])
+        answer = stub.ModelInfer(request, metadata=metadata)
+        holds("gRPC infer", answer.id == "7" and list(answer.outputs[0].shape) == [1, 2])
 
 
 if __name__ == "__main__":
     token = sys.argv[3] if len(sys.argv) > 3 else ""
     over_rest(sys.argv[1], {"Authorization": f"Bearer {token}"} if token else {})
     if sys.argv[2] != "-":
-        asyncio.run(over_grpc(sys.argv[2], {"authorization": f"Bearer {token}"} if token else {}))
+        over_grpc(sys.argv[2], [("authorization", f"Bearer {token}")] if token else [])
     print(f"{len(held)} held")

@@ -124,8 +124,7 @@ def large(target: Target) -> None:
     (signature,) = model.inputs
     fixed = math.prod(size for size in signature.shape if size > 0)
     shape = tuple(2**21 // fixed if place == signature.shape.index(-1) else max(size, 1) for place, size in enumerate(signature.shape))
-    array = filled("FP32", shape, [0.0])
-    array.reshape(-1)[:] = numpy.arange(array.size, dtype="<f4")
+    array = numpy.arange(math.prod(shape), dtype="<f4").reshape(shape)
     request = binary_request(model, {signature.name: array}, parameters={"binary_data_output": True})
     _, answers = read_reply(send_binary(target.rest, f"{model.path}/infer", request))
     judge(model, answers, {signature.name: array})

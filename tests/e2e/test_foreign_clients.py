@@ -1,0 +1,93 @@
+"""Clients that others wrote talk to our server, and the conformance kit judges it: each in a process of its own, over real sockets.
+
+By default only NVIDIA's tritonclient is installed (seconds); `make test-clients` takes all, and Triton itself to compare with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.foreign.environments import NotInstallable, python_of
+
+FOREIGN = Path(__file__).parents[1] / "foreign"
+ROOT = FOREIGN.parents[1]
+LEAST_HELD = 10
+
+needs_all_clients = pytest.mark.skipif("FABRIC_ALL_CLIENTS" not in os.environ, reason="run by `make test-clients`")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, str]]:
+    """A server process with the models of `tests/foreign/services.py`: its URL, and the address of its gRPC."""
+    command = [sys.executable, str(FOREIGN / "replica.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as process:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        assert words[:1] == ["ready"], words
+        yield words[1], words[2]
+        assert process.poll() is None, "the server ended under its clients"
+        process.communicate("", timeout=20)
+
+
+def ran(environment: str, script: str, *arguments: str) -> str:
+    """What the script printed. Skips where its environment cannot be made here; fails where it ends with an error."""
+    try:
+        python = python_of(environment)
+    except NotInstallable as error:
+        pytest.skip(str(error))
+    done = subprocess.run([str(python), str(FOREIGN / script), *arguments], capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr[-3000:] or done.stdout[-3000:]
+    return done.stdout
+
+
+def held(output: str) -> int:
+    """How many things a client's script found to hold."""
+    return int(output.split()[-2])
+
+
+def test_tritonclient_over_http(server: tuple[str, str]) -> None:
+    assert held(ran("triton", "tritonclient_http.py", server[0])) > LEAST_HELD
+
+
+def test_tritonclient_over_grpc(server: tuple[str, str]) -> None:
+    assert held(ran("triton", "tritonclient_grpc.py", server[1])) > LEAST_HELD
+
+
+def test_the_conformance_kit_as_a_command(server: tuple[str, str]) -> None:
+    command = [
+        sys.executable, "-m", "serve_apps.oip.conformance", server[0], "--grpc", server[1], "--json", "--robustness",
+        "--identity", "identity_*", "--identity", "vector", "--identity", "echo_text", "--skip", "repository.load_unknown_4xx", "--strict",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, cwd=ROOT)
+    found = json.loads(done.stdout)
+    assert [(each["id"], each["expected"], each["got"]) for each in found["checks"] if each["verdict"] == "fail"] == []
+    assert [each["id"] for each in found["checks"] if each["verdict"] == "skip"] == []
+    assert done.returncode == 0
+
+
+@needs_all_clients
+def test_the_clients_of_kserve(server: tuple[str, str]) -> None:
+    assert held(ran("kserve", "kserve_client.py", *server)) > LEAST_HELD
+
+
+@needs_all_clients
+def test_the_codecs_and_the_command_of_mlserver(server: tuple[str, str]) -> None:
+    assert held(ran("mlserver", "mlserver_client.py", server[0])) > LEAST_HELD
+
+
+@needs_all_clients
+def test_the_clients_generated_from_the_specification(server: tuple[str, str]) -> None:
+    assert held(ran("generated", "generated_client.py", *server)) >= LEAST_HELD
+
+
+@needs_all_clients
+def test_our_server_answers_as_triton_does(server: tuple[str, str]) -> None:
+    ran("tritonserver", "beside_triton.py", server[0])
