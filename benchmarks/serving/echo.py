@@ -30,7 +30,7 @@ _REQUESTS = 400
 
 
 def main() -> None:
-    args = options(__doc__ or "", rounds=7)
+    args = options(__doc__ or "", rounds=5)
     with running(Ours(), chosen(args.peers), args.venvs) as (servers, skipped):
         seen = in_turns(servers, measure, rounds=args.rounds)
     ours = seen.pop("ours")

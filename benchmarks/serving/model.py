@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy
@@ -16,7 +17,7 @@ from ours import Ours
 from payload import floats, infer_body
 from peers.ray_serve import RAY_SERVE_HAPROXY
 from peers.server import Server
-from roster import options, running
+from roster import SETTLE_S, options, running
 from serial import grpc_ms, http_ms
 
 from serve_apps.oip.messages import ModelInferRequest, ModelInferResponse
@@ -31,7 +32,7 @@ _TOLERANCE = 1e-4
 
 
 def main() -> None:
-    args = options(__doc__ or "", rounds=7)
+    args = options(__doc__ or "", rounds=5)
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "dense.onnx")
         bare = Bare(path)
@@ -54,6 +55,7 @@ def measure(ours: Server, echo: Server, bare: Bare) -> dict[str, float]:
     seen = {"model_ms": median(bare.ms(x, count=_REQUESTS))}
     for prefix, server in (("", ours), ("echo_", echo)):
         server.thaw()
+        time.sleep(SETTLE_S)
         http_ms(server.url, body, count=_WARM_UP)
         took_ms, answer = http_ms(server.url, body, count=_REQUESTS)
         seen[f"rest_{prefix}ms"] = median(took_ms)

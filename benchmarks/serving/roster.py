@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,8 @@ PEERS: tuple[Recipe, ...] = (
     BentoMl(),
 )
 _NUM_TRIES = 2
+SETTLE_S = 2.5
+"""After a server was frozen: what it does about the time that it missed (late heartbeats, lost connections) is over then."""
 
 
 def options(description: str, *, rounds: int) -> argparse.Namespace:
@@ -101,6 +104,7 @@ def in_turns(servers: Mapping[str, Server], measure: Callable[[Server], T], *, r
     for _ in range(rounds):
         for name, server in servers.items():
             server.thaw()
+            time.sleep(SETTLE_S)
             try:
                 seen[name].append(measure(server))
             finally:
