@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -68,6 +68,10 @@ class GatewayServer:
 
         self._loop.call_soon_threadsafe(replace)
         done.result(STARTED_S)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the gateway's loop, from any other thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         """Drain and end; again, it does nothing."""
