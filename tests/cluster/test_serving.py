@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from fabric.errors import ModelError, RuntimeFault, UserError
+from fabric.errors import ModelError, UserError
 from serve_apps import ModelService, load_model
+from serve_apps.oip import messages
 
 
 def free_port() -> int:
@@ -44,18 +46,31 @@ def request(url: str, body: Any = None, method: str | None = None) -> tuple[int,
         return error.code, json.loads(error.read())
 
 
-def num_running(name: str) -> int:
-    from ray import serve
+def shown(name: str) -> Any:
+    from fabric import ray_io
 
-    parts = serve.status().applications[name].deployments.values()
-    return sum(count for part in parts for state, count in part.replica_states.items() if state == "RUNNING")
+    return ray_io.ask(ray_io.actor("models").shown.remote(name))[0]
+
+
+def num_running(name: str) -> int:
+    model = shown(name)
+    return sum(len(version["replicas"]) for version in model["versions"] if version["version"] == model["default"])
+
+
+def infer(url: str, rows: Any, **more: Any) -> tuple[int, Any]:
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": rows}], **more}
+    return request(f"{url}/infer", body)
 
 
 @pytest.fixture(scope="module")
 def port(twin: Any) -> Iterator[int]:
     from ray import serve
 
+    from fabric import ray_io
+
     yield free_port()
+    for name in ("models", "ingress"):
+        ray_io.end_actor(name)
     serve.shutdown()
 
 
@@ -84,6 +99,7 @@ def scaler(port: int, tmp_path_factory: pytest.TempPathFactory) -> Any:
     said: list[str] = []
     service = Scaler(file)
     service.deploy(port=port, progress=said.append)
+    vars(service)["file"] = file
     assert said[-1] == f"scaler: serving at http://127.0.0.1:{port}/scaler"
     assert any("0 of 1 replicas" in line for line in said)
     return service
@@ -139,6 +155,99 @@ def test_a_second_address_for_the_one_http_server_is_refused(scaler: Any) -> Non
     assert caught.value.code == "serve_address_differs"
 
 
+def test_the_protocols_answer_for_a_model_file(scaler: Any, port: int) -> None:
+    from serve_apps.model_file import deploy_file
+
+    live = deploy_file(vars(scaler)["file"], name="double", say=lambda line: None)
+    url = f"http://127.0.0.1:{port}/v2/models/double"
+    assert request(url)[1]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    status, answer = infer(url, [[1.0, 2.0]], id="seven")
+    assert (status, answer["id"], answer["model_version"], answer["outputs"][0]["data"]) == (200, "seven", "1", [2.0, 4.0])
+    assert infer(f"{url}/versions/1", [[1.0, 2.0]])[0] == 200
+    assert infer(f"{url}/versions/9", [[1.0, 2.0]])[0] == 404
+    assert infer(url, [[1.0, 2.0, 3.0]])[0] == 400
+    assert infer(f"http://127.0.0.1:{port}/v2/models/nobody", [[1.0]])[0] == 404
+    with grpc.insecure_channel(live.grpc) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        wanted = messages.ModelInferRequest(model_name="double", id="8")
+        tensor = wanted.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+        tensor.contents.fp32_contents.extend([1.0, 2.0])
+        got = messages.ModelInferResponse.FromString(call(wanted.SerializeToString(), timeout=30))
+    assert (got.id, numpy.frombuffer(got.raw_output_contents[0], "<f4").tolist()) == ("8", [2.0, 4.0])
+    live.delete()
+    assert wait_until(lambda: infer(url, [[1.0, 2.0]])[0] == 404, within_s=15)
+
+
+def test_the_next_version_takes_over_without_a_failed_request_and_a_broken_one_changes_nothing(scaler: Any, port: int) -> None:
+    class Steps(ModelService):
+        def __init__(self, step: int) -> None:
+            if step < 0:
+                raise ValueError("no such step")
+            self.step = step
+
+        def predict(self, x: int) -> int:
+            return x + self.step
+
+    first = Steps(1).deploy(progress=lambda line: None)
+    assert first.predict(1) == 2
+    seen: list[tuple[int, Any]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            seen.append(request(f"http://127.0.0.1:{port}/steps/predict", {"x": 1}))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        second = Steps(10).deploy(progress=lambda line: None)
+        assert wait_until(lambda: seen[-1][1] == {"result": 11}, within_s=15)
+        with pytest.raises(ModelError) as caught:
+            Steps(-1).deploy(progress=lambda line: None)
+        assert caught.value.code == "constructor_failed" and "no such step" in caught.value.message
+        assert wait_until(lambda: [version["version"] for version in shown("steps")["versions"]] == ["3", "2"], within_s=40)
+    finally:
+        stop.set()
+        asking.join(timeout=30)
+    assert {status for status, _ in seen} == {200}
+    assert [answer["result"] for _, answer in seen] == sorted(answer["result"] for _, answer in seen)
+    assert shown("steps")["default"] == "2" and shown("steps")["versions"][0]["state"] == "failed"
+    second.delete()
+
+
+def test_a_model_with_min_0_goes_to_sleep_and_a_request_wakes_it(scaler: Any, port: int) -> None:
+    from serve_apps.model_file import deploy_file
+
+    scale = {"metric": "ongoing_requests", "target": 2, "min": 0, "max": 2, "idle_s": 1.0}
+    live = deploy_file(vars(scaler)["file"], name="sleeper", autoscale=scale, say=lambda line: None)
+    url = f"http://127.0.0.1:{port}/v2/models/sleeper"
+    assert wait_until(lambda: num_running("sleeper") == 0, within_s=60)
+    assert infer(url, [[1.0, 2.0]])[1]["outputs"][0]["data"] == [2.0, 4.0]
+    assert wait_until(lambda: [replica["is_bridge"] for replica in shown("sleeper")["versions"][0]["replicas"]] == [True], within_s=15)
+    live.delete()
+
+
+def test_the_directory_and_the_ingress_come_back_and_requests_go_on(scaler: Any, port: int) -> None:
+    from fabric import ray_io
+
+    url = f"{scaler.url}/predict"
+    directory = ray_io.actor("models")
+    import ray
+
+    ray.kill(directory, no_restart=False)
+    assert request(url, {"rows": [[1, 2]]})[0] == 200
+    assert wait_until(lambda: num_running("scaler") == 1, within_s=40)
+    ray.kill(ray_io.actor("ingress"), no_restart=False)
+
+    def answers() -> bool:
+        try:
+            return request(url, {"rows": [[1, 2]]})[0] == 200
+        except (OSError, ValueError):
+            return False
+
+    assert wait_until(answers, within_s=40)
+
+
 def test_a_constructor_that_raises_surfaces_in_deploy_and_leaves_nothing(scaler: Any) -> None:
     from ray import serve
 
@@ -147,11 +256,11 @@ def test_a_constructor_that_raises_surfaces_in_deploy_and_leaves_nothing(scaler:
     assert caught.value.code == "constructor_failed"
     assert "no model at /nowhere/model.onnx" in caught.value.message
     assert "code: model_not_found" in caught.value.message
-    assert "broken" not in serve.status().applications
-    assert "scaler" in serve.status().applications
+    assert wait_until(lambda: "broken.v1" not in serve.status().applications, within_s=30)
+    assert "scaler.v1" in serve.status().applications
 
 
-def test_cpu_load_adds_a_replica_and_delete_removes_the_service(port: int) -> None:
+def test_cpu_load_adds_a_replica_and_delete_removes_the_service(scaler: Any) -> None:
     from ray import serve
 
     class Burner(ModelService):
@@ -161,7 +270,7 @@ def test_cpu_load_adds_a_replica_and_delete_removes_the_service(port: int) -> No
                 pass
             return os.getpid()
 
-    service = Burner().deploy(autoscale={"metric": "cpu_utilization", "target": 15, "min": 1, "max": 2}, progress=lambda line: None)
+    service = Burner().deploy(autoscale={"metric": "cpu_utilization", "target": 70, "min": 1, "max": 2}, progress=lambda line: None)
     assert num_running("burner") == 1
     stop = threading.Event()
 
@@ -177,17 +286,6 @@ def test_cpu_load_adds_a_replica_and_delete_removes_the_service(port: int) -> No
         stop.set()
         load.join(timeout=30)
     service.delete()
-    assert wait_until(lambda: "burner" not in serve.status().applications, within_s=30)
+    assert wait_until(lambda: "burner.v1" not in serve.status().applications, within_s=30)
     with pytest.raises(UserError):
         service.predict(seconds=0.0)
-
-
-def test_a_taken_port_is_named_before_serve_starts(scaler: Any) -> None:
-    from serve_apps.deployment import _start_serve
-
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        with pytest.raises(RuntimeFault) as caught:
-            _start_serve("127.0.0.1", other.getsockname()[1], placement=None)  # type: ignore[arg-type]
-    assert caught.value.code == "port_taken"
