@@ -4,7 +4,9 @@
 module, wherever it happened, would otherwise put the module in the function's place.
 """
 
+from serve_apps.declare import Shape, batched
 from serve_apps.load_model import load_model
 from serve_apps.model_service import ModelService
+from serve_apps.multi_model import MultiModelService
 
-__all__ = ["ModelService", "load_model"]
+__all__ = ["ModelService", "MultiModelService", "Shape", "batched", "load_model"]

@@ -72,9 +72,13 @@ class ArrayForm:
     def from_json(self, value: Any) -> Any:
         """Raises: `ModelError` (`wrong_dtype`, `wrong_shape`)."""
         try:
-            return numpy.asarray(value, dtype=None if self.takes_any_dtype else DTYPES[self.datatype])
+            array = numpy.asarray(value, dtype=None if self.takes_any_dtype else DTYPES[self.datatype])
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelError(f"no array of {self.datatype}: {error}", code="wrong_dtype") from None
+        if self.datatype == "BYTES" and not self.takes_any_dtype:
+            array = _objects([_bytes(item) if isinstance(item, str) else item for item in array.ravel().tolist()]).reshape(array.shape)
+        self.check(Tensor("value", self.datatype, array))
+        return array
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from fabric.errors import UnknownNameError, UserError
 
@@ -37,6 +37,23 @@ class ServeOptions:
     max_concurrency: int | None = None
     inline: bool = True
     request_timeout_s: float = math.inf
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs from the defaults: `ServeOptions(**options.as_json())` is the same again."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) != field.default}
+
+
+class ServeArguments(TypedDict, total=False):
+    """The same as arguments of `deploy`; left out, what the class declares counts."""
+
+    max_queued: int
+    max_batch_size: int
+    latency_budget_ms: float
+    cache_bytes: int
+    cache_ttl_s: float
+    max_concurrency: int
+    inline: bool
+    request_timeout_s: float
 
 
 ASYNC_CONCURRENCY = 100

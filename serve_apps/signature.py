@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy
 
-from fabric.errors import ModelError, UserError, nearest_hint
+from fabric.errors import ModelError, UnknownNameError, UserError, nearest_hint
 from serve_apps.declare import Shape
 from serve_apps.forms import SCALARS, ArrayForm, Form, JsonForm, ListForm
 from serve_apps.tensors import DTYPES, Array, InferRequest, Tensor, TensorSpec, datatype_of
@@ -87,9 +87,21 @@ class Signature:
             arguments[name] = _PLAIN.value_of(tensor)
 
     def from_json(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of the plain dialect, built into the types that `predict` names. Raises: `ModelError` (`wrong_value`, …)."""
-        forms = {one.name: one.form for one in self.inputs}
-        return {name: forms[name].from_json(value) if name in forms else value for name, value in arguments.items()}
+        """The arguments of the plain dialect, built into the types that `predict` names.
+
+        Raises: `UnknownNameError` (`unknown_argument`), `UserError` (`missing_argument`, `wrong_value`, `wrong_dtype`, `wrong_shape`).
+        """
+        known = {one.name: one for one in self.inputs}
+        for name in arguments:
+            if name not in known and not self.takes_any_name:
+                raise UnknownNameError.of("argument", name, known)
+        for one in self.inputs:
+            if one.name not in arguments and not one.is_optional:
+                raise UserError(f"predict needs {one.name!r}", code="missing_argument", hint=f"it takes: {', '.join(known)}", name=one.name)
+        try:
+            return {name: known[name].form.from_json(value) if name in known else value for name, value in arguments.items()}
+        except ModelError as error:
+            raise UserError(error.message, code=error.code, hint=error.hint) from None
 
     def tensors(self, result: Any, request: InferRequest) -> tuple[Tensor, ...]:
         """The outputs that the request asked for, each once; all where it named none. In the model's order, as Triton has them.

@@ -1,44 +1,13 @@
-"""The plain dialect of a service: `{"argument": value}` goes in by name, and what `predict` returns comes out as JSON."""
+"""Puts what `predict` returns into JSON's own types, for outputs that hold JSON."""
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import orjson
-
-from fabric.errors import ModelError, UnknownNameError, UserError
-
-
-def parse_arguments(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request's body; an empty body has no arguments. Raises: `UserError` (`bad_json`)."""
-    try:
-        arguments = orjson.loads(body or b"{}")
-    except ValueError as error:
-        raise UserError(f"the body is not JSON: {error}", code="bad_json", hint='send an object, as in {"input_text": "..."}') from None
-    if not isinstance(arguments, dict):
-        raise UserError(
-            f"the body is a JSON {type(arguments).__name__}, not an object", code="bad_json", hint="name the arguments of predict"
-        )
-    return arguments
-
-
-def check_arguments(signature: inspect.Signature, given: Mapping[str, Any]) -> None:
-    """That `given` can be passed by name. Raises: `UnknownNameError` (`unknown_argument`), `UserError` (`missing_argument`)."""
-    by_name = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    known = [parameter.name for parameter in by_name]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    for name in given:
-        if name not in known and not takes_any:
-            raise UnknownNameError.of("argument", name, known)
-    for parameter in by_name:
-        if parameter.default is parameter.empty and parameter.name not in given:
-            raise UserError(
-                f"predict needs {parameter.name!r}", code="missing_argument", hint=f"it takes: {', '.join(known)}", name=parameter.name
-            )
+from fabric.errors import ModelError
 
 
 def to_json(value: Any) -> Any:

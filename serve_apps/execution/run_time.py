@@ -1,23 +1,43 @@
-"""Learns how long a batch takes by its rows, from the batches that ran: never falling with more rows, straight lines in between."""
+"""Learns how long a batch takes by its rows, from the batches that ran: never falling with more rows.
+
+A straight line through all sizes, and for each size its own deviation from it, believed as far as the evidence goes: where runs of
+one size differ among themselves as much as sizes differ from the line, the line is all there is. So a smooth model is known after a
+few runs of any sizes, and one that works in steps is known step by step.
+"""
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
+from dataclasses import dataclass
 
-_MEMORY = 0.1
-_HOPE = 0.1
+_MOST_WEIGHT = 50.0
+"""Of one size: what is older than so many runs of it fades."""
 _OUTLIER = 3.0
 """A run this many times above what is known counts as just that: a pause of the machine is no property of the batch."""
 _OLD_RUNS = 4096
+_FIRST_NOISE = 0.01
+"""The variance of a run among those of its size, over the square of their mean, before anything is known: 10 %."""
+
+
+@dataclass(slots=True)
+class _Size:
+    seconds: float
+    weight: float = 1.0
+    last_run: int = 0
 
 
 class RunTimes:
     """Rows -> seconds. What has not run for `_OLD_RUNS` runs is forgotten, so that a slow time long ago cannot rule out a size for good."""
 
     def __init__(self) -> None:
-        self._known: dict[int, list[float]] = {}  # rows -> [seconds, weight, last run]
+        self._known: dict[int, _Size] = {}
+        self._noise = _FIRST_NOISE
+        self._num_repeats = 0.0
+        self._spread = 0.0
+        self._line = (0.0, 0.0)
         self._sizes: list[int] = []
-        self._seconds: list[float] = []
+        self._ratios: list[float] = []
         self.num_runs = 0
 
     @property
@@ -29,61 +49,92 @@ class RunTimes:
         self.num_runs += 1
         known = self._known.get(rows)
         if known is None:
-            self._known[rows] = [run_s, 1.0, self.num_runs]
+            self._known[rows] = _Size(run_s, 1.0, self.num_runs)
         else:
-            step = max(_MEMORY, 1.0 / (known[1] + 1.0))
-            known[0] += step * (min(run_s, _OUTLIER * known[0]) - known[0])
-            known[1] = min(known[1] + 1.0, 1 / _MEMORY)
-            known[2] = self.num_runs
+            change = min(run_s, _OUTLIER * known.seconds) - known.seconds
+            # Against the mean of w runs a run deviates by (1 + 1/w) of the variance.
+            deviation = (change / max(known.seconds, 1e-12)) ** 2 * known.weight / (known.weight + 1.0)
+            self._num_repeats = min(self._num_repeats + 1.0, 500.0)
+            self._noise += (deviation - self._noise) / (self._num_repeats + 10.0)
+            known.weight = min(known.weight + 1.0, _MOST_WEIGHT)
+            known.seconds += change / known.weight
+            known.last_run = self.num_runs
         if self.num_runs == 1:
             self._fit()
 
     def table(self, max_rows: int) -> list[float]:
         """Expected seconds of 0, 1, … `max_rows` rows."""
         self._fit()
-        return [self.expected_s(rows) for rows in range(max_rows + 1)]
+        return _rising([self.expected_s(rows) for rows in range(max_rows + 1)])
 
     def hoped(self, max_rows: int) -> list[float]:
-        """The same with hope where little is known: sizes between those that ran cost as much as the next smaller one, those
-        that ran once or twice a little less than measured. So each size is tried before it is ruled out."""
+        """The same, each less by its doubt: what is hardly known is tried before it is ruled out."""
         self._fit()
-        hoped, last = [], self._seconds[0] if self._seconds else 0.0
-        largest = self.largest
+        spread = self._spread
+        hoped = []
         for rows in range(max_rows + 1):
             known = self._known.get(rows)
-            if known is not None:
-                last = self.expected_s(rows) * (1.0 - _HOPE / known[1])
-            hoped.append(last if rows <= largest else self.expected_s(rows) * (1.0 - _HOPE))
-        return hoped
+            noise = self._noise / known.weight if known is not None else math.inf
+            doubt = spread if noise == math.inf else spread * noise / max(spread + noise, 1e-12)
+            hoped.append(self.expected_s(rows) * (1.0 - min(0.5, math.sqrt(doubt))))
+        return _rising(hoped)
 
     def expected_s(self, rows: int) -> float:
         """As of the last fit; 0 where nothing is known."""
-        sizes, seconds = self._sizes, self._seconds
-        if not sizes:
+        if not self._sizes:
             return 0.0
+        return max(0.0, self._line[0] + self._line[1] * rows) * self._ratio(rows)
+
+    def _ratio(self, rows: int) -> float:
+        """What was learnt of this size over the line: between two sizes in proportion, beyond the last as there."""
+        sizes, ratios = self._sizes, self._ratios
         at = bisect_left(sizes, rows)
         if at == 0:
-            return seconds[0]
-        if at < len(sizes):
-            low, high = sizes[at - 1], sizes[at]
-            return seconds[at - 1] + (seconds[at] - seconds[at - 1]) * (rows - low) / (high - low)
-        # Beyond what ran: on along the line from the smallest to the largest, or in proportion where only one size ran.
-        if len(sizes) == 1:
-            return seconds[0] * rows / sizes[0]
-        return seconds[-1] + (seconds[-1] - seconds[0]) / (sizes[-1] - sizes[0]) * (rows - sizes[-1])
+            return ratios[0]
+        if at == len(sizes):
+            return ratios[-1]
+        part = (rows - sizes[at - 1]) / (sizes[at] - sizes[at - 1])
+        return ratios[at - 1] + (ratios[at] - ratios[at - 1]) * part
 
     def _fit(self) -> None:
-        """Pool neighbours that fall (pool adjacent violators), so that noise makes no larger batch look quicker."""
-        for rows in [rows for rows, known in self._known.items() if self.num_runs - known[2] > _OLD_RUNS]:
+        for rows in [rows for rows, known in self._known.items() if self.num_runs - known.last_run > _OLD_RUNS]:
             del self._known[rows]
-        pools: list[tuple[float, float, list[int]]] = []
-        for rows in sorted(self._known):
-            seconds, weight, _ = self._known[rows]
-            pool = (seconds, weight, [rows])
-            while pools and pools[-1][0] >= pool[0]:
-                before = pools.pop()
-                total = before[1] + pool[1]
-                pool = ((before[0] * before[1] + pool[0] * pool[1]) / total, total, before[2] + pool[2])
-            pools.append(pool)
-        self._sizes = [rows for pool in pools for rows in pool[2]]
-        self._seconds = [pool[0] for pool in pools for _ in pool[2]]
+        self._sizes = sorted(self._known)
+        known = [self._known[rows] for rows in self._sizes]
+        self._line = _line([(rows, one.seconds, one.weight) for rows, one in zip(self._sizes, known, strict=True)])
+        fixed, slope = self._line
+        off = [one.seconds / max(fixed + slope * rows, 1e-12) - 1.0 for rows, one in zip(self._sizes, known, strict=True)]
+        weights = [one.weight for one in known]
+        excess = sum(weight * gap * gap - self._noise for weight, gap in zip(weights, off, strict=True))
+        self._spread = max(0.0, excess / max(sum(weights), 1e-12))
+        self._ratios = [
+            1.0 + gap * self._spread / max(self._spread + self._noise / weight, 1e-12) for weight, gap in zip(weights, off, strict=True)
+        ]
+
+
+def _line(points: list[tuple[int, float, float]]) -> tuple[float, float]:
+    """(fixed, per row), neither below 0, by least squares of relative errors; in proportion where only one size ran."""
+    if len(points) < 2:
+        return (0.0, points[0][1] / max(points[0][0], 1)) if points else (0.0, 0.0)
+    parts = [(rows, seconds, weight / max(seconds, 1e-12) ** 2) for rows, seconds, weight in points]
+    total = sum(weight for _, _, weight in parts)
+    mean_rows = sum(rows * weight for rows, _, weight in parts) / total
+    mean_s = sum(seconds * weight for _, seconds, weight in parts) / total
+    across = sum(weight * (rows - mean_rows) ** 2 for rows, _, weight in parts)
+    slope = max(0.0, sum(weight * (rows - mean_rows) * (seconds - mean_s) for rows, seconds, weight in parts) / across)
+    fixed = mean_s - slope * mean_rows
+    if fixed < 0.0:  # through the origin
+        return 0.0, sum(rows * seconds * weight for rows, seconds, weight in parts) / sum(rows * rows * weight for rows, _, weight in parts)
+    return fixed, slope
+
+
+def _rising(seconds: list[float]) -> list[float]:
+    """Pool neighbours that fall (pool adjacent violators), so that noise makes no larger batch look quicker."""
+    pools: list[tuple[float, int]] = []
+    for one in seconds:
+        mean, count = one, 1
+        while pools and pools[-1][0] > mean:
+            before, num = pools.pop()
+            mean, count = (before * num + mean * count) / (num + count), num + count
+        pools.append((mean, count))
+    return [mean for mean, count in pools for _ in range(count)]

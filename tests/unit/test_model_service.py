@@ -1,25 +1,25 @@
 """What constructing, planning and serving a ModelService means, without Ray."""
 
 import asyncio
-import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle  # type: ignore[import-untyped]
 import numpy
 import pytest
-from starlette.requests import Request
 
-from fabric.errors import FabricError, ModelError, UserError
+from fabric.errors import ModelError, UserError
 from serve_apps import ModelService
 from serve_apps.autoscaling.rule import Autoscale
-from serve_apps.model_service import Capture, check_arguments, plan_deploy, predict_signature, service_name
-from serve_apps.replica import Replica, to_json
-from serve_apps.runtimes import NUM_THREADS
+from serve_apps.declare import batched
+from serve_apps.model_service import Capture
+from serve_apps.multi_model import MultiModelService
+from serve_apps.plan import plan_deploy, service_name
+from serve_apps.serve_options import ServeOptions
+from serve_apps.simple_json import to_json
 
 built: list[tuple[Any, ...]] = []
 
@@ -45,7 +45,7 @@ def nothing_built() -> Iterator[None]:
 
 
 def test_importing_the_package_brings_in_neither_ray_nor_a_runtime() -> None:
-    code = "import sys, serve_apps; serve_apps.ModelService; print([m for m in ('ray', 'onnxruntime', 'numpy') if m in sys.modules])"
+    code = "import sys, serve_apps; serve_apps.ModelService; print([m for m in ('ray', 'onnxruntime') if m in sys.modules])"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
@@ -143,26 +143,20 @@ def test_a_plan_has_sensible_defaults() -> None:
         ({"timeout_s": -1}, "bad_timeout_s"),
         ({"port": 0}, "bad_port"),
         ({"port": 70000}, "bad_port"),
+        ({"max_queued": -1}, "bad_max_queued"),
+        ({"max_batch_size": 2.5}, "bad_max_batch_size"),
+        ({"latency_budget_ms": 0}, "bad_latency_budget_ms"),
+        ({"max_concurrency": 0}, "bad_max_concurrency"),
+        ({"inline": 1}, "bad_inline"),
+        ({"max_batchsize": 4}, "unknown_serve_option"),
+        ({"latency_target_ms": 0}, "bad_latency_target_ms"),
+        ({"domain": "audio"}, "unknown_domain"),
     ],
 )
 def test_unsound_deploy_arguments_are_refused(arguments: dict[str, Any], code: str) -> None:
     with pytest.raises(UserError) as caught:
         plan_deploy(Doubler, **arguments)
     assert caught.value.code == code
-
-
-@pytest.mark.parametrize(
-    ("given", "code", "hint"),
-    [
-        ({"number": 1, "time": 2}, "unknown_argument", "did you mean times?"),
-        ({"nmber": 1}, "unknown_argument", "did you mean number?"),
-        ({}, "missing_argument", "it takes: number, times"),
-    ],
-)
-def test_arguments_are_checked_against_the_signature(given: dict[str, Any], code: str, hint: str) -> None:
-    with pytest.raises(UserError) as caught:
-        check_arguments(predict_signature(Doubler), given)
-    assert (caught.value.code, caught.value.hint) == (code, hint)
 
 
 @pytest.mark.parametrize(
@@ -189,88 +183,106 @@ def test_a_result_without_a_form_in_json_is_named() -> None:
         to_json({"a": object()})
 
 
-class Awkward(ModelService):
-    """Answers by the kind of trouble asked for, and reports the thread that built it."""
+class Pipeline(ModelService):
+    """One service that calls two others, of which one is the same twice."""
 
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.num_threads = NUM_THREADS.get()
+    def __init__(self, first: Doubler, *, second: Doubler) -> None:
+        self.first, self.second = first, second
 
-    def predict(self, trouble: str = "") -> Any:
-        if trouble == "value":
-            raise ValueError("too blue")
-        if trouble == "model":
-            raise ModelError("bad shape", code="wrong_shape", hint="use [1, 3]")
-        if trouble == "object":
-            return object()
-        return [threading.get_ident() == self.thread, self.num_threads]
+    def predict(self, number: int) -> int:
+        return self.second.predict(self.first.predict(number))
 
 
-def call(replica: Replica, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any], dict[str, str]]:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    scope = {"type": "http", "method": method, "path": f"/svc{path}", "root_path": "/svc", "headers": [], "query_string": b""}
-    response = asyncio.run(replica(Request(scope, receive)))
-    return response.status_code, json.loads(bytes(response.body)), dict(response.headers)
-
-
-def test_one_thread_builds_the_service_and_runs_its_calls() -> None:
-    replica = Replica(Capture(Awkward, (), {}), 2.0, ".")
-    assert call(replica, "POST", "/predict", b"{}")[:2] == (200, {"result": [True, 2]})
-    assert asyncio.run(replica.predict()) == [True, 2]
+def test_a_service_among_the_arguments_is_built_here_once_and_called() -> None:
+    part = Doubler(3)
+    whole = Pipeline(part, second=part).local()
+    assert built == [(3, "d")]
+    assert whole.first is whole.second
+    assert whole.predict(2) == 18
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status", "code", "says"),
-    [
-        ("POST", "/predict", b"{", 400, "bad_json", "not JSON"),
-        ("POST", "/predict", b"[1]", 400, "bad_json", "list"),
-        ("POST", "/predict", b'{"troubl": "x"}', 400, "unknown_argument", "troubl"),
-        ("POST", "/nowhere", b"", 404, "not_found", "/nowhere"),
-        ("POST", "", b"", 404, "not_found", "/"),
-        ("GET", "/predict", b"", 405, "method_not_allowed", "GET"),
-        ("POST", "/healthz", b"", 405, "method_not_allowed", "POST"),
-        ("POST", "/predict", b'{"trouble": "value"}', 500, "predict_failed", "ValueError: too blue"),
-        ("POST", "/predict", b'{"trouble": "model"}', 500, "wrong_shape", "ModelError: bad shape"),
-        ("POST", "/predict", b'{"trouble": "object"}', 500, "result_not_json", "object"),
-    ],
-)
-def test_http_errors_have_one_form(method: str, path: str, body: bytes, status: int, code: str, says: str) -> None:
-    got_status, answer, headers = call(Replica(Capture(Awkward, (), {}), 0.1, "."), method, path, body)
-    assert (got_status, answer["error"]["code"]) == (status, code)
-    assert set(answer["error"]) == {"code", "message", "hint"}
-    assert says in answer["error"]["message"]
-    assert "Traceback" not in json.dumps(answer)
-    if status == 405:
-        assert headers["allow"]
+def test_a_service_whose_part_is_not_deployed_is_refused() -> None:
+    with pytest.raises(UserError, match="Pipeline calls Doubler") as caught:
+        Pipeline(Doubler(1), second=Doubler(2)).deploy()
+    assert caught.value.code == "part_not_deployed"
 
 
-def test_a_replica_runs_where_deploy_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(".")  # so that the directory is put back after the test
-    Replica(Capture(Awkward, (), {}), 0.1, str(tmp_path))
-    assert Path.cwd() == tmp_path
-    Replica(Capture(Awkward, (), {}), 0.1, str(tmp_path / "only-on-another-machine"))
-    assert Path.cwd() == tmp_path
+class DeployedAway:
+    """Stands for a deployed service; answers with the arguments that it was given."""
+
+    def predict(self, arguments: dict[str, Any]) -> Any:
+        return [arguments]
 
 
-def test_healthz_says_ok() -> None:
-    assert call(Replica(Capture(Awkward, (), {}), 0.1, "."), "GET", "/healthz")[:2] == (200, {"status": "ok"})
+def test_a_remote_predict_is_called_as_it_is_written() -> None:
+    class Later(ModelService):
+        async def predict(self, x: int, **more: int) -> int: ...
+
+    class Items(ModelService):
+        def predict(self, x: int) -> Iterator[int]:
+            yield x
+
+    class ItemsLater(ModelService):
+        async def predict(self, x: int) -> Any:
+            yield x
+
+    def away(service: Any) -> Any:
+        service._live = DeployedAway()
+        return service
+
+    async def all_later() -> list[Any]:
+        return [item async for item in away(ItemsLater()).predict(3)]
+
+    assert away(Doubler(1)).predict(1, times=2) == [{"number": 1, "times": 2}]
+    assert asyncio.run(away(Later()).predict(1, y=2)) == [{"x": 1, "y": 2}]
+    assert list(away(Items()).predict(2)) == [{"x": 2}]
+    assert asyncio.run(all_later()) == [{"x": 3}]
+    with pytest.raises(TypeError):
+        away(Items()).predict()
 
 
-def test_a_replica_reports_its_cpu_use() -> None:
-    reported = Replica(Capture(Awkward, (), {}), 0.1, ".").record_autoscaling_stats()
-    assert "cpu_utilization" in reported
-    assert reported["cpu_utilization"] >= 0.0
+class Rows(ModelService):
+    max_queued = 7
+
+    @batched(max_batch_size=16, latency_budget_ms=20)
+    def predict(self, x: list[str]) -> list[str]:
+        return x
 
 
-def test_a_constructor_error_carries_its_hint_in_the_traceback() -> None:
-    class Broken(ModelService):
-        def __init__(self) -> None:
-            raise ModelError("no weights", code="model_not_found", hint="copy them")
+def test_a_class_declares_options_and_deploy_overrides_them() -> None:
+    plan = plan_deploy(Rows, latency_budget_ms=5.0, cache_bytes=100)
+    assert plan.options == ServeOptions(max_queued=7, max_batch_size=16, latency_budget_ms=5.0, cache_bytes=100)
+    assert plan.as_settings()["options"] == {"max_queued": 7, "max_batch_size": 16, "latency_budget_ms": 5.0, "cache_bytes": 100}
+    assert ServeOptions(**plan.as_settings()["options"]) == plan.options
 
-        def predict(self) -> None: ...
 
-    with pytest.raises(FabricError) as caught:
-        Replica(Capture(Broken, (), {}), 0.1, ".")
-    assert caught.value.__notes__ == ["code: model_not_found\nhint: copy them"]
+def test_annotations_are_resolved_where_the_class_is_defined() -> None:
+    class Inner(ModelService):
+        def predict(self, x: "list[str]", y: "NoSuchName") -> "int": ...  # type: ignore[name-defined] # noqa: F821
+
+    assert vars(Inner())["_capture"].hints == {"x": list[str], "return": int}
+
+
+class Pool(MultiModelService):
+    max_models = 2
+    loaded: ClassVar[list[str]] = []
+    closed: ClassVar[list[str]] = []
+
+    def load(self, model_id: str) -> Any:
+        self.loaded.append(model_id)
+
+        class Model:
+            def close(self) -> None:
+                Pool.closed.append(model_id)
+
+        return Model()
+
+    def predict(self, number: int, model_id: str) -> bool:
+        return self.model(model_id) is not None
+
+
+def test_many_models_share_a_pool_and_the_least_used_one_makes_room() -> None:
+    pool = Pool().local()
+    assert all(pool.predict(1, model_id) for model_id in "abacab")
+    assert pool.loaded == ["a", "b", "c", "b"]
+    assert pool.closed == ["b", "c"]

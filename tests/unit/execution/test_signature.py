@@ -207,6 +207,20 @@ def test_json_arguments_are_built_into_their_types() -> None:
     got = signature_of(predict).from_json({"x": [[1, 2]], "q": {"text": "a"}, "n": 2, "anything": {"k": 1}})
     assert got["x"].dtype == numpy.float32
     assert (got["q"], got["n"], got["anything"]) == (Query(text="a"), 2, {"k": 1})
-    with pytest.raises(ModelError) as caught:
-        signature_of(predict).from_json({"x": [[1, 2], [3]]})
-    assert caught.value.code == "wrong_dtype"
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "hint"),
+    [
+        ({"text": "a", "tpo": 1}, "unknown_argument", "did you mean top?"),
+        ({"top": 1}, "missing_argument", "it takes: text, top, rows"),
+        ({"text": "a", "rows": [[1, 2], [3]]}, "wrong_dtype", None),
+        ({"text": "a", "rows": [1]}, "wrong_shape", None),
+    ],
+)
+def test_json_arguments_that_do_not_fit_are_the_callers_mistake(given: dict[str, Any], code: str, hint: str | None) -> None:
+    def predict(text: str, top: int = 3, rows: Annotated[NDArray[numpy.float32], Shape(None, 2)] | None = None) -> str: ...
+
+    with pytest.raises(UserError) as caught:
+        signature_of(predict).from_json(given)
+    assert (caught.value.code, caught.value.hint) == (code, hint)
