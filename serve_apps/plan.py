@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from fabric.errors import UnknownNameError, UserError
+from fabric.types import Domain
 from serve_apps.autoscaling.rule import Autoscale, parse_autoscale
 from serve_apps.serve_options import ServeArguments, ServeOptions, class_options, parse_serve_options
 
@@ -36,7 +37,7 @@ class Plan:
     timeout_s: float
     options: ServeOptions = field(default_factory=ServeOptions)
     latency_target_ms: float | None = None
-    domain: str = "other"
+    domain: Domain = "other"
 
     def as_settings(self) -> dict[str, Any]:
         """What a replica and the directory need to know of it, as JSON."""
@@ -93,7 +94,7 @@ def plan_deploy(
     if domain not in DOMAINS:
         raise UnknownNameError.of("domain", domain, DOMAINS)
     chosen_options = parse_serve_options(options, class_options(cls))
-    return Plan(chosen, replicas, scale, float(num_cpus), tier, host, port, timeout_s, chosen_options, latency_target_ms, domain)
+    return Plan(chosen, replicas, scale, float(num_cpus), tier, host, port, timeout_s, chosen_options, latency_target_ms, cast("Domain", domain))
 
 
 def service_name(cls: type) -> str:

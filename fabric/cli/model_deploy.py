@@ -28,11 +28,24 @@ from fabric.cli.session import joined, load, ray_bound
 @click.option("--latency-target", "latency_target_ms", type=float, metavar="MS", help="Run where this is met at least cost.")
 @click.option("--address", metavar="HOST:PORT", help="The fabric (default: FABRIC_ADDRESS, else the twin that runs here).")
 @click.pass_obj
-def deploy(settings: Settings, /, file: Path, name: str | None, address: str | None, **given: Any) -> None:
-    """Serve a model file: ONNX, TorchScript, torch.export, SavedModel, TensorFlow Lite, scikit-learn.
+def deploy(
+    settings: Settings,
+    /,
+    file: Path,
+    address: str | None,
+    least: int | None,
+    most: int | None,
+    metric: str | None,
+    target: float | None,
+    idle_s: float | None,
+    **given: Any,
+) -> None:
+    """Serve a model file: ONNX, TorchScript, torch.export, SavedModel, TensorFlow Lite, MindSpore, scikit-learn.
 
     Deploying a name again makes its next version; the one before answers until the new one does.
     """
     with joined(load(settings).config, address):
-        served = ray_bound("serve_apps.model_file").deploy_file(file, name=name, say=lambda line: click.echo(line, err=True), **given)
-        click.echo(f"{served.url}/v2/models/{served.name}/infer")
+        models = ray_bound("serve_apps.model_file")
+        scale = models.autoscale_of(least=least, most=most, metric=metric, target=target, idle_s=idle_s)
+        live = models.deploy_file(file, say=lambda line: click.echo(line, err=True), autoscale=scale, **given)
+        click.echo(f"{live.rest}/v2/models/{live.name}/infer")
