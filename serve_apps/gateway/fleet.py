@@ -97,7 +97,9 @@ class Fleet:
             log.warning("replica_silent address=%s path=%s error=%s", address, path, error)
             return None
         if reply.status != 200:
-            log.warning("replica_refuses address=%s path=%s status=%d", address, path, reply.status)
+            # 404: it has no such page.
+            level = logging.DEBUG if reply.status == 404 else logging.WARNING
+            log.log(level, "replica_refuses address=%s path=%s status=%d", address, path, reply.status)
             return None
         return reply.body
 
