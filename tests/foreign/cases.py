@@ -1,8 +1,8 @@
 """The requests that are sent to Triton and to our server alike, so that the two answers can be compared.
 
-Both serve the same models: `identity_<datatype>` (`INPUT0` -> `OUTPUT0`, shape [-1, -1]), `add` (`a`, `b` FP32 [-1, 3], batched up to 8 ->
-`sum`, `difference`), `vector` (FP32 [-1]), `echo_text` and `words` (`text_input` -> `text_output`, BYTES [1]; `words` answers once per word),
-`failing` (FP32 [-1], raises).
+Both serve the same models: `identity_<datatype>` (`INPUT0` -> `OUTPUT0`, shape [-1, -1]), `add` (`a`, `b` FP32 [-1, 3], batched up
+to 8 -> `sum`, `difference`), `vector` (FP32 [-1]), `echo_text` and `words` (`text_input` -> `text_output`, BYTES [1]; `words` answers
+once per word), `failing` (FP32 [-1], raises).
 """
 
 from __future__ import annotations
@@ -58,13 +58,16 @@ RAW = struct.pack("<2f", 1.5, -2.5)
 BIN = tensor("INPUT0", "FP32", [1, 2], binary_data_size=8)
 TEXT = struct.pack("<I", 2) + b"hi" + struct.pack("<I", 0)
 
+DEEP = b"[" * 1000 + b"1,2" + b"]" * 1000
+
 ROUTES = [
     *(Case(f"GET {path}", "GET", path) for path in (
         "/v2", "/v2/", "/v2/health/live", "/v2/health/ready", "/v2/models/add", "/v2/models/add/", "/v2/models/add/ready",
         "/v2/models/add/versions/1", "/v2/models/add/versions/1/ready", "/v2/models/identity_bytes", "/v2/models/vector",
         "/v2/models/nope", "/v2/models/nope/ready", "/v2/models/add/versions/9", "/v2/models/add/versions/9/ready",
         "/v2/models/add/versions/x", "/v2/models/add/versions/x/ready", "/v2/nope", "/nope", "/", "/v2/models", "/v2/models/",
-        "/v2/models/stats", "/v2/models/add/stats", "/v2/models/add/versions/1/stats", "/v2/models/nope/stats", "/v2/models/add/versions/9/stats",
+        "/v2/models/stats", "/v2/models/add/stats", "/v2/models/add/versions/1/stats",
+        "/v2/models/nope/stats", "/v2/models/add/versions/9/stats",
         "/v2/models/add/config", "/v2/models/nope/config", "/v2/models/add/infer", "/v2/repository/index", "/v2/models/add/nope",
         "/v2/models/a%64d", "/v2/health/nope", "/v2/trace/setting", "/v2/logging",
     )),
@@ -132,16 +135,21 @@ GOOD = [
            {"inputs": [tensor("INPUT0", "BYTES", [1, 1], binary_data_size=6)]}, struct.pack("<I", 2) + b"\xff\xfe"),
     binary("binary FP16", "identity_fp16", {"inputs": [tensor("INPUT0", "FP16", [1, 2], binary_data_size=4)],
            "parameters": {"binary_data_output": True}}, b"\x00\x3c\x00\x40"),
-    binary("binary FP16, answered as JSON", "identity_fp16", {"inputs": [tensor("INPUT0", "FP16", [1, 2], binary_data_size=4)]}, b"\x00\x3c\x00\x40"),
+    binary("binary FP16, answered as JSON", "identity_fp16",
+           {"inputs": [tensor("INPUT0", "FP16", [1, 2], binary_data_size=4)]}, b"\x00\x3c\x00\x40"),
     binary("mixed", "add", {"inputs": [A, tensor("b", "FP32", [1, 3], binary_data_size=12)]}, struct.pack("<3f", 4, 5, 6)),
-    Case("raw", "POST", "/v2/models/vector/infer", RAW, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "0"}),
+    Case("raw", "POST", "/v2/models/vector/infer", RAW,
+         {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "0"}),
     Case("raw to two dimensions", "POST", f"/v2/models/{FP32}/infer", RAW, {"Inference-Header-Content-Length": "0"}),
     Case("raw to two inputs", "POST", "/v2/models/add/infer", RAW, {"Inference-Header-Content-Length": "0"}),
-    Case("gzip", "POST", f"/v2/models/{FP32}/infer", gzip.compress(json.dumps({"inputs": [ONE]}).encode()), {**JSON, "Content-Encoding": "gzip"}),
-    Case("deflate", "POST", f"/v2/models/{FP32}/infer", zlib.compress(json.dumps({"inputs": [ONE]}).encode()), {**JSON, "Content-Encoding": "deflate"}),
+    Case("gzip", "POST", f"/v2/models/{FP32}/infer", gzip.compress(json.dumps({"inputs": [ONE]}).encode()),
+         {**JSON, "Content-Encoding": "gzip"}),
+    Case("deflate", "POST", f"/v2/models/{FP32}/infer", zlib.compress(json.dumps({"inputs": [ONE]}).encode()),
+         {**JSON, "Content-Encoding": "deflate"}),
     post("generate", "/v2/models/echo_text/generate", {"text_input": "hello"}),
     post("generate, version", "/v2/models/echo_text/versions/1/generate", {"text_input": "hello"}),
-    post("generate, id and parameters", "/v2/models/echo_text/generate", {"id": "7", "text_input": "hello", "parameters": {"temperature": 0.5}}),
+    post("generate, id and parameters", "/v2/models/echo_text/generate",
+         {"id": "7", "text_input": "hello", "parameters": {"temperature": 0.5}}),
     post("generate_stream", "/v2/models/echo_text/generate_stream", {"text_input": "hello"}),
     post("generate_stream of words", "/v2/models/words/generate_stream", {"text_input": "one two three"}),
     post("generate of one word", "/v2/models/words/generate", {"text_input": "one"}),
@@ -210,7 +218,7 @@ BAD = [
     post("JSON with something behind it", f"/v2/models/{FP32}/infer", json.dumps({"inputs": [ONE]}).encode() + b" nope"),
     post("nested 100,000 deep", f"/v2/models/{FP32}/infer", b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     post("data nested 1,000 deep", f"/v2/models/{FP32}/infer",
-         json.dumps({"inputs": [tensor("INPUT0", "FP32", [1, 2], 1)]}).encode().replace(b'"data": 1', b'"data": ' + b"[" * 1000 + b"1,2" + b"]" * 1000)),
+         json.dumps({"inputs": [tensor("INPUT0", "FP32", [1, 2], "HERE")]}).encode().replace(b'"HERE"', DEEP)),
     post("another content type", f"/v2/models/{FP32}/infer", {"inputs": [ONE]}, Content_Type="text/plain"),
     binary("binary, truncated", FP32, {"inputs": [BIN]}, RAW[:5]),
     binary("binary, none", FP32, {"inputs": [BIN]}, b""),
@@ -225,12 +233,14 @@ BAD = [
     binary("header length is text", FP32, {"inputs": [BIN]}, RAW, header_size="x"),
     binary("header length negative", FP32, {"inputs": [BIN]}, RAW, header_size=-1),
     post("binary without its header", f"/v2/models/{FP32}/infer", json.dumps({"inputs": [BIN]}).encode() + RAW),
-    binary("binary BYTES, length runs past the end", "identity_bytes", {"inputs": [tensor("INPUT0", "BYTES", [1, 1], binary_data_size=6)]}, struct.pack("<I", 99) + b"hi"),
+    binary("binary BYTES, length runs past the end", "identity_bytes",
+           {"inputs": [tensor("INPUT0", "BYTES", [1, 1], binary_data_size=6)]}, struct.pack("<I", 99) + b"hi"),
     binary("binary BYTES, too few", "identity_bytes", {"inputs": [tensor("INPUT0", "BYTES", [1, 3], binary_data_size=10)]}, TEXT),
     binary("binary BYTES, too many", "identity_bytes", {"inputs": [tensor("INPUT0", "BYTES", [1, 1], binary_data_size=10)]}, TEXT),
     binary("binary BOOL of 2", "identity_bool", {"inputs": [tensor("INPUT0", "BOOL", [1, 1], binary_data_size=1)]}, b"\x02"),
     Case("gzip that is none", "POST", f"/v2/models/{FP32}/infer", b"nope", {**JSON, "Content-Encoding": "gzip"}),
-    Case("unknown encoding", "POST", f"/v2/models/{FP32}/infer", json.dumps({"inputs": [ONE]}).encode(), {**JSON, "Content-Encoding": "br"}),
+    Case("unknown encoding", "POST", f"/v2/models/{FP32}/infer", json.dumps({"inputs": [ONE]}).encode(),
+         {**JSON, "Content-Encoding": "br"}),
     infer("a model that raises", "failing", tensor("INPUT0", "FP32", [2], [1, 2])),
     post("generate, unknown model", "/v2/models/nope/generate", {"text_input": "x"}),
     post("generate, no text", "/v2/models/echo_text/generate", {}),

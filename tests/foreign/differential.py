@@ -20,7 +20,7 @@ HEADER = "inference-header-content-length"
 _PATHS = "a path may end with a slash"
 _RANGE = "a value that its datatype cannot hold is refused; Triton wraps it, or answers what is no JSON"
 _ABSENT = "trace, logging and shared memory are not offered"
-_REPOSITORY = "a replica alone has no repository; the gateway has"
+_REPOSITORY = "this server is started without a repository: nothing can be loaded"
 DEVIATIONS: dict[str, str] = {
     "GET /v2/": _PATHS,
     "GET /v2/models/add/": _PATHS,
@@ -44,7 +44,6 @@ DEVIATIONS: dict[str, str] = {
     "binary_data_output, overridden": "as the extension's text says; Triton's code forgets it once outputs are named",
     "binary BYTES that are no text, as JSON": "refused; Triton answers bytes that are no JSON",
     "generate of words": "400; Triton answers an error with 200",
-    "unknown encoding": "400; Triton says 501",
 }
 """Case -> why our answer is another one, on purpose. The page docs/conformance.md has them in words."""
 

@@ -21,13 +21,17 @@ SCALARS: dict[str, Any] = {
 def identity(datatype: str, *sizes: int | None) -> ModelService:
     """`INPUT0` -> `OUTPUT0`, of that datatype and shape."""
     form = Annotated[numpy.ndarray[Any, numpy.dtype[SCALARS[datatype]]], Shape(*sizes)]  # type: ignore[name-defined]
-    outputs = TypedDict("outputs", {"OUTPUT0": form})  # type: ignore[operator]
+
+    class Outputs(TypedDict):
+        OUTPUT0: Any
+
+    Outputs.__annotations__ = {"OUTPUT0": form}
 
     class Identity(ModelService):
         def predict(self, INPUT0: Any) -> Any:
             return {"OUTPUT0": INPUT0}
 
-    Identity.predict.__annotations__ = {"INPUT0": form, "return": outputs}
+    Identity.predict.__annotations__ = {"INPUT0": form, "return": Outputs}
     return Identity()
 
 
