@@ -24,8 +24,8 @@ from peers.recipe import Command, Place, Recipe
 from peers.venv import python_of
 
 _MARK = "TIERFABRIC_BENCH_SERVER"
-_START_TIMEOUT_S = 120
-_POLL_S = 0.1
+_START_TIMEOUT_S = 180
+_POLL_S = 0.2
 
 
 class NotStarted(Exception):
@@ -71,7 +71,6 @@ class Server:
                 command.argv, cwd=workdir, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
             )
         self._wait_ready(command, place)
-        raise_priority(os.getpriority(os.PRIO_PROCESS, 0), [process.pid for process in self.processes()])
         self.url = f"http://127.0.0.1:{place.http_port}{command.path}"
         self.grpc_target = f"127.0.0.1:{place.grpc_port}" if command.with_grpc else ""
         return self.url
@@ -120,7 +119,11 @@ class Server:
     def _wait_ready(self, command: Command, place: Place) -> None:
         assert self._process is not None
         end_s = time.monotonic() + _START_TIMEOUT_S
-        while not _answers(place.http_port, command.ready_path):
+        is_ready = False
+        while not is_ready:
+            is_ready = _answers(place.http_port, command.ready_path)
+            # Those that have a session of their own do not inherit it in effect.
+            raise_priority(os.getpriority(os.PRIO_PROCESS, 0), [process.pid for process in self.processes()])
             if self._process.poll() is not None or time.monotonic() > end_s:
                 lines = self.log_path.read_text(errors="replace").splitlines()
                 raise NotStarted(f"{self.name} does not answer:\n" + "\n".join(lines[-15:]))
