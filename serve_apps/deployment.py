@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from fabric import client, ray_io
 from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
 from fabric.errors import ModelError, RuntimeFault, UnavailableError, UserError
-from fabric.types import Placement, Resources
+from fabric.offers import ModelPrior, read_prior
+from fabric.types import Placement
 from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, DeployRequest, Progress
 from serve_apps.ingress.settings import IngressSettings
 from serve_apps.ingress.shell import ACTOR as INGRESS
 from serve_apps.model_service import Capture, Plan
+from serve_apps.place_model import Wish, place_model, placement_json
 from serve_apps.serve_port import last_lines
 from serve_apps.source import FileSource, ServiceSource, Source, put_source
 
@@ -79,12 +81,13 @@ def deploy_service(capture: Capture, plan: Plan, say: Say) -> Live:
 def deploy_file(path: Path, plan: Plan, say: Say) -> Live:
     """A model file or folder. Raises: ModelError (`model_not_found`), and as `ModelService.deploy`."""
     say(f"{plan.name}: storing {path.name}")
-    return _deploy(FileSource.of(path.absolute(), ArtefactStore(client.current().config.storage)), plan, say)
+    return _deploy(FileSource.of(path.absolute(), ArtefactStore(client.current().config.storage)), plan, say, read_prior(path))
 
 
-def _deploy(source: Source, plan: Plan, say: Say) -> Live:
+def _deploy(source: Source, plan: Plan, say: Say, prior: ModelPrior | None = None) -> Live:
     """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
-    placement = client.placement(Resources(num_cpus=plan.num_cpus), plan.tier)
+    choice = place_model(Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas), prior)
+    placement = choice.placement
     if not ray.is_initialized():
         # Serve would start a Ray of its own, beside the fabric.
         raise UnavailableError("not connected to a fabric", hint="call fabric.connect() first")
@@ -92,8 +95,8 @@ def _deploy(source: Source, plan: Plan, say: Say) -> Live:
     config = client.current().config
     digest = put_source(source, ArtefactStore(config.storage))
     twin = " (twin)" if placement.is_twin else ""
-    say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {placement.flavor}")
-    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, _as_json(placement))
+    say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {choice.explain()}")
+    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, placement_json(choice))
     directory = ray_io.actor(ACTOR)
     record: DeployRecord = ray_io.ask(directory.deploy.remote(request))
     try:
@@ -106,13 +109,6 @@ def _deploy(source: Source, plan: Plan, say: Say) -> Live:
     live = Live(plan.name, record.version, ingress.url, ingress.grpc_address)
     say(f"{plan.name}: serving at {live.url}")
     return live
-
-
-def _as_json(placement: Placement) -> dict[str, Any]:
-    """Kept in the journal, and given to Ray as it is."""
-    fallback = [{key: dict(labels) for key, labels in choice.items()} for choice in placement.fallback_strategy]
-    kind = client.current().catalogue[placement.flavor].kind
-    return {**asdict(placement), "kind": kind, "label_selector": dict(placement.label_selector), "fallback_strategy": fallback}
 
 
 def _serving(plan: Plan, placement: Placement) -> IngressSettings:
