@@ -21,14 +21,14 @@ from fabric import client, ray_io
 from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
 from fabric.errors import ModelError, RuntimeFault, UnavailableError, UserError
-from fabric.offers import ModelPrior, model_offers, read_prior
-from fabric.types import Fingerprint, Placement, Resources
+from fabric.offers import ModelPrior, read_prior
+from fabric.types import Fingerprint, Placement
 from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, DeployRequest, Progress
 from serve_apps.ingress.settings import IngressSettings
 from serve_apps.ingress.shell import ACTOR as INGRESS
 from serve_apps.model_service import Capture
-from serve_apps.placing import Need, choose, placement_form
+from serve_apps.place_model import Wish, place_model, placement_json
 from serve_apps.plan import Plan
 from serve_apps.serve_port import last_lines
 from serve_apps.source import FileSource, ServiceSource, Source, put_source
@@ -89,17 +89,17 @@ def deploy_path(path: Path, plan: Plan, say: Say) -> Live:
 
 def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
     """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
-    offers = model_offers(plan.name, Resources(num_cpus=plan.num_cpus), tier=plan.tier, prior=prior)
-    choice = choose(offers, Need(plan.latency_target_ms, num_replicas=plan.replicas))
+    choice = place_model(Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas), prior)
+    placement = choice.placement
     if not ray.is_initialized():
         # Serve would start a Ray of its own, beside the fabric.
         raise UnavailableError("not connected to a fabric", hint="call fabric.connect() first")
-    ingress = _serving(plan, choice.placement)
+    ingress = _serving(plan, placement)
     config = client.current().config
     digest = put_source(source, ArtefactStore(config.storage))
-    twin = " (twin)" if choice.placement.is_twin else ""
-    say(f"{plan.name}: placing {plan.replicas} replica(s) on {choice.placement.tier}{twin}, first choice {choice.placement.flavor}")
-    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, placement_form(choice))
+    twin = " (twin)" if placement.is_twin else ""
+    say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {choice.explain()}")
+    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, placement_json(choice))
     directory = ray_io.actor(ACTOR)
     record: DeployRecord = ray_io.ask(directory.deploy.remote(request))
     try:

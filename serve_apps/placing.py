@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fabric.types import Offer, Placement
 
@@ -206,17 +205,3 @@ def _why(ranked: Sequence[Ranked], need: Need) -> str:
         return DOMAIN_PREFERENCE
     return CHEAPEST if need.latency_target_ms is None else CHEAPEST_IN_TIME
 
-
-def placement_form(choice: Choice) -> dict[str, Any]:
-    """As it is kept in the journal and given to Ray; `kind` is what the model computes on, `why` is for people."""
-    placement, offer = choice.placement, choice.taken.offer
-    return {
-        "tier": placement.tier,
-        "flavor": placement.flavor,
-        "kind": offer.kind,
-        "is_twin": placement.is_twin,
-        "resources": dict(offer.resources.as_demand()),
-        "label_selector": dict(placement.label_selector),
-        "fallback_strategy": [{key: dict(labels) for key, labels in each.items()} for each in placement.fallback_strategy],
-        "why": choice.explain(),
-    }

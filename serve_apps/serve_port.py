@@ -73,6 +73,7 @@ class RayServe:
         for key in ("label_selector", "fallback_strategy"):
             if place.get(key):
                 options[key] = place[key]
+        options.update(place.get("ray_options", {}))
         if settings.get("runtime_env"):
             options["runtime_env"] = settings["runtime_env"]
         amount: dict[str, Any] = {"num_replicas": settings["replicas"]}

@@ -32,10 +32,12 @@ from serve_apps.autoscaling.serve_policy import ServePolicy, serve_options
 GOALS = {"within_10_points_frac": ">= 0.85", "replica_seconds_ratio": "<= 1.15"}
 _APP = "autoscale-benchmark"
 _READY_S = 60.0
+_NUM_CPUS = 12
+"""Logical: Ray keeps so many worker processes ready, which a new replica starts in."""
 
 
-def burnt(load: list[float]) -> list[Second]:
-    """One real run."""
+def burnt(load: list[float]) -> tuple[list[Second], float]:
+    """One real run, and what an idle replica uses, in percent."""
     import ray
     from ray import serve
     from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -44,20 +46,29 @@ def burnt(load: list[float]) -> list[Second]:
     options = serve_options(rule)
     kwargs = options.pop("policy_kwargs")
     driver = Driver()
-    ray.init(num_cpus=4, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    ray.init(num_cpus=_NUM_CPUS, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             config = AutoscalingConfig(
                 initial_replicas=LEAST, policy=AutoscalingPolicy(policy_function=ServePolicy, policy_kwargs=kwargs), **options
             )
-        deployment = serve.deployment(ray_actor_options={"num_cpus": NUM_CPUS}, autoscaling_config=config, graceful_shutdown_timeout_s=1.0)
+        deployment = serve.deployment(
+            ray_actor_options={"num_cpus": NUM_CPUS},
+            autoscaling_config=config,
+            graceful_shutdown_timeout_s=1.0,
+            graceful_shutdown_wait_loop_s=0.1,
+        )
         serve.run(deployment(Burner).bind(driver.port), name=_APP, route_prefix=None)
         deadline_s = time.monotonic() + _READY_S
         while driver.num_alive() < LEAST and time.monotonic() < deadline_s:
             time.sleep(0.1)
-        driver.play(load[:1] * 10)  # the first replicas' own start is no part of it
-        return driver.seconds(load, driver.play(load))
+        driver.play([0.0] * 4)  # the first replicas' own start is no part of it
+        idle = driver.idle_use(6)
+        # What is left of the target for the load: the same counts meet it as if replicas used nothing by themselves.
+        load = [value * (TARGET - idle) / TARGET for value in load]
+        driver.play(load[:1] * 8)
+        return driver.seconds(load, driver.play(load)), idle
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -93,8 +104,8 @@ def main() -> None:
     given = parser.parse_args()
     figures: dict[str, Any] = {}
     if not given.virtual_only:
-        seconds = burnt(read_trace(given.trace) if given.trace else shapes())
-        figures.update(score(seconds))
+        seconds, idle = burnt(read_trace(given.trace) if given.trace else shapes())
+        figures.update(score(seconds, idle), idle_use=idle)
         if given.seconds:
             rows = [f"{one.load:.3f},{one.num_running:.2f},{one.used:.1f}" for one in seconds]
             given.seconds.write_text("\n".join(["load,replicas,used", *rows]) + "\n", encoding="utf-8")

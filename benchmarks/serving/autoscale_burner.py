@@ -1,15 +1,15 @@
 """The measured burner: replicas that burn what they are sent, and a driver that sends them a recorded load.
 
 The driver sends tickets (seconds of CPU, over UDP on this machine) to the replicas in turn; a replica burns a ticket in a thread, by
-its thread's own CPU clock. Ten times a second each replica says how much CPU its process has used: what is counted is measured, not
+its thread's own CPU clock. Five times a second each replica says how much CPU its process has used: what is counted is measured, not
 what was sent. A replica is there from the start of its process; it answers from its first word.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -22,9 +22,11 @@ from serve_apps.autoscaling.meter import ReplicaMeter
 
 NUM_CPUS = 0.1
 TICKET_S = 0.005
-HELLO_S = 0.1
-SILENT_S = 0.35
+HELLO_S = 0.2
+SILENT_S = 0.7
 _TICK_S = 0.02
+_WORD = struct.Struct("<iidd")
+"""Process, port, CPU seconds used, wall clock of its birth."""
 
 
 class Burner:
@@ -45,10 +47,9 @@ class Burner:
                 sum(range(200))
 
     def _hello(self) -> None:
-        born_s, due_s = psutil.Process().create_time(), time.monotonic()
+        born_s, due_s, port = psutil.Process().create_time(), time.monotonic(), self._socket.getsockname()[1]
         while True:
-            word = {"pid": os.getpid(), "cpu_s": time.process_time(), "born_s": born_s, "port": self._socket.getsockname()[1]}
-            self._socket.sendto(json.dumps(word).encode(), self._to)
+            self._socket.sendto(_WORD.pack(os.getpid(), port, time.process_time(), born_s), self._to)
             due_s += HELLO_S
             time.sleep(max(0.0, due_s - time.monotonic()))
 
@@ -101,6 +102,11 @@ class Driver:
             time.sleep(_TICK_S)
         return began_s
 
+    def idle_use(self, seconds: int) -> float:
+        """What replicas that have nothing to do use, in percent: the lowest of the given seconds."""
+        began_s = self.play([0.0] * seconds)
+        return min(one.used for one in self.seconds([0.0] * seconds, began_s))
+
     def seconds(self, load: Sequence[float], began_s: float) -> list[Second]:
         """What was measured in each second: use in percent of the replicas that answered, and how many there were from birth on."""
         return [self._second(value, began_s + at) for at, value in enumerate(load)]
@@ -120,14 +126,14 @@ class Driver:
     def _listen(self) -> None:
         while not self._is_over:
             try:
-                word = json.loads(self._socket.recv(512))
+                pid, port, cpu_s, born_s = _WORD.unpack(self._socket.recv(512))
             except TimeoutError:
                 continue
             now_s = time.time()
-            one = self._seen.get(word["pid"])
+            one = self._seen.get(pid)
             if one is None:
-                one = self._seen[word["pid"]] = _Seen(word["port"], word["born_s"], now_s, [(now_s, word["cpu_s"])])
-            one.heard.append((now_s, word["cpu_s"]))
+                one = self._seen[pid] = _Seen(port, born_s, now_s, [(now_s, cpu_s)])
+            one.heard.append((now_s, cpu_s))
 
 
 def _overlap(start_s: float, first_s: float, last_s: float) -> float:

@@ -24,25 +24,25 @@ class Second:
     used: float
 
 
-def in_band(load: float) -> list[int]:
-    """The counts that would be within the band."""
-    return [count for count in range(LEAST, MOST + 1) if abs(100 * load / count - TARGET) <= BAND + _EDGE]
+def in_band(load: float, idle: float = 0.0) -> list[int]:
+    """The counts that would be within the band. `idle`: percent that a replica uses without any load."""
+    return [count for count in range(LEAST, MOST + 1) if abs(100 * load / count + idle - TARGET) <= BAND + _EDGE]
 
 
-def clairvoyant(load: float) -> int:
-    return min(range(LEAST, MOST + 1), key=lambda count: (abs(100 * load / count - TARGET), count))
+def clairvoyant(load: float, idle: float = 0.0) -> int:
+    return min(range(LEAST, MOST + 1), key=lambda count: (abs(100 * load / count + idle - TARGET), count))
 
 
-def score(seconds: Sequence[Second]) -> dict[str, float]:
+def score(seconds: Sequence[Second], idle: float = 0.0) -> dict[str, float]:
     """The figures of one run."""
-    counted = [one for one in seconds if in_band(one.load)]
+    counted = [one for one in seconds if in_band(one.load, idle)]
     near = sum(abs(one.used - TARGET) <= BAND + _EDGE for one in counted)
     held = sum(one.num_running for one in seconds)
     changes = [b.num_running - a.num_running for a, b in itertools.pairwise(seconds) if b.num_running != a.num_running]
     return {
         "within_10_points_frac": near / len(counted) if counted else 0.0,
-        "replica_seconds_ratio": held / sum(clairvoyant(one.load) for one in seconds),
-        "cheapest_ratio": held / sum(min(in_band(one.load), default=clairvoyant(one.load)) for one in seconds),
+        "replica_seconds_ratio": held / sum(clairvoyant(one.load, idle) for one in seconds),
+        "cheapest_ratio": held / sum(min(in_band(one.load, idle), default=clairvoyant(one.load, idle)) for one in seconds),
         "counted_frac": len(counted) / len(seconds),
         "turns": float(sum(a * b < 0 for a, b in itertools.pairwise(changes))),
     }

@@ -1,5 +1,6 @@
 """Where a model is served: at least cost in time, elsewhere where there is no room, and back again."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -12,6 +13,7 @@ from profiler.estimate import Estimator, TaskProfile
 from profiler.roofline import Cost
 from profiler.shell import _run
 from serve_apps import placing
+from serve_apps.place_model import Wish, placement_json
 from serve_apps.placing import Mover, Need, choose, num_replicas_on, p95_ms, rank
 
 
@@ -86,6 +88,20 @@ def test_the_choice_is_told_in_rays_terms_and_in_words() -> None:
     assert choice.explain() == "cpu (cold): CheapestInTime; p95 80 ms (measured), $0.01 per hour"
     fallen = choose([SLOW._replace(num_free=0), FAST], Need(100.0))
     assert fallen.explain() == "t4 (hot): Fallback; p95 8 ms (measured), $0.35 per hour; cpu would be better and has no room"
+
+
+def test_a_placement_is_kept_as_json_with_its_reason_and_all_places() -> None:
+    gpu = offer("t4", 4.0, 0.35, resources=Resources(0.1, num_gpus=1.0), kind="gpu")
+    kept = placement_json(choose([SLOW, gpu], Need(20.0)))
+    assert json.loads(json.dumps(kept)) == kept
+    assert (kept["flavor"], kept["kind"], kept["reason"], kept["ray_options"]) == ("t4", "gpu", "CheapestInTime", {"num_gpus": 1.0})
+    assert [(one["flavor"], one["is_in_time"]) for one in kept["places"]] == [("t4", True), ("cpu", False)]
+    assert kept["fallback_strategy"] == []
+
+
+def test_accelerators_are_looked_at_only_with_a_latency_target() -> None:
+    assert Wish("resnet", 0.1).kinds == ("cpu",)
+    assert Wish("resnet", 0.1, latency_target_ms=50.0).kinds == ("cpu", "gpu")
 
 
 def test_doubt_makes_a_prediction_slower() -> None:
