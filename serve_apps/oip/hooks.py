@@ -54,7 +54,7 @@ class Repository(Protocol):
 
 
 class HeldModels:
-    """The repository of a replica alone: what it holds, and nothing else can be loaded."""
+    """The repository of a replica alone: what it holds is loaded, and nothing else can be."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
@@ -63,10 +63,13 @@ class HeldModels:
         return self._plane.index(only_ready=only_ready)
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
-        raise UserError(f"this process cannot load {name!r}: it has no repository", code="unsupported")
+        self._plane.model(name)
+        if parameters:
+            raise UserError(f"this process cannot load {name!r} anew: it has no repository", code="unsupported")
 
     async def unload(self, name: str, parameters: Mapping[str, Any]) -> None:
-        raise UserError(f"this process cannot unload {name!r}: it has no repository", code="unsupported")
+        if any(entry.name == name for entry in self._plane.index()):
+            raise UserError(f"this process cannot unload {name!r}: it has no repository", code="unsupported")
 
 
 def anybody(_headers: Mapping[bytes, bytes], /) -> None:

@@ -79,7 +79,8 @@ def read_response(body: Buffer) -> InferResponse:
 def write_response(response: InferResponse) -> list[Buffer]:
     """The parts of a `ModelInferResponse`, with raw contents."""
     message = ModelInferResponse(model_name=response.model_name, model_version=response.model_version, id=response.id)
-    write_parameters(response.parameters, message.parameters)
+    if response.parameters:
+        write_parameters(response.parameters, message.parameters)
     for tensor in response.outputs:
         _describe(tensor, message.outputs)
     return [message.SerializeToString(), *_raw_parts(response.outputs, RAW_OUTPUTS)]
@@ -123,7 +124,8 @@ def _read_tensor(described: Any, raw: Buffer | None, field: str) -> Tensor:
 
 def _describe(tensor: Tensor, target: Any) -> None:
     described = target.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
-    write_parameters(tensor.parameters, described.parameters)
+    if tensor.parameters:
+        write_parameters(tensor.parameters, described.parameters)
 
 
 def _raw_parts(tensors: Iterable[Tensor], number: int) -> Iterable[Buffer]:

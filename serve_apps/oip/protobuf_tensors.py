@@ -62,6 +62,8 @@ def _narrowed(name: str, datatype: str, array: Array, dtype: numpy.dtype[Any]) -
 
 def read_parameters(parameters: Any) -> dict[str, Any]:
     """A map of `InferParameter` as plain values. Raises: UserError (`bad_parameter`)."""
+    if not parameters:
+        return {}
     if len(parameters) > MAX_PARAMETERS:
         raise UserError(f"more than {MAX_PARAMETERS} parameters", code="bad_parameter")
     plain = {}

@@ -49,6 +49,7 @@ class Small:
     def statistics(self) -> Mapping[str, Any]:
         count = {"count": len(self.seen), "ns": 1000 * len(self.seen)}
         return {
+            "last_inference": 0,
             "inference_count": len(self.seen),
             "execution_count": len(self.seen),
             "inference_stats": {"success": count},

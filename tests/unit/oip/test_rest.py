@@ -204,9 +204,11 @@ def test_the_repository_is_listed_and_changed_through_a_port() -> None:
     assert shelf.done == [("load", "m", {"config": "{}"}), ("unload", "m", {"unload_dependents": True})]
 
 
-def test_a_replica_alone_lists_what_it_holds_and_loads_nothing(server: Server) -> None:
+def test_a_replica_alone_lists_what_it_holds_and_loads_nothing_else(server: Server) -> None:
     assert [entry["name"] for entry in server.post("/v2/repository/index").json] == ["add", "vector-fp32"]
-    assert server.post("/v2/repository/models/m/load").status == 501
+    assert [server.post(f"/v2/repository/models/{name}/load").status for name in ("add", "nope")] == [200, 404]
+    assert server.post("/v2/repository/models/add/load", {"parameters": {"config": "{}"}}).status == 501
+    assert [server.post(f"/v2/repository/models/{name}/unload").status for name in ("add", "nope")] == [501, 200]
 
 
 def test_startup_and_shutdown_are_acknowledged(server: Server) -> None:
