@@ -8,7 +8,7 @@ import pytest
 
 from fabric.errors import UnknownNameError, UserError
 from serve_apps.oip.dataplane import DataPlane
-from serve_apps.tensors import InferRequest, Tensor
+from serve_apps.tensors import InferRequest, InferResponse, RequestedOutput, Tensor
 from tests.unit.oip import models
 from tests.unit.oip.examples import EXAMPLES
 
@@ -85,3 +85,18 @@ def test_an_input_given_twice_is_refused_before_the_model_sees_it() -> None:
     tensor = Tensor("a", "FP32", EXAMPLES["FP32"])
     with pytest.raises(UserError, match="given twice"):
         asyncio.run(plane.infer(InferRequest("add", (tensor, tensor))))
+
+
+def test_outputs_come_in_the_models_order_and_each_once() -> None:
+    class InTheOrderAsked(models.Small):
+        async def infer(self, request: InferRequest) -> InferResponse:
+            answer = await super().infer(request)
+            by_name = {tensor.name: tensor for tensor in answer.outputs}
+            answer.outputs = tuple(by_name[output.name] for output in request.outputs)
+            return answer
+
+    plane = DataPlane()
+    plane.add(InTheOrderAsked("m", "x FP32 -1 -1", "y FP32 -1 -1; z FP32 -1 -1", lambda a: {"y": a["x"], "z": -a["x"]}))
+    asked = tuple(RequestedOutput(name) for name in ("z", "y", "z"))
+    answer = asyncio.run(plane.infer(InferRequest("m", (Tensor("x", "FP32", EXAMPLES["FP32"]),), outputs=asked)))
+    assert [tensor.name for tensor in answer.outputs] == ["y", "z"]
