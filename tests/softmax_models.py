@@ -115,7 +115,7 @@ FORMATS: dict[str, tuple[Write, str, str, str]] = {
     "torch.export": (write_exported, "pytorch_export", "input", "output_0"),
     "SavedModel": (write_saved_model, "tensorflow_savedmodel", "x", "y"),
     "TensorFlow Lite": (write_tflite, "tensorflow_lite", "x", "y"),
-    "MINDIR": (write_mindir, "mindspore_mindir", "input", "output_0"),
+    "MINDIR": (write_mindir, "mindspore_mindir", "input_data", "output_0"),
     "scikit-learn, pickle": (write_pickle, "sklearn_pickle", "x", "predict_proba"),
     "scikit-learn, joblib": (write_joblib, "sklearn_pickle", "x", "predict_proba"),
 }

@@ -63,7 +63,8 @@ def serve_runtime(model: Any, name: str, version: str, options: ServeOptions | N
     )
     start = said or ModelMetadata(name, (), "onnx_onnxv1", inputs, outputs)
     metadata = replace(start, name=name, versions=(version,), max_batch_size=options.max_batch_size)
-    call = model.infer
+    # The signature has been checked by then: what `load_model` returned would check and convert once more.
+    call = getattr(model, "runtime", model).infer
     target = Target(lambda **arrays: call(arrays), signature, Manner.CALL, getattr(model, "close", _nothing))
     return Served(target, metadata, version, options, ThreadLane(options.max_concurrency or 1))
 

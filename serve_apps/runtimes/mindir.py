@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Self
 
 import mindspore
 import numpy
+from mindspore.device_context.cpu import op_tuning
 from mindspore.train import mind_ir_pb2
 
 from serve_apps.runtimes import LoadOptions
@@ -16,6 +19,7 @@ from serve_apps.runtimes.batch_dimension import max_batch_size
 from serve_apps.runtimes.refusals import closed, failed, refuse_precision, unreadable, unsupported
 from serve_apps.tensors import Array, ModelMetadata, TensorSpec
 
+_log = logging.getLogger(__name__)
 _DATATYPES = {
     "FLOAT": "FP32",
     "FLOAT16": "FP16",
@@ -39,11 +43,9 @@ class MindIr:
     def load(cls, path: Path, options: LoadOptions) -> Self:
         refuse_precision(options, "a MINDIR model")
         try:
-            mindspore.set_device("CPU")
-            mindspore.set_context(mode=mindspore.GRAPH_MODE)
-            mindspore.runtime.set_cpu_affinity(False)
+            _set_up(options.num_threads)
             graph = mind_ir_pb2.ModelProto.FromString(path.read_bytes()).graph
-            cell = mindspore.nn.GraphCell(mindspore.load(str(path)))
+            cell = mindspore.nn.GraphCell(_loaded(path))
         except Exception as error:
             raise unreadable("mindspore", path, error) from error
         return cls(cell, _describe(graph))
@@ -62,6 +64,26 @@ class MindIr:
     def close(self) -> None:
         with self._lock:
             self._cell = None
+
+
+def _loaded(path: Path) -> Any:
+    """MindSpore loads only what is called `.mindir`; a file of another name is reached through a link that is."""
+    if path.suffix == ".mindir":
+        return mindspore.load(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"{path.name}.mindir"
+        link.symlink_to(path)
+        return mindspore.load(str(link))
+
+
+def _set_up(num_threads: int) -> None:
+    """For the whole process; MindSpore takes the number of threads once."""
+    mindspore.set_device("CPU")
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    try:
+        op_tuning.threads_num(num_threads)
+    except RuntimeError:
+        _log.info("mindspore_threads_stay")
 
 
 def _tensor(array: Array, datatype: str) -> Any:

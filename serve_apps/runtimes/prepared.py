@@ -9,20 +9,18 @@ and the CPU's kind, for the packed form fits no other CPU.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime
 
 from fabric.errors import ModelError, RuntimeFault
 from serve_apps.runtimes.content_digest import content_digest
+from serve_apps.runtimes.one_writer import locked
 from serve_apps.runtimes.onnx import open_session, session_options
 from serve_apps.runtimes.onnx_file import source_bytes, weight_files
 
@@ -51,7 +49,7 @@ def prepare(file: Path, cache: Path) -> Path:
         folder = cache / _key(content_digest([file, *weight_files(file)], cache))
         if is_complete(folder):
             return folder
-        with _locked(cache / f"{folder.name}.lock"):
+        with locked(cache / f"{folder.name}.lock"):
             if not is_complete(folder):
                 _write(file, folder)
     except OSError as error:
@@ -163,11 +161,3 @@ def _remove_leftovers(folder: Path) -> None:
     """What writers of this folder that were killed have left. Called under its lock, so none of them is alive."""
     for left in folder.parent.glob(f"{folder.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Held by one process at a time, and let go by the kernel when it dies."""
-    with file.open("a") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield

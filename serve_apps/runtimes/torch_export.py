@@ -14,7 +14,7 @@ from serve_apps.runtimes import LoadOptions
 from serve_apps.runtimes.batch_dimension import max_batch_size
 from serve_apps.runtimes.refusals import closed, unreadable, unsupported
 from serve_apps.runtimes.torch_tensors import DATATYPES, Caller, check_precision, set_threads
-from serve_apps.runtimes.torch_weights import share
+from serve_apps.runtimes.torch_weights import share, weights_of
 from serve_apps.tensors import Array, ModelMetadata, TensorSpec
 
 
@@ -33,7 +33,7 @@ class ExportedProgram:
             module = program.module()
         except Exception as error:
             raise unreadable("torch", path, error) from error
-        weights = dict(module.state_dict())
+        weights = weights_of(module)
         check_precision(options, weights)
         if options.cache is not None:
             share(weights, path, options.cache)

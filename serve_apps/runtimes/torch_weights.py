@@ -16,6 +16,7 @@ import torch
 
 from fabric.errors import ModelError, UserError
 from serve_apps.runtimes.content_digest import content_digest
+from serve_apps.runtimes.one_writer import locked
 from serve_apps.runtimes.refusals import unreadable
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ def _mapped_state(file: Path) -> Mapping[str, torch.Tensor]:
         raise unreadable("torch", file, error) from error
 
 
+def weights_of(module: Any) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, themselves: those of `state_dict` are others, over the same storage."""
+    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+
+
 def share(weights: Mapping[str, torch.Tensor], source: Path, cache: Path) -> bool:
     """Replace, in place, the storage of each of a loaded model's `weights` by a mapping of one file in `cache`, written if need be.
 
@@ -76,9 +82,11 @@ def share(weights: Mapping[str, torch.Tensor], source: Path, cache: Path) -> boo
     first: dict[int, str] = {}
     names = {name: first.setdefault(value.data_ptr(), name) for name, value in large.items()}
     try:
+        cache.mkdir(parents=True, exist_ok=True)
         target = cache / f"{content_digest([source], cache)}-torch.safetensors"
-        if not target.exists():
-            _write({name: large[name] for name in set(names.values())}, target)
+        with locked(target.with_suffix(".lock")):
+            if not target.exists():
+                _write({name: large[name] for name in set(names.values())}, target)
         mapped = _safetensors().load_file(target)
         with torch.no_grad():
             for name, value in large.items():
@@ -98,6 +106,7 @@ def _write(weights: Mapping[str, torch.Tensor], target: Path) -> None:
         _safetensors().save_file(dict(weights), name)
         with Path(name).open("rb") as opened:
             os.fsync(opened.fileno())
+        Path(name).chmod(0o644)
         Path(name).rename(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from serve_apps.runtimes import LoadOptions
 from serve_apps.runtimes.batch_dimension import DEFAULT_MAX_BATCH_SIZE
 from serve_apps.runtimes.refusals import closed, unreadable, unsupported
 from serve_apps.runtimes.torch_tensors import DATATYPES, DTYPES, Caller, check_precision, set_threads
-from serve_apps.runtimes.torch_weights import share
+from serve_apps.runtimes.torch_weights import share, weights_of
 from serve_apps.runtimes.traced_inputs import traced_inputs
 from serve_apps.tensors import Array, ModelMetadata, TensorSpec
 
@@ -36,7 +36,7 @@ class TorchScript:
             module = torch.jit.load(str(path), map_location="cpu").eval()
         except Exception as error:
             raise unreadable("torch", path, error) from error
-        weights = dict(module.state_dict())
+        weights = weights_of(module)
         check_precision(options, weights)
         arguments = module.forward.schema.arguments[1:]
         for argument in arguments:
