@@ -124,9 +124,10 @@ class RunTimes:
 
 
 def _line(points: list[tuple[int, float, float]]) -> tuple[float, float]:
-    """(fixed, per row), neither below 0, by least squares of relative errors; in proportion where only one size ran."""
+    """(fixed, per row), neither below 0, by least squares of relative errors. Where only one size ran, more rows are taken to
+    cost nothing, until they are tried."""
     if len(points) < 2:
-        return (0.0, points[0][1] / max(points[0][0], 1)) if points else (0.0, 0.0)
+        return (points[0][1], 0.0) if points else (0.0, 0.0)
     parts = [(rows, seconds, weight / max(seconds, 1e-12) ** 2) for rows, seconds, weight in points]
     total = sum(weight for _, _, weight in parts)
     mean_rows = sum(rows * weight for rows, _, weight in parts) / total

@@ -29,6 +29,8 @@ _NUM_ARRIVALS = 256
 _REFRESH_RUNS = 32
 _REPLAY_EVERY_S = 0.2
 """A replay takes about 2 ms, on the server's own thread."""
+_IDLE_FRAC = 0.05
+"""A model that would be less busy than this one row at a time has no batches worth a thought."""
 _FULL = "full"
 _SMALLER = {"0.95": 0.95, "0.9": 0.9, "0.8": 0.8}
 """Smaller batches that are tried: those with this part of the best rate."""
@@ -92,7 +94,8 @@ class BatchTuner:
         best = max(rows / max(table[rows], 1e-9) for rows in range(1, most + 1))
         rules = self._rules(rates, most, best)
         last_s = self._arrivals[-1][0] if self._arrivals else 0.0
-        if self._num_new >= _NUM_ARRIVALS and last_s - self._replayed_s >= _REPLAY_EVERY_S:
+        is_due = self._num_new >= _NUM_ARRIVALS and last_s - self._replayed_s >= _REPLAY_EVERY_S
+        if is_due and self._load() * table[1] > _IDLE_FRAC:
             self._num_new, self._replayed_s = 0, last_s
             arrivals = list(self._arrivals)
             self._choice.note({name: tail_s(arrivals, table, rule) for name, rule in rules.items()})
