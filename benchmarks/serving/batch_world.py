@@ -69,10 +69,13 @@ def batcher_latencies(arrivals: Floats, run_s: RunTime, noise: Floats, batcher: 
     return latencies
 
 
-def ramped(arrivals: Floats, warm_up: int) -> Floats:
-    """The same with the first `warm_up` requests coming slowly at first: a third of the load, growing to all of it."""
+def warmed(arrivals: Floats, warm_up: int) -> Floats:
+    """The same with the first `warm_up` requests at a third, at nine tenths and at six fifths of the load in turn, then a pause: what
+    learns has seen the load that it is to carry, and what was left waiting is gone."""
     gaps = numpy.diff(arrivals, prepend=0.0)
-    gaps[:warm_up] *= numpy.linspace(3.0, 1.0, warm_up)
+    phase = numpy.arange(warm_up) * 9 // warm_up % 3
+    gaps[:warm_up] *= numpy.array([3.0, 1.1, 0.85])[phase]
+    gaps[warm_up] += warm_up / 4
     return numpy.cumsum(gaps)
 
 

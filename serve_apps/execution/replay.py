@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_WAIT_FRACS = (0.02, 0.05, 0.1, 0.2)
-"""Of the budget. Longer waits never won in `benchmarks/serving/batching.py`."""
-_LEAST_WAIT_S = 0.001
-"""What an event loop's timer can keep."""
-_GAIN = 0.97
 _TAIL = 16
 """The mean of the slowest sixteenth stands for the tail: a single order statistic of a few hundred requests is noise."""
+_MEMORY = 0.15
+_GAIN = 0.97
+_KEEP = 0.985
 
 Arrivals = Sequence[tuple[float, int]]
 Take = Sequence[int]
@@ -25,23 +24,32 @@ class Rule:
     wait_s: float = 0.0
 
 
-def best_rule(arrivals: Arrivals, run_s: Sequence[float], takes: Sequence[Take], budget_s: float) -> Rule:
-    """The rule with the earliest slowest requests; the first of `takes` and no wait unless another is clearly better.
+class RuleChoice:
+    """Which of a few rules, known by name, makes the slowest requests earliest: over many replays, as one sees too few bursts.
 
-    `arrivals`: (seconds, rows) in order. `run_s[n]`: a batch of n rows.
+    The `first` name is the rule that is taken unless another is clearly better; a change needs a clear difference, too.
     """
-    best = Rule(takes[0])
-    least = _GAIN * tail_s(arrivals, run_s, best)
-    for take in takes[1:]:
-        tail = tail_s(arrivals, run_s, Rule(take))
-        if tail < least:
-            best, least = Rule(take), tail
-    for wait_s in (frac * budget_s for frac in _WAIT_FRACS if frac * budget_s >= _LEAST_WAIT_S):
-        rule = Rule(best.take, wait_s)
-        tail = tail_s(arrivals, run_s, rule)
-        if tail < _GAIN * least:
-            best, least = rule, tail
-    return best
+
+    def __init__(self, first: str) -> None:
+        self._first = first
+        self._logs: dict[str, float] = {}
+        self.name = first
+
+    def note(self, tails_s: Mapping[str, float]) -> None:
+        """The tails of one replay, the first rule's among them; rules that are left out are not to be taken now."""
+        reference = tails_s[self._first]
+        for name, tail in tails_s.items():
+            log = math.log(max(tail, 1e-12) / max(reference, 1e-12))
+            known = self._logs.get(name)
+            self._logs[name] = log if known is None else known + _MEMORY * (log - known)
+        best = min(tails_s, key=lambda name: self._logs[name])
+        if self.name not in tails_s:
+            self.name = self._first
+        bar = _GAIN if self.name == self._first else _KEEP
+        if self._logs[best] < self._logs[self.name] + math.log(bar):
+            self.name = best
+        elif self._logs[self.name] > 0.0:
+            self.name = self._first
 
 
 def tail_s(arrivals: Arrivals, run_s: Sequence[float], rule: Rule) -> float:

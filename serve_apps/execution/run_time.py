@@ -15,6 +15,8 @@ _MOST_WEIGHT = 50.0
 """Of one size: what is older than so many runs of it fades."""
 _OUTLIER = 3.0
 """A run this many times above what is known counts as just that: a pause of the machine is no property of the batch."""
+_STEPPED = 0.001
+"""Sizes that differ from the line by more than 3 %, the square of it."""
 _OLD_RUNS = 4096
 _FIRST_NOISE = 0.01
 """The variance of a run among those of its size, over the square of their mean, before anything is known: 10 %."""
@@ -45,6 +47,10 @@ class RunTimes:
         """The most rows that ran; 1 where nothing did."""
         return max(self._known, default=1)
 
+    def weight_above(self, rows: int) -> float:
+        """How many runs of more rows are remembered."""
+        return sum(known.weight for size, known in self._known.items() if size > rows)
+
     def note(self, rows: int, run_s: float) -> None:
         self.num_runs += 1
         known = self._known.get(rows)
@@ -70,14 +76,19 @@ class RunTimes:
     def hoped(self, max_rows: int) -> list[float]:
         """The same, each less by its doubt: what is hardly known is tried before it is ruled out."""
         self._fit()
-        spread = self._spread
-        hoped = []
+        hoped, least, largest = [], 0.0, self.largest
         for rows in range(max_rows + 1):
             known = self._known.get(rows)
-            noise = self._noise / known.weight if known is not None else math.inf
-            doubt = spread if noise == math.inf else spread * noise / max(spread + noise, 1e-12)
-            hoped.append(self.expected_s(rows) * (1.0 - min(0.5, math.sqrt(doubt))))
-        return _rising(hoped)
+            if known is not None:
+                noise = self._noise / known.weight
+                doubt = self._spread * noise / max(self._spread + noise, 1e-12)
+            else:
+                doubt = self._spread
+            is_open = known is None and self._spread > _STEPPED and rows < largest
+            # At least what fewer rows take; and just that, until it was seen, where models work in steps.
+            least = least if is_open else max(least, self.expected_s(rows) * (1.0 - min(0.5, math.sqrt(doubt))))
+            hoped.append(least)
+        return hoped
 
     def expected_s(self, rows: int) -> float:
         """As of the last fit; 0 where nothing is known."""
@@ -113,9 +124,10 @@ class RunTimes:
 
 
 def _line(points: list[tuple[int, float, float]]) -> tuple[float, float]:
-    """(fixed, per row), neither below 0, by least squares of relative errors; in proportion where only one size ran."""
+    """(fixed, per row), neither below 0, by least squares of relative errors. Where only one size ran, more rows are taken to
+    cost nothing, until they are tried."""
     if len(points) < 2:
-        return (0.0, points[0][1] / max(points[0][0], 1)) if points else (0.0, 0.0)
+        return (points[0][1], 0.0) if points else (0.0, 0.0)
     parts = [(rows, seconds, weight / max(seconds, 1e-12) ** 2) for rows, seconds, weight in points]
     total = sum(weight for _, _, weight in parts)
     mean_rows = sum(rows * weight for rows, _, weight in parts) / total

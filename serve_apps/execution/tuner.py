@@ -2,10 +2,10 @@
 
 Rules, in this order:
 1. No batch that is expected to run longer than the budget leaves room for, and none above twice the largest that was ever run.
-2. Take all that waits, unless a smaller batch serves clearly more rows per second: some models work in steps of 8 or 16 rows, and
-   some grow slower beyond a size.
-3. Take less, or wait for more, only where a replay of the last arrivals says that the slowest requests are then earlier, and where
-   the load leaves room for it: in small batches the first need not wait for the last, and bursts are better met together.
+2. Take no more than the smallest batch that serves nearly the most rows per second (larger ones only make the first wait for the
+   last), and up to there all that waits, unless less of it is clearly quicker for each row: some models work in steps of 8 rows.
+3. Take still less, or wait for more, only where replays of the last arrivals say that the slowest requests are then earlier, and where
+   the load leaves room for it.
 
 Source: for one server and a concave service time the greedy rule is near the optimum; measured by `benchmarks/serving/batching.py`.
 """
@@ -14,21 +14,32 @@ from __future__ import annotations
 
 from collections import deque
 
-from serve_apps.execution.replay import Rule, Take, best_rule
+from serve_apps.execution.replay import Rule, RuleChoice, Take, tail_s
 from serve_apps.execution.run_time import RunTimes
 
 _RUN_FRAC = 0.9
 """The part of the budget that one run may take."""
+_ENOUGH_FRAC = 0.985
+"""Of the best rate."""
+_FEW_RUNS = 8
+"""Larger batches are ruled out only after so many runs of them."""
 _GAIN = 1.03
 """A smaller batch must be this much better for each row: what it leaves behind waits for another run."""
 _NUM_ARRIVALS = 256
 _REFRESH_RUNS = 32
 _REPLAY_EVERY_S = 0.2
 """A replay takes about 2 ms, on the server's own thread."""
-_RATE_FRACS = (0.98, 0.95, 0.9, 0.8)
+_IDLE_FRAC = 0.05
+"""A model that would be less busy than this one row at a time has no batches worth a thought."""
+_FULL = "full"
+_SMALLER = {"0.95": 0.95, "0.9": 0.9, "0.8": 0.8}
 """Smaller batches that are tried: those with this part of the best rate."""
 _HEADROOM = 1.2
 """They must serve this many times the load."""
+_WAITS = {"wait 0.02": 0.02, "wait 0.05": 0.05, "wait 0.1": 0.1, "wait 0.2": 0.2}
+"""Of the budget. Longer waits never won in `benchmarks/serving/batching.py`."""
+_LEAST_WAIT_S = 0.001
+"""What an event loop's timer can keep."""
 
 
 class BatchTuner:
@@ -41,7 +52,7 @@ class BatchTuner:
         self._num_new = 0
         self._replayed_s = float("-inf")
         self._due = 1
-        self._cap = max_rows
+        self._choice = RuleChoice(_FULL)
         self.rule = Rule(range(max_rows + 1))
 
     @property
@@ -80,16 +91,41 @@ class BatchTuner:
         while most > 1 and table[most] > _RUN_FRAC * self._budget_s:
             most -= 1
         rates = [rows / max(seconds, 1e-9) for rows, seconds in enumerate(self._times.hoped(self._max_rows))]
+        best = max(rows / max(table[rows], 1e-9) for rows in range(1, most + 1))
+        rules = self._rules(rates, most, best)
         last_s = self._arrivals[-1][0] if self._arrivals else 0.0
-        if self._num_new >= _NUM_ARRIVALS and last_s - self._replayed_s >= _REPLAY_EVERY_S:
+        is_due = self._num_new >= _NUM_ARRIVALS and last_s - self._replayed_s >= _REPLAY_EVERY_S
+        if is_due and self._load() * table[1] > _IDLE_FRAC:
             self._num_new, self._replayed_s = 0, last_s
-            caps = self._caps(rates[: most + 1])
-            rule = best_rule(list(self._arrivals), table, [self._take(rates, cap) for cap in caps], self._budget_s)
-            self._cap, wait_s = max(rule.take), rule.wait_s
-            self._cap = self._max_rows if self._cap >= caps[0] else self._cap
-        else:
-            wait_s = self.rule.wait_s
-        self.rule = Rule(self._take(rates, min(most, self._cap)), wait_s)
+            arrivals = list(self._arrivals)
+            self._choice.note({name: tail_s(arrivals, table, rule) for name, rule in rules.items()})
+        self.rule = rules.get(self._choice.name, rules[_FULL])
+
+    def _rules(self, rates: list[float], most: int, best: float) -> dict[str, Rule]:
+        """By name: the full batch, smaller ones that serve the load with room to spare, waits for the full one.
+
+        `rates`: rows per second by rows, as hoped; `best`: the most that is expected.
+        """
+
+        quickest = max(range(1, most + 1), key=lambda rows: rates[rows])
+
+        def enough(frac: float) -> int:
+            return next((rows for rows in range(1, most + 1) if rates[rows] >= frac * best), quickest)
+
+        cap = enough(_ENOUGH_FRAC)
+        if self._times.weight_above(cap) < _FEW_RUNS:
+            cap = min(most, 2 * cap)
+        full = self._take(rates, cap)
+        rules = {_FULL: Rule(full)}
+        load = self._load()
+        for name, frac in _SMALLER.items():
+            rows = enough(frac)
+            if rates[rows] >= _HEADROOM * load and rows < full[-1]:
+                rules[name] = Rule(self._take(rates, rows))
+        if full[-1] > 1:
+            waits = {name: frac * self._budget_s for name, frac in _WAITS.items()}
+            rules |= {name: Rule(full, wait_s) for name, wait_s in waits.items() if wait_s >= _LEAST_WAIT_S}
+        return rules
 
     def _take(self, rates: list[float], most: int) -> Take:
         """For each number of waiting rows, how many of them to take."""
@@ -101,13 +137,8 @@ class BatchTuner:
             take.append(best if rates[best] > _GAIN * rates[taken] else taken)
         return take
 
-    def _caps(self, rates: list[float]) -> list[int]:
-        """The largest batch, then smaller ones that still serve the load with room to spare."""
-        first, last = self._arrivals[0][0], self._arrivals[-1][0]
-        load = sum(rows for _, rows in self._arrivals) / max(last - first, 1e-9)
-        best, caps = max(rates), [len(rates) - 1]
-        for frac in _RATE_FRACS:
-            rows = next(rows for rows, rate in enumerate(rates) if rate >= frac * best)
-            if rates[rows] >= _HEADROOM * load and rows < caps[-1]:
-                caps.append(rows)
-        return caps
+    def _load(self) -> float:
+        """Rows per second of the last arrivals."""
+        if len(self._arrivals) < 2:
+            return 0.0
+        return sum(rows for _, rows in self._arrivals) / max(self._arrivals[-1][0] - self._arrivals[0][0], 1e-9)

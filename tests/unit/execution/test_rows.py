@@ -90,16 +90,17 @@ def test_quick_calls_run_at_once_until_they_turn_slow_and_later_again() -> None:
     for _ in range(300):
         choice.note(0.0001, 0.0)
     assert choice.is_inline
-    choice.note(0.001, 0.0)  # one a little slower changes nothing
+    choice.note(0.001, 0.0)  # one slower call changes nothing, nor does a short pause of the machine
+    choice.note(0.01, 1.0)
     assert choice.is_inline
-    choice.note(0.01, 1.0)  # a stall does
+    choice.note(0.1, 1.0)  # a long stall does
     assert not choice.is_inline
     for _ in range(300):
         choice.note(0.0001, 1.5)
     assert not choice.is_inline
     choice.note(0.0001, 2.5)
     assert choice.is_inline
-    for _ in range(20):
+    for _ in range(30):
         choice.note(0.001, 3.0)
     assert not choice.is_inline
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from serve_apps.execution.replay import Rule, best_rule, tail_s
+from serve_apps.execution.replay import Rule, RuleChoice, tail_s
 from serve_apps.execution.run_time import RunTimes
 from serve_apps.execution.tuner import BatchTuner
 
@@ -26,7 +26,12 @@ def taught(run_ms: Callable[[int], float], max_rows: int = 64, budget_ms: float 
 
 def test_a_model_with_a_large_fixed_cost_takes_all_that_waits() -> None:
     tuner = taught(lambda rows: 5.0 + 0.1 * rows)
-    assert [tuner.choose(waiting, 0.0, 0.0)[0] for waiting in (1, 7, 40, 64, 1000)] == [1, 7, 40, 64, 64]
+    assert [tuner.choose(waiting, 0.0, 0.0)[0] for waiting in (1, 7, 40, 55)] == [1, 7, 40, 55]
+    assert tuner.choose(1000, 0.0, 0.0)[0] >= 60
+
+
+def test_a_model_that_gains_nothing_from_batches_gets_small_ones() -> None:
+    assert taught(lambda rows: 2.0 * rows).max_take <= 4
 
 
 def test_a_model_that_works_in_steps_of_eight_is_given_eight_of_twelve() -> None:
@@ -40,8 +45,8 @@ def test_no_batch_is_larger_than_where_rows_grow_dear() -> None:
 
 
 def test_no_batch_is_expected_to_outrun_the_budget() -> None:
-    tuner = taught(lambda rows: 2.0 * rows, budget_ms=20.0, noise=0.0)
-    assert tuner.max_take == 9  # 18 ms of 20
+    tuner = taught(lambda rows: 9.0 + rows, budget_ms=20.1, noise=0.0)
+    assert tuner.max_take == 9  # 18 ms, of the nine tenths of 20.1 that one run may take
     assert taught(lambda rows: 100.0 * rows, budget_ms=20.0).max_take == 1  # one row always runs
 
 
@@ -54,12 +59,12 @@ def test_sizes_are_tried_step_by_step() -> None:
 
 
 def test_what_was_slow_long_ago_is_tried_again() -> None:
-    tuner = taught(lambda rows: 3.0 * rows)
-    assert tuner.max_take < 17
+    tuner = taught(lambda rows: 20.0 + 3.0 * rows)
+    assert tuner.max_take < 10
     for _ in range(9000):
         rows, _ = tuner.choose(64, 0.0, 0.0)
-        tuner.note_run(rows, 0.1 * MS * rows)
-    assert tuner.max_take >= 32
+        tuner.note_run(rows, (5.0 + 0.1 * rows) * MS)
+    assert tuner.max_take >= 60
 
 
 def test_run_times_never_fall_with_more_rows_and_one_pause_changes_little() -> None:
@@ -78,17 +83,27 @@ BURSTS = [(burst * 0.2 + number * 0.0002, 1) for burst in range(20) for number i
 STEADY = [(number * 0.004, 1) for number in range(250)]
 
 
-@pytest.mark.parametrize(
-    ("arrivals", "is_waiting"),
-    [(BURSTS, True), (STEADY, False)],
-    ids=["bursts", "steady"],
-)
+@pytest.mark.parametrize(("arrivals", "is_waiting"), [(BURSTS, True), (STEADY, False)], ids=["bursts", "steady"])
 def test_an_idle_model_waits_where_requests_come_in_bursts(arrivals: list[tuple[float, int]], is_waiting: bool) -> None:
     run_s = [(5.0 + 0.1 * rows) * MS for rows in range(65)]
-    rule = best_rule(arrivals, run_s, [range(65)], 0.05)
-    assert (rule.wait_s > 0) == is_waiting
-    if is_waiting:
-        assert tail_s(arrivals, run_s, rule) < tail_s(arrivals, run_s, Rule(range(65)))
+    choice = RuleChoice("at once")
+    rules = {"at once": Rule(range(65)), "later": Rule(range(65), 0.0025), "much later": Rule(range(65), 0.01)}
+    choice.note({name: tail_s(arrivals, run_s, rule) for name, rule in rules.items()})
+    assert choice.name == ("later" if is_waiting else "at once")
+
+
+def test_a_rule_changes_only_for_a_clear_difference_and_is_left_when_it_no_longer_pays_or_fits() -> None:
+    choice = RuleChoice("full")
+    choice.note({"full": 1.0, "small": 0.98})
+    assert choice.name == "full"
+    for _ in range(10):
+        choice.note({"full": 1.0, "small": 0.9, "tiny": 0.89})
+    assert choice.name == "tiny"
+    choice.note({"full": 1.0, "small": 0.9})
+    assert choice.name == "small"
+    for _ in range(20):
+        choice.note({"full": 1.0, "small": 1.1})
+    assert choice.name == "full"
 
 
 def test_a_replay_of_small_batches_takes_what_the_rule_takes() -> None:
