@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cold_start_front import PATH
 from cold_start_world import WIDTH, cool, holders, private_bytes, warm, write_model
 from measure import median, report
+
+from serve_apps.parking.page_cache import populate
 
 GOALS = {"ms_p50": "<= 150", "ms_p99": "<= 200"}
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": [0.5] * WIDTH}]}).encode()
@@ -43,16 +45,10 @@ def main() -> None:
         model, prepared = made(folder)
         with front(prepared, folder / "state") as client:
             warm(prepared)
-            state = client.until_parked()
-            figures = summary("", [one(client, prepared) for _ in range(args.rounds)])
-            colds = []
-            for _ in range(args.cold_rounds):
-                client.until_parked()
-                cool(prepared)
-                colds.append(one(client, prepared))
-            figures |= summary("cold.", colds)
-        figures |= {"parked.count": len(state["parked"]), "parked.cpus": os.cpu_count()}
-        figures |= {"parked.pss_mib": round(median(state["pss"]) / 2**20, 1), "zygote.pss_mib": round(state["zygote_pss"] / 2**20, 1)}
+            figures = summary("", [one(client, prepared, warm) for _ in range(args.rounds)])
+            figures |= summary("cold.", [one(client, prepared, cool) for _ in range(args.cold_rounds)])
+            figures |= {"cold.bare_read_ms_p50": median([bare_read_ms(prepared) for _ in range(9)])}
+            figures |= memory(client)
         if args.peer_rounds:
             warm(prepared)
             peer_ms = ray_serve_ms(model, args.peer_rounds)
@@ -102,37 +98,52 @@ class Client:
             raise SystemExit(f"{path} answered {answer.status}: {content[:300]!r}")
         return content, took_ms, float(answer.headers.get("x-wake-ms") or 0.0)
 
-    def until_parked(self) -> dict[str, Any]:
-        """Wait until a process is parked for each CPU: what a fabric has when no model is awake."""
+    def until_parked(self) -> list[int]:
+        """Wait until a process is parked for each CPU, as where no model is awake; their pids."""
         deadline_s = time.monotonic() + _UNTIL_S
         while time.monotonic() < deadline_s:
-            state: dict[str, Any] = json.loads(self.ask("GET", "/state")[0])
-            if len(state["parked"]) == os.cpu_count():
-                return state
+            parked: list[int] = json.loads(self.ask("GET", "/state")[0])["parked"]
+            if len(parked) == os.cpu_count():
+                return parked
             time.sleep(0.02)
         raise SystemExit("no processes are parked")
 
 
-def one(client: Client, prepared: Path) -> tuple[float, float]:
-    """One cycle: zero is proved, one request, back to zero. (milliseconds, those of the waking)."""
-    state = client.until_parked()
+def one(client: Client, prepared: Path, ready: Callable[[Path], None]) -> tuple[float, float]:
+    """One cycle: zero is proved, one request, back to zero. (milliseconds, those of the waking). `ready`: for the page cache."""
+    parked = client.until_parked()
+    ready(prepared)
     if held := holders(prepared):
         raise SystemExit(f"not zero: {held} hold the model")
-    if len(state["parked"]) > (os.cpu_count() or 1) or any(private_bytes(pid) > _MOST_PRIVATE_BYTES for pid in state["parked"]):
-        raise SystemExit(f"not zero: {state}")
+    if len(parked) > (os.cpu_count() or 1) or any(private_bytes(pid) > _MOST_PRIVATE_BYTES for pid in parked):
+        raise SystemExit(f"not zero: {parked}")
     content, took_ms, wake_ms = client.ask("POST", PATH, BODY)
     if len(json.loads(content)["outputs"][0]["data"]) != WIDTH:
         raise SystemExit(f"wrong answer: {content[:300]!r}")
     client.ask("POST", "/zero")
-    deadline_s = time.monotonic() + _UNTIL_S
-    while holders(prepared):
-        if time.monotonic() > deadline_s:
-            raise SystemExit("the model does not leave")
-        time.sleep(0.02)
     return took_ms, wake_ms
 
 
-def summary(prefix: str, cycles: list[tuple[float, float]]) -> dict[str, float]:
+def bare_read_ms(prepared: Path) -> float:
+    """What the disk takes for the weights alone, in the way in which a parked process reads them."""
+    cool(prepared)
+    started_s = time.perf_counter()
+    populate(prepared / "mapped.bin")
+    return 1e3 * (time.perf_counter() - started_s)
+
+
+def memory(client: Client) -> dict[str, object]:
+    client.until_parked()
+    held = json.loads(client.ask("GET", "/memory")[0])
+    return {
+        "parked.count": len(held["parked"]),
+        "parked.cpus": os.cpu_count(),
+        "parked.pss_mib": round(median(held["parked"]) / 2**20, 1),
+        "zygote.pss_mib": round(held["zygote"] / 2**20, 1),
+    }
+
+
+def summary(prefix: str, cycles: list[tuple[float, float]]) -> dict[str, Any]:
     if not cycles:
         return {}
     took_ms, wake_ms = (sorted(part) for part in zip(*cycles, strict=True))

@@ -1,7 +1,7 @@
 """A front for the cold start: takes a request, wakes the model, forwards. `python cold_start_front.py PREPARED STATE NUM_CPUS`.
 
 What a gateway does and no more, so that the figures are those of the parked processes. It prints its port. Beside the model it answers
-`POST /zero` (the model leaves) and `GET /state`.
+`POST /zero` (answered when the model's process is gone), `GET /state` and `GET /memory`.
 """
 
 from __future__ import annotations
@@ -50,12 +50,15 @@ class Front:
         if path == PATH:
             return await self._forward(body)
         if path == "/zero":
+            pid = self._lot.pid_of(NAME, VERSION)
             self._lot.drop(NAME, VERSION)
+            await self._lot.until(lambda: pid not in self._lot.pids)
             return 200, b"{}", 0.0
-        pids = self._lot.parked_pids
-        zygote = self._lot.zygote_pid
-        state = {"parked": pids, "pss": [pss_bytes(pid) for pid in pids], "zygote_pss": pss_bytes(zygote) if zygote else 0}
-        return 200, orjson.dumps(state), 0.0
+        parked, zygote = self._lot.parked_pids, self._lot.zygote_pid
+        if path == "/memory":
+            zygote_bytes = pss_bytes(zygote) if zygote else 0
+            return 200, orjson.dumps({"parked": [pss_bytes(pid) for pid in parked], "zygote": zygote_bytes}), 0.0
+        return 200, orjson.dumps({"parked": parked}), 0.0
 
     async def _forward(self, body: bytes) -> tuple[int, bytes, float]:
         started_s = time.perf_counter()
@@ -73,7 +76,9 @@ async def main(prepared: Path, state: Path, num_cpus: int) -> None:
     lot.start()
     listener = bind("127.0.0.1")
     async with aiohttp.ClientSession() as session:
-        config = uvicorn.Config(Front(lot, session), lifespan="off", ws="none", access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            Front(lot, session), lifespan="off", ws="none", access_log=False, log_level="warning", timeout_keep_alive=600
+        )
         serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
         print(listener.getsockname()[1], flush=True)
         await serving
