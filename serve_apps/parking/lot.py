@@ -142,6 +142,11 @@ class ParkingLot:
         pids = self._zygote.pids
         return [pids[slot] for slot, tenant in self._tenants.items() if tenant.is_parked and slot in pids]
 
+    @property
+    def pids(self) -> list[int]:
+        """Of all that live, those that leave included."""
+        return list(self._zygote.pids.values())
+
     def pid_of(self, name: str, version: str) -> int | None:
         slot = self._book.slot_of(ModelVersion(name, version))
         return None if slot is None else self._zygote.pids.get(slot)
