@@ -44,7 +44,7 @@ def ran(environment: str, script: str, *arguments: str) -> str:
     except NotInstallable as error:
         pytest.skip(str(error))
     done = subprocess.run([str(python), str(FOREIGN / script), *arguments], capture_output=True, text=True, timeout=150, check=False)
-    assert done.returncode == 0, done.stderr[-3000:] or done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 

@@ -18,7 +18,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "triton": ("tritonclient[http,grpc]==2.73.0",),
     "kserve": ("kserve==0.21.0",),
     "mlserver": ("mlserver==1.7.1",),
-    "generated": ("open-inference-openapi==2.0.0.1", "open-inference-grpc==2.0.0"),
+    # The generated gRPC client names no protobuf that it needs.
+    "generated": ("open-inference-openapi==2.0.0.1", "open-inference-grpc==2.0.0", "protobuf>=5"),
     "tritonserver": ("nvidia-pytriton==0.7.0",),
 }
 INSTALL_S = 170.0

@@ -20,9 +20,12 @@ ROBUSTNESS = "robustness"
 """A wrong request that is known to end or to stall some server. Run only where asked for; failing it fails the run."""
 
 
+_EXTENSION = "extension:"
+
+
 def extension(name: str) -> str:
     """The level of an extension, by the name with which a server advertises it."""
-    return f"extension:{name}"
+    return _EXTENSION + name
 
 
 class Failed(Exception):
@@ -43,13 +46,17 @@ Run = Callable[["Target"], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`id`: `group.name`, stable. `section`: of the specification. `says`: what holds where it passes."""
+    """`id`: `group.name`, stable. `section`: of the specification. `says`: what holds where it passes.
+
+    `needs`: an extension without which the check has no object; an extension's own level implies it.
+    """
 
     id: str
     level: str
     section: str
     says: str
     run: Run
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,10 @@ class Group:
 
         return added
 
-    def add(self, name: str, says: str, run: Run, *, level: str = "", section: str = "") -> None:
-        self.checks.append(Check(f"{self.name}.{name}", level or self.level, section or self.section, says, run))
+    def add(self, name: str, says: str, run: Run, *, level: str = "", section: str = "", needs: str = "") -> None:
+        level = level or self.level
+        needs = needs or level.partition(_EXTENSION)[2] or self.level.partition(_EXTENSION)[2]
+        self.checks.append(Check(f"{self.name}.{name}", level, section or self.section, says, run, needs))
 
     def __iter__(self) -> Iterator[Check]:
         return iter(self.checks)
@@ -106,8 +115,8 @@ def judged(check: Check, target: Target) -> Finding:
 
     target.forget()
     try:
-        if check.level.startswith("extension:") and not target.has(check.level.removeprefix("extension:")):
-            raise Skipped("the server does not advertise this extension")
+        if check.needs and not target.has(check.needs):
+            raise Skipped(f"the server does not advertise {check.needs}")
         check.run(target)
     except Skipped as skipped:
         return finding("skip", got=str(skipped))

@@ -97,7 +97,9 @@ def both(name: str, says: str, reply: Callable[[Target], Reply], *, level: str =
         judge_reply(reply(target))
 
     ERRORS.add(name, says, functools.partial(run, judge_reply=refused), level=level, section=section)
-    ERRORS.add(f"{name}_4xx", f"{says}: with 4xx", functools.partial(run, judge_reply=by_the_caller), level=RECOMMENDED, section=section)
+    needs = ERRORS.checks[-1].needs
+    by_status = functools.partial(run, judge_reply=by_the_caller)
+    ERRORS.add(f"{name}_4xx", f"{says}: with 4xx", by_status, level=RECOMMENDED, section=section, needs=needs)
 
 
 def unknown_model(target: Target) -> Reply:
