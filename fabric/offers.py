@@ -16,7 +16,7 @@ from fabric.capacity import FlavorCapacity
 from fabric.client import Client, current, selector
 from fabric.errors import FabricError, NoFitError, UnknownNameError
 from fabric.routing import preferred_flavors, resources_on
-from fabric.types import Estimate, Fingerprint, Flavor, Offer, Resources, Variant
+from fabric.types import DOMAINS, Domain, Estimate, Fingerprint, Flavor, Offer, Resources, Variant
 from profiler.estimate import Predictor, TaskProfile
 from profiler.fingerprint import fingerprint_model
 from profiler.onnx_model import read_onnx
@@ -32,6 +32,11 @@ class ModelPrior:
 
     cost: Cost | None = None
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
+
+    def declared(self, domain: Domain | str) -> ModelPrior:
+        """With the domain that its deployer named, where it is one (`other` is none)."""
+        known = next((one for one in DOMAINS if one == domain and one != "other"), None)
+        return self if known is None else replace(self, fingerprint=Fingerprint(known, "inference", ("declared",)))
 
 
 def task_of(model: str) -> str:

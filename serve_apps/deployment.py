@@ -89,7 +89,8 @@ def deploy_path(path: Path, plan: Plan, say: Say) -> Live:
 
 def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
     """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
-    choice = place_model(Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas), prior)
+    wish = Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas)
+    choice = place_model(wish, (prior or ModelPrior()).declared(plan.domain))
     placement = choice.placement
     if not ray.is_initialized():
         # Serve would start a Ray of its own, beside the fabric.

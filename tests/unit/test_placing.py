@@ -13,6 +13,8 @@ from profiler.estimate import Estimator, TaskProfile
 from profiler.roofline import Cost
 from profiler.shell import _run
 from serve_apps import placing
+from serve_apps.directory.records import DeployRecord
+from serve_apps.moving import Movers, Standing
 from serve_apps.place_model import Wish, placement_json
 from serve_apps.placing import Mover, Need, choose, num_replicas_on, p95_ms, rank
 
@@ -148,6 +150,27 @@ def test_replicas_that_do_not_fit_fall_back_soon_and_whatever_it_costs() -> None
     assert [move is not None for move in moves] == [False] * 4 + [True] + [False]
     move = next(one for one in moves if one is not None)
     assert (move.reason, move.choice.taken.offer.flavor) == (placing.FALLBACK, "t4")
+
+
+def test_replicas_that_only_take_long_to_start_stay() -> None:
+    mover = Mover(moved_s=0.0)
+    assert all(mover.should_move(("cpu", CPU), [SLOW, FAST], NEED, float(at), num_missing=2) is None for at in range(0, 300, 5))
+
+
+def test_a_model_whose_nodes_are_gone_is_deployed_again_elsewhere() -> None:
+    settings = {"num_cpus": 0.1, "min_replicas": 2, "latency_target_ms": 100.0, "tier": None}
+    record = DeployRecord("resnet", "1", "ann", 0.0, settings, state="ready", placement={"flavor": "cpu", "kind": CPU})
+    asked: list[Wish] = []
+
+    def fabric_offers(wish: Wish) -> list[Offer]:
+        asked.append(wish)
+        return [FAST]
+
+    movers = Movers(fabric_offers)
+    moves = {at: movers.look([Standing(record, num_running=0)], float(at)) for at in range(0, 60, 10)}
+    told = [(at, one.version, move.reason) for at, found in moves.items() for one, move in found]
+    assert told == [(20, "1", placing.GONE)]
+    assert asked[0] == Wish("resnet", 0.1, None, 100.0, 2)
 
 
 def test_a_place_that_is_gone_is_left() -> None:
