@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fabric.capacity import FlavorCapacity
 from fabric.client import Client, current, selector
@@ -37,6 +38,15 @@ class ModelPrior:
         """With the domain that its deployer named, where it is one (`other` is none)."""
         known = next((one for one in DOMAINS if one == domain and one != "other"), None)
         return self if known is None else replace(self, fingerprint=Fingerprint(known, "inference", ("declared",)))
+
+    def as_json(self) -> dict[str, Any]:
+        """To be kept with the model: its file is not read again."""
+        return {"cost": None if self.cost is None else asdict(self.cost), "domain": self.fingerprint.domain}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any] | None) -> ModelPrior:
+        cost = (kept or {}).get("cost")
+        return cls(Cost(**cost) if cost else None).declared((kept or {}).get("domain", "other"))
 
 
 def task_of(model: str) -> str:

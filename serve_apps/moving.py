@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fabric.errors import NoFitError
+from fabric.offers import ModelPrior
 from fabric.types import Offer
 from serve_apps.directory.records import DeployRecord
 from serve_apps.place_model import Wish
@@ -28,7 +29,7 @@ class Standing:
 class Movers:
     """All models' memories. `offers`: asks the fabric."""
 
-    def __init__(self, offers: Callable[[Wish], Sequence[Offer]]) -> None:
+    def __init__(self, offers: Callable[[Wish, ModelPrior], Sequence[Offer]]) -> None:
         self._offers = offers
         self._movers: dict[tuple[str, str], Mover] = {}
 
@@ -46,7 +47,7 @@ class Movers:
     def _ask(self, mover: Mover, one: Standing, now_s: float) -> Move | None:
         place, wish = one.record.placement, wish_of(one.record)
         try:
-            offers = self._offers(wish)
+            offers = self._offers(wish, ModelPrior.from_json(place.get("prior")))
         except NoFitError:  # nothing can hold it any more: it stays where it is
             return None
         current = (str(place.get("flavor", "")), str(place.get("kind", "cpu")))

@@ -18,6 +18,7 @@ from typing import Any
 from fabric.api.tokens import STREAM as TOKENS
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
+from fabric.offers import ModelPrior
 from fabric.types import Offer
 from serve_apps.directory.core import Directory
 from serve_apps.directory.form import model_form
@@ -45,7 +46,7 @@ class DirectoryShell:
         config: FabricConfig,
         open_documents: Callable[[FabricConfig], DocumentsPort],
         port: ServePort,
-        offers: Callable[[Wish], Sequence[Offer]] | None = None,
+        offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
     ) -> None:
         """`offers`: the places for a model; without it models stay where they were deployed."""
         self._config = config
@@ -227,7 +228,7 @@ class DirectoryShell:
                 continue
             for record, move in moves:
                 _log.info("move model=%s version=%s reason=%s to=%s", record.name, record.version, move.reason, move.choice.explain())
-                place = placement_json(move.choice)
+                place = placement_json(move.choice, ModelPrior.from_json(record.placement.get("prior")))
                 await self.deploy(DeployRequest(record.name, record.user, record.settings, record.source, place))
 
     async def _watch_tokens(self) -> None:

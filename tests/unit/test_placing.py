@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from fabric.capacity import FlavorCapacity, capacities
+from fabric.model_form import render_model
 from fabric.model_runs import Sample, rows_of
 from fabric.offers import CPU, ModelPrior, num_free, offers
 from fabric.types import Estimate, Fingerprint, Flavor, Node, Offer, PoolSnapshot, Resources, Variant
@@ -13,6 +14,7 @@ from profiler.estimate import Estimator, TaskProfile
 from profiler.roofline import Cost
 from profiler.shell import _run
 from serve_apps import placing
+from serve_apps.directory.form import model_form
 from serve_apps.directory.records import DeployRecord
 from serve_apps.moving import Movers, Standing
 from serve_apps.place_model import Wish, placement_json
@@ -162,7 +164,7 @@ def test_a_model_whose_nodes_are_gone_is_deployed_again_elsewhere() -> None:
     record = DeployRecord("resnet", "1", "ann", 0.0, settings, state="ready", placement={"flavor": "cpu", "kind": CPU})
     asked: list[Wish] = []
 
-    def fabric_offers(wish: Wish) -> list[Offer]:
+    def fabric_offers(wish: Wish, _prior: ModelPrior) -> list[Offer]:
         asked.append(wish)
         return [FAST]
 
@@ -249,6 +251,13 @@ def test_measured_runs_of_a_replica_replace_the_prediction_and_correct_the_other
     assert before["gpu"].estimate.num_runs == 0
 
 
+def test_what_a_models_file_said_is_kept_with_it() -> None:
+    kept = json.loads(json.dumps(placement_json(choose([SLOW], Need()), RESNET)))["prior"]
+    assert ModelPrior.from_json(kept).cost == RESNET.cost
+    assert ModelPrior.from_json(kept).fingerprint.domain == "cv"
+    assert ModelPrior.from_json(None) == ModelPrior()
+
+
 def test_room_is_what_nobody_uses() -> None:
     resources = Resources(0.5)
     assert num_free(fabric()["cpu"], resources) == 32
@@ -264,3 +273,12 @@ def test_of_many_runs_an_even_sample_is_reported() -> None:
     assert len(kept) == 16
     assert 2000 < sum(value for value, _ in kept) / 16 < 8000
     assert sample.take() == []
+
+
+def test_a_shown_model_says_why_it_stands_there_and_why_it_was_scaled() -> None:
+    place = placement_json(choose([SLOW, FAST], Need(20.0, num_replicas=2)))
+    record = DeployRecord("resnet", "1", "ann", 100.0, {"autoscale": None, "replicas": 2}, state="ready", placement=place)
+    scaled = {"at": 150.0, "from": 2, "to": 4, "reason": "AboveTarget", "metric": "cpu_utilization", "value": 131.0, "target": 70.0}
+    shown = render_model(model_form("resnet", "1", [record], {}, {"1": [scaled]}), now_s=160.0)
+    assert "runs on   hot/t4: t4 (hot): CheapestInTime; p95 8 ms (measured), $0.7 per hour" in shown
+    assert "10 s ago: 2 -> 4 replicas: cpu_utilization was 131 %, above the target of 70 %" in shown
