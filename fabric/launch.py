@@ -136,6 +136,7 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     from serve_apps.ingress.settings import ingress_settings
     from serve_apps.ingress.shell import ACTOR as INGRESS
     from serve_apps.ingress.shell import IngressShell
+    from serve_apps.place_model import offers_for
     from serve_apps.ray_directory import RayDirectory
     from serve_apps.serve_port import RayServe
 
@@ -143,7 +144,7 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     settings = ingress_settings(config, is_twin=is_twin)
     serve_port = RayServe(config, is_open=settings.is_open, host="127.0.0.1" if is_twin else "")
     options = {**_actor_options(DIRECTORY), "resources": _HEAD, "max_concurrency": 1000}
-    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, serve_port)
+    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, serve_port, offers_for)
     options = {**_actor_options(INGRESS), "resources": _HEAD}
     ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), functools.partial(make_waker, config))
     ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)

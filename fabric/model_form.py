@@ -63,7 +63,7 @@ def _version_lines(version: Mapping[str, Any], now_s: float) -> list[str]:
         figures = ", ".join(f"{name} {value:.3g}" for name, value in sorted(stats.items()))
         bridge = ", stands in until a replica runs" if replica["is_bridge"] else ""
         lines.append(f"    {replica['id']} at {replica['address']} on {replica['flavor'] or 'this machine'}{bridge}: {figures}")
-    return lines + [f"  {line}" for line in version.get("decisions", ())]
+    return lines + [f"  {duration(now_s - one['at'])} ago: {one['text']}" for one in version.get("decisions", ())]
 
 
 def _place(placement: Mapping[str, Any]) -> str:

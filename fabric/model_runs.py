@@ -7,6 +7,7 @@ nothing but the report.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import uuid
 
@@ -45,6 +46,17 @@ def rows_of(runs: list[tuple[float, int]], model: str, kind: str, user: str, que
     """The profiler's rows of runs (seconds, input bytes); CPU and memory are not told apart by request."""
     rest = (0, None, None, None)
     return [(uuid.uuid4().hex, task_of(model), kind, run_s, 0.0, 0, "ok", size, user, queue, 0, *rest) for run_s, size in runs]
+
+
+def gpu_percent() -> float | None:
+    """Mean use of the cards that Ray gave this replica, over NVML's last period; None where there is none or it does not say."""
+    cards = ray_io.assigned_cards()
+    if not cards:
+        return None
+    from pools.telemetry import read_cards
+
+    busy, _ = read_cards(cards, os.getpid())
+    return None if busy is None else 100.0 * busy
 
 
 class ModelRuns:

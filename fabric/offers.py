@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fabric.capacity import FlavorCapacity
 from fabric.client import Client, current, selector
 from fabric.errors import FabricError, NoFitError, UnknownNameError
 from fabric.routing import preferred_flavors, resources_on
-from fabric.types import Estimate, Fingerprint, Flavor, Offer, Resources, Variant
+from fabric.types import DOMAINS, Domain, Estimate, Fingerprint, Flavor, Offer, Resources, Variant
 from profiler.estimate import Predictor, TaskProfile
 from profiler.fingerprint import fingerprint_model
 from profiler.onnx_model import read_onnx
@@ -32,6 +33,20 @@ class ModelPrior:
 
     cost: Cost | None = None
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
+
+    def declared(self, domain: Domain | str) -> ModelPrior:
+        """With the domain that its deployer named, where it is one (`other` is none)."""
+        known = next((one for one in DOMAINS if one == domain and one != "other"), None)
+        return self if known is None else replace(self, fingerprint=Fingerprint(known, "inference", ("declared",)))
+
+    def as_json(self) -> dict[str, Any]:
+        """To be kept with the model: its file is not read again."""
+        return {"cost": None if self.cost is None else asdict(self.cost), "domain": self.fingerprint.domain}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any] | None) -> ModelPrior:
+        cost = (kept or {}).get("cost")
+        return cls(Cost(**cost) if cost else None).declared((kept or {}).get("domain", "other"))
 
 
 def task_of(model: str) -> str:

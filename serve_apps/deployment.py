@@ -89,7 +89,9 @@ def deploy_path(path: Path, plan: Plan, say: Say) -> Live:
 
 def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
     """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
-    choice = place_model(Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas), prior)
+    wish = Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas)
+    prior = (prior or ModelPrior()).declared(plan.domain)
+    choice = place_model(wish, prior)
     placement = choice.placement
     if not ray.is_initialized():
         # Serve would start a Ray of its own, beside the fabric.
@@ -99,7 +101,7 @@ def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
     digest = put_source(source, ArtefactStore(config.storage))
     twin = " (twin)" if placement.is_twin else ""
     say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {choice.explain()}")
-    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, placement_json(choice))
+    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, placement_json(choice, prior))
     directory = ray_io.actor(ACTOR)
     record: DeployRecord = ray_io.ask(directory.deploy.remote(request))
     try:

@@ -42,8 +42,9 @@ def place_model(wish: Wish, prior: ModelPrior | None = None) -> Choice:
     return choose(offers_for(wish, prior), wish.need())
 
 
-def placement_json(choice: Choice) -> dict[str, Any]:
-    """A placement as the directory keeps it: Ray's options, why, and the places that were looked at, best first."""
+def placement_json(choice: Choice, prior: ModelPrior | None = None) -> dict[str, Any]:
+    """A placement as the directory keeps it: Ray's options, why, the places that were looked at, best first, and what the model's file
+    said, by which it is judged again when it could move."""
     placement, offer = choice.placement, choice.taken.offer
     fallback = [{key: dict(labels) for key, labels in one.items()} for one in placement.fallback_strategy]
     return {
@@ -54,6 +55,7 @@ def placement_json(choice: Choice) -> dict[str, Any]:
         "ray_options": ray_options(offer.resources),
         "reason": choice.reason,
         "why": choice.explain(),
+        "prior": (prior or ModelPrior()).as_json(),
         "places": [
             {
                 "flavor": one.offer.flavor,

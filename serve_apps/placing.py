@@ -27,6 +27,8 @@ BETTER_FOR_S = 120.0
 STAY_S = 600.0
 STUCK_FOR_S = 20.0
 """A place that cannot hold its replicas is left after this."""
+RETRY_S = 300.0
+"""Leaving is tried again after this, where the model did not start at its new place."""
 
 CHEAPEST_IN_TIME = "CheapestInTime"
 CHEAPEST = "Cheapest"
@@ -141,17 +143,19 @@ class Mover:
     moved_s: float
     _better_since: dict[tuple[str, str], float] = field(default_factory=dict)
     _stuck_since_s: float | None = None
+    _left_s: float = -math.inf
 
     def should_move(
         self, current: tuple[str, str], offers: Sequence[Offer], need: Need, now_s: float, *, num_missing: int = 0
     ) -> Move | None:
-        """Ask this every few seconds. `current`: flavor and kind; `num_missing`: replicas that are asked for there and do not fit."""
+        """Ask this every few seconds. `current`: flavor and kind; `num_missing`: replicas that are asked for there and do not run."""
         if not offers:
             return None
         ranked = rank(offers, need)
         here = next((one for one in ranked if (one.offer.flavor, one.offer.kind) == current), None)
         others = [one for one in ranked if one is not here and one.has_room]
-        if here is None or num_missing > 0:
+        # Replicas that only take long to start are no reason to go elsewhere; those that nobody has room for are.
+        if here is None or num_missing > here.offer.num_free:
             return self._leave(others, ranked, now_s, GONE if here is None else FALLBACK)
         self._stuck_since_s = None
         better = [one for one in others if _is_better(one, here)]
@@ -164,8 +168,9 @@ class Mover:
 
     def _leave(self, others: Sequence[Ranked], ranked: Sequence[Ranked], now_s: float, reason: str) -> Move | None:
         self._stuck_since_s = now_s if self._stuck_since_s is None else self._stuck_since_s
-        if not others or now_s - self._stuck_since_s < STUCK_FOR_S:
+        if not others or now_s - self._stuck_since_s < STUCK_FOR_S or now_s - self._left_s < RETRY_S:
             return None
+        self._left_s = now_s
         return self._go(others[0], ranked, reason, now_s)
 
     def _go(self, to: Ranked, ranked: Sequence[Ranked], reason: str, now_s: float) -> Move:

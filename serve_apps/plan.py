@@ -49,6 +49,7 @@ class Plan:
             "num_cpus": self.num_cpus,
             "timeout_s": self.timeout_s,
             "options": self.options.as_json(),
+            "tier": self.tier,
             "latency_target_ms": self.latency_target_ms,
             "domain": self.domain,
         }

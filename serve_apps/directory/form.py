@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from serve_apps.autoscaling.record import explain_decision
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
@@ -17,7 +18,8 @@ def model_form(
     decisions: Mapping[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """One model with its versions, newest first. `reports` and the autoscaler's `decisions`: by version."""
-    versions = [{**_version(record, reports.get(record.version, [])), "decisions": decisions.get(record.version, [])} for record in records]
+    told = {version: [{**one, "text": explain_decision(one)} for one in found] for version, found in decisions.items()}
+    versions = [{**_version(record, reports.get(record.version, [])), "decisions": told.get(record.version, [])} for record in records]
     return {"name": name, "default": default, "versions": versions[::-1]}
 
 

@@ -12,17 +12,21 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fabric.api.tokens import STREAM as TOKENS
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
+from fabric.offers import ModelPrior
+from fabric.types import Offer
 from serve_apps.directory.core import Directory
 from serve_apps.directory.form import model_form
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.requests import BeatAnswer, DeployRequest, DocumentsPort, Progress, ServePort
 from serve_apps.directory.table import ReplicaId, ServingTable
+from serve_apps.moving import LOOK_S, Movers, Standing
+from serve_apps.place_model import Wish, placement_json
 
 STREAM = "models"
 TEND_S = 1.0
@@ -37,8 +41,16 @@ _log = logging.getLogger(__name__)
 class DirectoryShell:
     """Named `models`."""
 
-    def __init__(self, config: FabricConfig, open_documents: Callable[[FabricConfig], DocumentsPort], port: ServePort) -> None:
+    def __init__(
+        self,
+        config: FabricConfig,
+        open_documents: Callable[[FabricConfig], DocumentsPort],
+        port: ServePort,
+        offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
+    ) -> None:
+        """`offers`: the places for a model; without it models stay where they were deployed."""
         self._config = config
+        self._movers = Movers(offers) if offers is not None else None
         self._documents = open_documents(config)
         self._port = port
         self._core = Directory()
@@ -190,7 +202,7 @@ class DirectoryShell:
     def _tend(self) -> None:
         """Start the loops, once, from the first call: an actor's constructor runs outside its event loop."""
         if not self._tasks:
-            for loop in (self._expire, self._watch_tokens, self._reconcile):
+            for loop in (self._expire, self._watch_tokens, self._reconcile, self._move):
                 self._spawn(loop())
 
     async def _expire(self) -> None:
@@ -199,6 +211,25 @@ class DirectoryShell:
                 _log.warning("silent replica=%s", replica_id)
             self._tell()
             await asyncio.sleep(TEND_S)
+
+    async def _move(self) -> None:
+        """Models fall back to where there is room, and come back: each move is a deploy of the same source at its new place."""
+        while self._movers is not None:
+            await asyncio.sleep(LOOK_S)
+            versions = [self._core.records(name) for name in self._core.table().models]
+            # A model with a version on its way is on the move already.
+            settled = [found for found in versions if all(one.state != "starting" for one in found)]
+            ready = [record for found in settled for record in found if record.state == "ready"]
+            standing = [Standing(record, len(self._core.reports(record.name, record.version))) for record in ready]
+            try:
+                moves = await asyncio.to_thread(self._movers.look, standing, time.monotonic())
+            except FabricError as error:
+                _log.warning("places are not known now: %s", error)
+                continue
+            for record, move in moves:
+                _log.info("move model=%s version=%s reason=%s to=%s", record.name, record.version, move.reason, move.choice.explain())
+                place = placement_json(move.choice, ModelPrior.from_json(record.placement.get("prior")))
+                await self.deploy(DeployRequest(record.name, record.user, record.settings, record.source, place))
 
     async def _watch_tokens(self) -> None:
         while True:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from fabric.capacity import FlavorCapacity, capacities
+from fabric.model_form import render_model
 from fabric.model_runs import Sample, rows_of
 from fabric.offers import CPU, ModelPrior, num_free, offers
 from fabric.types import Estimate, Fingerprint, Flavor, Node, Offer, PoolSnapshot, Resources, Variant
@@ -13,6 +14,9 @@ from profiler.estimate import Estimator, TaskProfile
 from profiler.roofline import Cost
 from profiler.shell import _run
 from serve_apps import placing
+from serve_apps.directory.form import model_form
+from serve_apps.directory.records import DeployRecord
+from serve_apps.moving import Movers, Standing
 from serve_apps.place_model import Wish, placement_json
 from serve_apps.placing import Mover, Need, choose, num_replicas_on, p95_ms, rank
 
@@ -150,6 +154,27 @@ def test_replicas_that_do_not_fit_fall_back_soon_and_whatever_it_costs() -> None
     assert (move.reason, move.choice.taken.offer.flavor) == (placing.FALLBACK, "t4")
 
 
+def test_replicas_that_only_take_long_to_start_stay() -> None:
+    mover = Mover(moved_s=0.0)
+    assert all(mover.should_move(("cpu", CPU), [SLOW, FAST], NEED, float(at), num_missing=2) is None for at in range(0, 300, 5))
+
+
+def test_a_model_whose_nodes_are_gone_is_deployed_again_elsewhere() -> None:
+    settings = {"num_cpus": 0.1, "min_replicas": 2, "latency_target_ms": 100.0, "tier": None}
+    record = DeployRecord("resnet", "1", "ann", 0.0, settings, state="ready", placement={"flavor": "cpu", "kind": CPU})
+    asked: list[Wish] = []
+
+    def fabric_offers(wish: Wish, _prior: ModelPrior) -> list[Offer]:
+        asked.append(wish)
+        return [FAST]
+
+    movers = Movers(fabric_offers)
+    moves = {at: movers.look([Standing(record, num_running=0)], float(at)) for at in range(0, 60, 10)}
+    told = [(at, one.version, move.reason) for at, found in moves.items() for one, move in found]
+    assert told == [(20, "1", placing.GONE)]
+    assert asked[0] == Wish("resnet", 0.1, None, 100.0, 2)
+
+
 def test_a_place_that_is_gone_is_left() -> None:
     mover = Mover(moved_s=0.0)
     assert mover.should_move(("a100", "gpu"), [FAST], NEED, 10.0) is None
@@ -226,6 +251,13 @@ def test_measured_runs_of_a_replica_replace_the_prediction_and_correct_the_other
     assert before["gpu"].estimate.num_runs == 0
 
 
+def test_what_a_models_file_said_is_kept_with_it() -> None:
+    kept = json.loads(json.dumps(placement_json(choose([SLOW], Need()), RESNET)))["prior"]
+    assert ModelPrior.from_json(kept).cost == RESNET.cost
+    assert ModelPrior.from_json(kept).fingerprint.domain == "cv"
+    assert ModelPrior.from_json(None) == ModelPrior()
+
+
 def test_room_is_what_nobody_uses() -> None:
     resources = Resources(0.5)
     assert num_free(fabric()["cpu"], resources) == 32
@@ -241,3 +273,12 @@ def test_of_many_runs_an_even_sample_is_reported() -> None:
     assert len(kept) == 16
     assert 2000 < sum(value for value, _ in kept) / 16 < 8000
     assert sample.take() == []
+
+
+def test_a_shown_model_says_why_it_stands_there_and_why_it_was_scaled() -> None:
+    place = placement_json(choose([SLOW, FAST], Need(20.0, num_replicas=2)))
+    record = DeployRecord("resnet", "1", "ann", 100.0, {"autoscale": None, "replicas": 2}, state="ready", placement=place)
+    scaled = {"at": 150.0, "from": 2, "to": 4, "reason": "AboveTarget", "metric": "cpu_utilization", "value": 131.0, "target": 70.0}
+    shown = render_model(model_form("resnet", "1", [record], {}, {"1": [scaled]}), now_s=160.0)
+    assert "runs on   hot/t4: t4 (hot): CheapestInTime; p95 8 ms (measured), $0.7 per hour" in shown
+    assert "10 s ago: 2 -> 4 replicas: cpu_utilization was 131 %, above the target of 70 %" in shown
