@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from fabric.errors import FabricError, RuntimeFault
 from serve_apps.beats import Beats
@@ -19,21 +20,35 @@ SETTLE_S = 1.0
 """Between good-bye and the end of listening: ingresses hear of it meanwhile."""
 
 
-class Replica:
-    """`place()`: (this replica's id, its node's id, its node's address)."""
+class RunsPort(Protocol):
+    """See `fabric.model_runs.ModelRuns`."""
 
-    def __init__(self, settings: ReplicaSettings, directory: DirectoryPort, place: Callable[[], tuple[str, str, str]]) -> None:
+    def note(self, run_s: float) -> None: ...
+
+    def flush(self, now_s: float) -> bool: ...
+
+
+class Replica:
+    """`place()`: (this replica's id, its node's id, its node's address). `make_runs(settings)`: tells the profiler what requests take."""
+
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        directory: DirectoryPort,
+        place: Callable[[], tuple[str, str, str]],
+        make_runs: Callable[[ReplicaSettings], RunsPort],
+    ) -> None:
         replica_id, node_id, node_host = place()
         settings = replace(settings, host=settings.host or node_host)
         try:
-            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id)
+            self._runs = make_runs(settings)
+            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, on_run=self._runs.note)
         except FabricError as error:
             # Serve passes on only the text of the traceback, and that shows notes but not our hint.
             if error.hint:
                 error.add_note(f"hint: {error.hint}")
             raise
-        self._stats: dict[str, float] = {}
-        self._beats = Beats(directory, lambda: self._host.report(self._stats), self._host.access, self._host.tend)
+        self._beats = Beats(directory, self._host.report, self._host.access, self._tend)
         self._beats.start()
 
     async def predict(self, arguments: dict[str, Any]) -> Any:
@@ -45,8 +60,7 @@ class Replica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve's hook: called every few seconds, kept per replica, handed to the autoscaling policy."""
-        self._stats = self._host.stats()
-        return self._stats
+        return self._host.stats()
 
     def check_health(self) -> None:
         """Serve's hook. Raises: RuntimeFault: Serve then starts another replica in this one's place."""
@@ -60,3 +74,7 @@ class Replica:
         await asyncio.to_thread(self._beats.stop)
         await asyncio.sleep(SETTLE_S)
         await asyncio.to_thread(host.stop, DRAIN_S)
+
+    def _tend(self) -> None:
+        self._host.tend()
+        self._runs.flush(time.monotonic())

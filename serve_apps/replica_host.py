@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from fabric.api.tokens import Principal
 from fabric.artefacts import ArtefactStore
@@ -26,15 +28,22 @@ from serve_apps.usage.ship import ship
 log = logging.getLogger("ray.serve")
 
 SHIP_EVERY_S = 60.0
+STATS_AGE_S = 3.0
+"""What the autoscaler's own questions measured is good enough for a report."""
+_LAST_ANSWERS_S = 1.0
+
+
+def _ignore(_service_s: float) -> None:
+    """Nobody wants to hear."""
 
 
 class ReplicaHost:
     """Answers from the moment that it is made. `open_server`: gives the server that answers by an app; else one listens on a free
-    port of `settings.host`."""
+    port of `settings.host`. `on_run(service_s)`: hears of every answer."""
 
     def __init__(
         self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", model: Served | None = None, is_bridge: bool = False,
-        open_server: Callable[[RestApp], Server] | None = None,
+        open_server: Callable[[RestApp], Server] | None = None, on_run: Callable[[float], None] = _ignore,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.id = replica_id
@@ -46,7 +55,9 @@ class ReplicaHost:
         self._shipped_s = time.monotonic()
         now_s = time.monotonic()
         self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing)
-        self.model.tell(self._meter.note)
+        self._sampled: tuple[float, dict[str, float]] = (-math.inf, {})
+        self._on_run = on_run
+        self.model.tell(self._note)
         self.plane = DataPlane()
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
@@ -57,15 +68,18 @@ class ReplicaHost:
         """Made when it is first needed: a remote one imports its client, for which no request should wait."""
         return ArtefactStore(self.settings.storage)
 
-    def stats(self) -> dict[str, float]:
-        """Its use and its latency of the last seconds, by name. For one caller: what is measured is measured since the last call."""
-        return self._meter.sample(time.monotonic())
+    def stats(self, max_age_s: float = 0.0) -> dict[str, float]:
+        """Its use and its latency of the last seconds, by name; measured anew unless that was done within `max_age_s`."""
+        now_s = time.monotonic()
+        if now_s - self._sampled[0] > max_age_s:
+            self._sampled = (now_s, self._meter.sample(now_s))
+        return self._sampled[1]
 
-    def report(self, stats: Mapping[str, float] | None = None) -> ReplicaReport:
+    def report(self) -> ReplicaReport:
         settings = self.settings
         return ReplicaReport(
             self.id, settings.name, settings.version, settings.host, self.server.port, self.model.metadata, self._node_id,
-            settings.flavor, dict(stats or {"ongoing_requests": float(self.model.num_ongoing)}), self._is_bridge,
+            settings.flavor, self.stats(STATS_AGE_S), self._is_bridge,
         )  # fmt: skip
 
     def tend(self) -> None:
@@ -76,13 +90,19 @@ class ReplicaHost:
             ship(self.settings.usage_path, self.store, current=self._usage.current)
 
     def stop(self, drain_s: float) -> None:
-        """Finish what runs, refuse what comes, free the model."""
-        self.server.stop(drain_s)
+        """Refuse what comes, finish what runs, free the model."""
+        with contextlib.suppress(TimeoutError):
+            self.server.run(self.model.close()).result(drain_s)
+        self.server.stop(_LAST_ANSWERS_S)
         self._usage.close()
         try:
             ship(self.settings.usage_path, self.store)
         except (FabricError, OSError) as error:
             log.warning("usage lines stay on this machine: %s", error)
+
+    def _note(self, now_s: float, latency_s: float, service_s: float) -> None:
+        self._meter.note(now_s, latency_s, service_s)
+        self._on_run(service_s)
 
     def _record(
         self, *, request_id: str, principal: Principal | None, model: str, version: str, units: int, status: int, duration_s: float

@@ -27,6 +27,8 @@ class ReplicaSettings:
     options: ServeOptions
     num_cpus: float
     flavor: str = ""
+    kind: str = "cpu"
+    """What the model computes on."""
     host: str = "127.0.0.1"
     is_open: bool = True
     user: str = ""
@@ -52,6 +54,7 @@ def settings_for(record: DeployRecord, config: FabricConfig, *, is_open: bool, h
         options=parse_serve_options(record.settings.get("options") or {}),
         num_cpus=float(record.settings["num_cpus"]),
         flavor=str(record.placement.get("flavor", "")),
+        kind=str(record.placement.get("kind", "cpu")),
         host=host,
         is_open=is_open,
         user=record.user,
