@@ -21,9 +21,7 @@ class _File:
     """What `plan_deploy` asks a class for; a file declares nothing."""
 
 
-def deploy_file(
-    file: str | Path, *, name: str | None = None, say: Say, autoscale: Mapping[str, Any] | None = None, **given: Any
-) -> Live:
+def deploy_file(file: str | Path, *, name: str | None = None, say: Say, autoscale: Mapping[str, Any] | None = None, **given: Any) -> Live:
     """Serve a model file or folder. `given`: the arguments of `ModelService.deploy`. The call returns when it answers.
 
     Raises: `ModelError` (`model_not_found`, `constructor_failed` where no runtime can load it), and as `ModelService.deploy`.

@@ -204,4 +204,3 @@ def _why(ranked: Sequence[Ranked], need: Need) -> str:
     if best.offer.is_preferred and any(one.is_in_time and _order(one) < _order(best) for one in ranked[1:]):
         return DOMAIN_PREFERENCE
     return CHEAPEST if need.latency_target_ms is None else CHEAPEST_IN_TIME
-

@@ -94,7 +94,9 @@ def plan_deploy(
     if domain not in DOMAINS:
         raise UnknownNameError.of("domain", domain, DOMAINS)
     chosen_options = parse_serve_options(options, class_options(cls))
-    return Plan(chosen, replicas, scale, float(num_cpus), tier, host, port, timeout_s, chosen_options, latency_target_ms, cast("Domain", domain))
+    return Plan(
+        chosen, replicas, scale, float(num_cpus), tier, host, port, timeout_s, chosen_options, latency_target_ms, cast("Domain", domain)
+    )
 
 
 def service_name(cls: type) -> str:
