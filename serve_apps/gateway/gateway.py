@@ -83,6 +83,10 @@ class Gateway:
         self.routes.replace(table)
         self._pool.keep_only(self.routes.addresses())
 
+    def metrics_text(self) -> bytes:
+        """The gateway's own metrics, in Prometheus' text format."""
+        return self._metrics.text()
+
     async def start(self) -> None:
         """Raises: RuntimeFault (`port_taken`)."""
         options = self._options

@@ -16,6 +16,7 @@ from serve_apps.gateway.caller import Caller
 from serve_apps.gateway.fleet import Fleet
 from serve_apps.gateway.heads import http_head, passed_back
 from serve_apps.gateway.routes import Target
+from serve_apps.gateway.waking import no_replica
 from serve_apps.oip.answer import Answer, Send, json_answer
 from serve_apps.oip.hooks import Authorize
 from serve_apps.oip.routes import Route
@@ -44,6 +45,9 @@ class RestForward:
     async def answer_for_sleeping(self, passing: Passing) -> Answer | None:
         """The table's answer to what needs no replica, where none lives. Raises: UnknownNameError, UserError (`not_ready`)."""
         route = passing.route
+        if route.kind == "model_ready" and not self._fleet.is_model_ready(route.model, route.version):
+            # Triton says so of a model that it does not know, too.
+            raise UserError("Model version not ready", code="not_ready")
         target = passing.target = self._fleet.routes.find(route.model, route.version)
         if route.kind not in _KNOWN_BY_TABLE or target.replicas:
             return None
@@ -51,9 +55,11 @@ class RestForward:
             return json_answer(self._fleet.model_metadata(route.model, route.version))
         if route.kind == "model_config":
             return json_answer(self._fleet.model_config(route.model, route.version))
-        if not self._fleet.is_model_ready(route.model, route.version):
-            raise UserError("Model version not ready", code="not_ready")
-        return json_answer({"name": route.model, "ready": True} if route.kind == "model_ready" else {"status": "ok"})
+        if route.kind == "model_ready":
+            return json_answer({"name": route.model, "ready": True})
+        if not target.can_answer:
+            raise no_replica(target.model, target.version, target.reason)
+        return json_answer({"status": "ok"})
 
     async def pass_on(self, passing: Passing) -> None:
         """Send the request to a replica, and what it answers to the caller. Raises: as `Forwarder.opened`, and ClientGone."""

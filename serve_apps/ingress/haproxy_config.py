@@ -21,6 +21,7 @@ global
   hard-stop-after 60s
   noreuseport
   tune.bufsize 65536
+  tune.h2.initial-window-size 1048576
 
 defaults
   mode http
@@ -49,14 +50,33 @@ backend gateway
 """
 
 
+_GRPC = """
+frontend grpc
+  bind {bind} proto h2
+  acl is_infer path /inference.GRPCInferenceService/ModelInfer
+  http-request wait-for-body time 30s at-least 1024 if is_infer
+  http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if is_infer
+  http-request set-var(txn.version) req.body,bytes(5),protobuf(2) if is_infer
+  use_backend %[str(grpc/),concat(,txn.model,/),concat(,txn.version),map_str({map},grpc_gateway)] if is_infer
+  default_backend grpc_gateway
+
+backend grpc_gateway
+  server gateway {gateway} proto h2
+"""
+"""A message's name and version are its first fields, behind five bytes of framing; what is found on no map, compressed messages among
+it, the gateway knows. Source: HAProxy 2.8's configuration manual, `protobuf` and `wait-for-body`."""
+
+
 @dataclass(frozen=True, slots=True)
 class HaproxySettings:
-    """`folder` holds the runtime socket and the map; `gateway` is `host:port`."""
+    """`folder` holds the runtime socket and the map; `gateway` and `grpc_gateway` are `host:port`. `grpc_port` 0: no gRPC here."""
 
     folder: Path
     host: str
     port: int
     gateway: str
+    grpc_port: int = 0
+    grpc_gateway: str = ""
     num_threads: int = 2
     max_connections: int = 8_000
     """Each takes two file descriptors."""
@@ -81,6 +101,8 @@ def haproxy_config(settings: HaproxySettings) -> str:
         num_threads=settings.num_threads,
         max_connections=settings.max_connections,
     )
+    if settings.grpc_port:
+        text += _GRPC.format(bind=f"{host}:{settings.grpc_port}", map=settings.map, gateway=settings.grpc_gateway)
     # A server that refused a connection is passed over by `redispatch`; it is not marked down, since its replica may come back.
     backends = (f"backend v{number}\n  server-template r 1-{NUM_SERVERS} 127.0.0.1:9 disabled\n" for number in range(NUM_BACKENDS))
     return "\n".join((text, *backends))

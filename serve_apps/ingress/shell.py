@@ -45,11 +45,11 @@ class IngressShell:
         self._is_new = threading.Condition()
         self._waker = make_waker(settings, self._access)
         binary = haproxy_binary()
-        # Without HAProxy the gateway stands at the public port itself: every request goes through Python then.
-        front = None if binary is None else ("127.0.0.1", 0)
+        # Without HAProxy the gateway stands at the public ports itself: every request goes through Python then.
+        behind = None if binary is None else ("127.0.0.1", 0)
         self._gateway = GatewayServer(
-            rest=front or (settings.host, settings.port),
-            grpc=(settings.host, settings.grpc_port),
+            rest=behind or (settings.host, settings.port),
+            grpc=behind or (settings.host, settings.grpc_port),
             authorize=self._access.authorize,
             waker=self._waker,
         )
@@ -57,8 +57,9 @@ class IngressShell:
         self._gateway.run(self._waker.start()).result()
         self._haproxy: Haproxy | None = None
         if binary is not None:
-            gateway = f"127.0.0.1:{self._gateway.rest_port}"
-            self._haproxy = Haproxy(binary, HaproxySettings(settings.folder, settings.host, settings.port, gateway))
+            rest, grpc = (f"127.0.0.1:{port}" for port in (self._gateway.rest_port, self._gateway.grpc_port))
+            front = HaproxySettings(settings.folder, settings.host, settings.port, rest, settings.grpc_port, grpc)
+            self._haproxy = Haproxy(binary, front)
             self._haproxy.start()
         threading.Thread(target=self._follow, name="follow-table", daemon=True).start()
 

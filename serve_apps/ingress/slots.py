@@ -101,5 +101,7 @@ class Slots:
             for prefix in prefixes:
                 for verb in ("infer", "generate", "generate_stream"):
                     yield f"{prefix}/{verb}", f"v{backend.number}"
+            yield f"grpc/{name}/{version}", f"v{backend.number}"
             if len(prefixes) > 1:
                 yield f"/{name}/predict", f"v{backend.number}"
+                yield f"grpc/{name}/", f"v{backend.number}"

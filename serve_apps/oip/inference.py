@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serve_apps.oip import generate, grpc_bodies
+from serve_apps.oip import generate, grpc_bodies, grpc_http1
 from serve_apps.oip.answer import EVENTS, JSON, OCTETS, Answer, Receive, Stream, json_answer
 from serve_apps.oip.body import compress, read_body, read_split_body, wanted_encoding
 from serve_apps.oip.dataplane import DataPlane
@@ -19,6 +19,7 @@ from serve_apps.oip.protobuf_codec import read_request as read_message
 from serve_apps.oip.protobuf_codec import write_response as write_message
 from serve_apps.oip.raw_request import read_raw_request
 from serve_apps.oip.routes import Route
+from serve_apps.oip.tensor_bytes import Buffer
 from serve_apps.tensors import InferRequest, InferResponse
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ class Inference:
         return await loop.run_in_executor(None, read_request, route.model, route.version, head, binary, call.headers)
 
     async def _read_message(self, call: Call) -> InferRequest:
-        body = await read_body(call.receive, call.headers, self._limits)
+        body: Buffer = await read_body(call.receive, call.headers, self._limits)
+        if call.route.kind == grpc_http1.KIND:
+            body = grpc_http1.message_in(body)
         if len(body) > OFFLOADED_BYTES:
             request = await asyncio.get_running_loop().run_in_executor(None, read_message, body, call.headers)
         else:

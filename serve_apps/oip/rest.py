@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fabric.errors import FabricError, UserError
-from serve_apps.oip import descriptions, grpc_bodies
+from serve_apps.oip import descriptions, grpc_bodies, grpc_http1
 from serve_apps.oip.answer import Answer, Receive, Send, Stream, error_answer, json_answer, send_answer, send_stream
 from serve_apps.oip.body import ClientGone, read_body
 from serve_apps.oip.dataplane import DataPlane
@@ -54,6 +54,7 @@ class RestApp:
             "generate_stream": inference.generate_stream,
             "predict": inference.predict,
             "grpc_infer": inference.grpc_infer,
+            grpc_http1.KIND: inference.grpc_infer,
             "grpc_stream": inference.grpc_stream,
             "grpc_describe": self._grpc_describe,
             "index": self._index,
@@ -79,7 +80,7 @@ class RestApp:
         try:
             call.principal = self._authorize(headers)
         except Exception as error:
-            await send_answer(send, _failed(route, error), is_head=method == "HEAD")
+            await _send(send, route, _failed(route, error), is_head=method == "HEAD")
             return
         await self._answer(call, send, started_s, is_head=method == "HEAD")
 
@@ -101,7 +102,7 @@ class RestApp:
             status, version, units = answer.status, answer.version or version, answer.units
             if call.request_id:
                 answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
-            await send_answer(send, answer, is_head=is_head)
+            await _send(send, call.route, answer, is_head=is_head)
         finally:
             self._record(
                 request_id=call.request_id or uuid.uuid4().hex,
@@ -161,6 +162,13 @@ class RestApp:
     async def _document(self, call: Call) -> Mapping[str, Any]:
         body = await read_body(call.receive, call.headers, self._limits)
         return parse_object(body) if body else {}
+
+
+async def _send(send: Send, route: Route, answer: Answer, *, is_head: bool) -> None:
+    if route.kind == grpc_http1.KIND:
+        await grpc_http1.send_call(send, answer)
+    else:
+        await send_answer(send, answer, is_head=is_head)
 
 
 def _failed(route: Route, error: Exception) -> Answer:

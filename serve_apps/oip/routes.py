@@ -26,6 +26,7 @@ _SERVER = {
     ("v2", "models", "stats"): Route("statistics", _GET),
     ("v2", "repository", "index"): Route("index", _POST),
     ("grpc", "ModelInfer"): Route("grpc_infer", _POST),
+    ("inference.GRPCInferenceService", "ModelInfer"): Route("grpc_call", _POST),
     ("grpc", "ModelStreamInfer"): Route("grpc_stream", _POST),
     ("grpc", "ModelReady"): Route("grpc_describe", _POST, "ModelReady"),
     ("grpc", "ModelMetadata"): Route("grpc_describe", _POST, "ModelMetadata"),

@@ -99,6 +99,8 @@ def test_a_replicas_error_is_the_callers() -> None:
     ("method", "path", "status"),
     [
         ("GET", "/v2/models/nobody", 404),
+        ("GET", "/v2/models/nobody/ready", 400),
+        ("GET", "/nobody/healthz", 404),
         ("POST", "/v2/models/nobody/infer", 404),
         ("GET", "/v2/models/add/versions/9", 404),
         ("GET", "/nowhere", 404),

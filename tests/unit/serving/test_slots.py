@@ -81,9 +81,8 @@ def test_after_every_change_each_path_leads_to_its_versions_replicas_and_no_othe
 
 def _paths(name: str, version: str, is_default: bool) -> list[str]:
     prefixes = [f"/v2/models/{name}/versions/{version}"] + ([f"/v2/models/{name}"] if is_default else [])
-    return [f"{prefix}/{verb}" for prefix in prefixes for verb in ("infer", "generate", "generate_stream")] + (
-        [f"/{name}/predict"] if is_default else []
-    )
+    own = [f"grpc/{name}/{version}"] + ([f"/{name}/predict", f"grpc/{name}/"] if is_default else [])
+    return [f"{prefix}/{verb}" for prefix in prefixes for verb in ("infer", "generate", "generate_stream")] + own
 
 
 def test_what_finds_no_place_is_left_to_the_gateway() -> None:
