@@ -1,11 +1,9 @@
-"""The bodies of the REST routes as JSON Schema, for the OpenAPI document. Source: the Open Inference Protocol; OpenAI's API reference."""
+"""The bodies of OpenAI's routes as JSON Schema, for the OpenAPI document. Source: OpenAI's API reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from serve_apps.tensors import DTYPES
 
 Schema = dict[str, Any]
 
@@ -29,10 +27,6 @@ FLAG: Schema = {"type": "boolean"}
 ANYTHING: Schema = {"type": "object", "additionalProperties": True}
 
 _NAME: Schema = {"type": "string", "minLength": 1}
-_DATATYPE: Schema = {"type": "string", "enum": list(DTYPES)}
-_PARAMETERS: Schema = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
-_SHAPE = _array({"type": "integer", "minimum": 0})
-_DATA: Schema = {"type": "array", "items": {}, "description": "the elements in row-major order, flat or nested"}
 _STOP: Schema = {"oneOf": [TEXT, _array(TEXT)]}
 _SAMPLING: dict[str, Schema] = {
     "max_tokens": COUNT, "temperature": NUMBER, "top_p": NUMBER, "seed": {"type": "integer"}, "stop": _STOP, "stream": FLAG, "user": TEXT,
@@ -41,37 +35,7 @@ _USAGE = _object(("prompt_tokens", "total_tokens"), prompt_tokens=COUNT, complet
 _MESSAGE = _object(("role",), role={"type": "string", "enum": ["system", "developer", "user", "assistant"]}, content={})
 
 SCHEMAS: Mapping[str, Schema] = {
-    "Error": _object(("error",), error=TEXT, code=TEXT, hint=TEXT),
     "OpenAiError": _object(("error",), error=_object(("message", "type"), message=TEXT, type=TEXT, param={}, code={})),
-    "ServerMetadata": _object(("name", "version", "extensions"), name=TEXT, version=TEXT, extensions=_array(TEXT)),
-    "Live": _object(("live",), live=FLAG),
-    "Ready": _object(("ready",), ready=FLAG),
-    "ModelReady": _object(("name", "ready"), name=TEXT, ready=FLAG),
-    "TensorMetadata": _object(("name", "datatype", "shape"), name=TEXT, datatype=_DATATYPE, shape=_array({"type": "integer"})),
-    "ModelMetadata": _object(
-        ("name", "platform", "inputs", "outputs"),
-        name=TEXT, versions=_array(TEXT), platform=TEXT, inputs=_array(ref("TensorMetadata")), outputs=_array(ref("TensorMetadata")),
-    ),
-    "RequestInput": _object(
-        ("name", "shape", "datatype"), name=_NAME, shape=_SHAPE, datatype=_DATATYPE, parameters=_PARAMETERS, data=_DATA,
-    ),
-    "RequestOutput": _object(("name",), name=_NAME, parameters=_PARAMETERS),
-    "InferRequest": _object(
-        ("inputs",), id=TEXT, parameters=_PARAMETERS, inputs=_array(ref("RequestInput")), outputs=_array(ref("RequestOutput"))
-    ),
-    "ResponseOutput": _object(
-        ("name", "shape", "datatype"), name=TEXT, shape=_SHAPE, datatype=_DATATYPE, parameters=ANYTHING, data=_DATA,
-    ),
-    "InferResponse": _object(
-        ("model_name", "outputs"),
-        model_name=TEXT, model_version=TEXT, id=TEXT, parameters=ANYTHING, outputs=_array(ref("ResponseOutput")),
-    ),
-    "GenerateRequest": {**_object(id=TEXT, text_input=TEXT, parameters=_PARAMETERS), "additionalProperties": True},
-    "GenerateResponse": {**_object(("model_name",), model_name=TEXT, model_version=TEXT, text_output={}), "additionalProperties": True},
-    "Statistics": _object(("model_stats",), model_stats=_array(ANYTHING)),
-    "IndexRequest": _object(ready=FLAG),
-    "Index": _array(_object(("name",), name=TEXT, version=TEXT, state=TEXT, reason=TEXT)),
-    "LoadRequest": _object(parameters=_PARAMETERS),
     "Model": _object(("id", "object", "created", "owned_by"), id=TEXT, object=TEXT, created=COUNT, owned_by=TEXT),
     "ModelList": _object(("object", "data"), object=TEXT, data=_array(ref("Model"))),
     "EmbeddingsRequest": _object(

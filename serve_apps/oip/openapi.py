@@ -1,4 +1,4 @@
-"""The OpenAPI document of the protocol's REST routes, as data; the gateway adds its own routes and serves it.
+"""The OpenAPI document of the protocol's REST routes, as data; the gateway adds its own routes, and serves it.
 
 What a member may be is what the codecs take, no more: the document is checked against the running app by sending what it allows and
 what it does not.
@@ -16,6 +16,8 @@ Form = dict[str, Any]
 _JSON = "application/json"
 _OCTETS = "application/octet-stream"
 _TAGS = ("health", "models", "inference", "repository")
+_MODEL_ERRORS = ("404", "503", "504")
+"""Of a route about a model, which the gateway may have to wake."""
 _MODEL: Form = {
     "name": "model",
     "in": "path",
@@ -79,13 +81,13 @@ def _versioned() -> Form:
 
 def _model_paths(prefix: str, parameters: list[Form]) -> Form:
     def path(operation: str, form: Form, extra: tuple[Form, ...] = ()) -> Form:
-        return {operation: {**form, "parameters": [*parameters, *extra]}}
+        return {"parameters": parameters, operation: {**form, **({"parameters": list(extra)} if extra else {})}}
 
     return {
-        prefix: path("get", _get("what the model takes and gives", "ModelMetadata", tag="models", errors=("404",))),
+        prefix: path("get", _get("what the model takes and gives", "ModelMetadata", tag="models", errors=_MODEL_ERRORS)),
         f"{prefix}/ready": path("get", _get("whether it is ready", "ModelReady", tag="health", errors=("400",))),
-        f"{prefix}/config": path("get", _get("Triton's model configuration", "ModelConfig", tag="models", errors=("404",))),
-        f"{prefix}/stats": path("get", _get("its statistics", "Statistics", tag="models", errors=("400",))),
+        f"{prefix}/config": path("get", _get("Triton's model configuration", "ModelConfig", tag="models", errors=_MODEL_ERRORS)),
+        f"{prefix}/stats": path("get", _get("its statistics", "Statistics", tag="models", errors=("400", *_MODEL_ERRORS))),
         f"{prefix}/infer": path("post", _infer(), (_HEADER_LENGTH, _TIMEOUT)),
         f"{prefix}/generate": path("post", _post("text in, text out", "GenerateRequest", "GenerateResponse"), (_TIMEOUT,)),
         f"{prefix}/generate_stream": path("post", _generate_stream(), (_TIMEOUT,)),
@@ -93,7 +95,7 @@ def _model_paths(prefix: str, parameters: list[Form]) -> Form:
 
 
 def _repository_paths() -> Form:
-    errors = ("400", "404", "413", "501")
+    errors = ("400", "404", "413", "501", "503")
     change = {"schema": {"$ref": "#/components/schemas/RepositoryChange"}}
     paths: Form = {
         "/v2/repository/index": {
@@ -105,9 +107,8 @@ def _repository_paths() -> Form:
     }
     for verb in ("load", "unload"):
         operation = _operation(f"{verb} a model", "repository", None, errors=errors)
-        paths[f"/v2/repository/models/{{model}}/{verb}"] = {
-            "post": {**operation, "parameters": [_MODEL], "requestBody": {"content": {_JSON: change}}}
-        }
+        path = f"/v2/repository/models/{{model}}/{verb}"
+        paths[path] = {"parameters": [_MODEL], "post": {**operation, "requestBody": {"content": {_JSON: change}}}}
     return paths
 
 
@@ -115,8 +116,8 @@ def _plain_paths() -> Form:
     predict = _post("the plain dialect: arguments by name, and the result", "PredictRequest", "PredictResponse", error="PlainError")
     health = _get("whether it is ready", "Status", tag="health", other={"503": "PlainError"}, errors=())
     return {
-        "/{model}/predict": {"post": {**predict, "parameters": [_MODEL, _TIMEOUT]}},
-        "/{model}/healthz": {"get": {**health, "parameters": [_MODEL], "security": []}},
+        "/{model}/predict": {"parameters": [_MODEL], "post": {**predict, "parameters": [_TIMEOUT]}},
+        "/{model}/healthz": {"parameters": [_MODEL], "get": {**health, "security": []}},
     }
 
 
@@ -124,6 +125,7 @@ def _infer() -> Form:
     form = _post("run the model", "InferRequest", "InferResponse")
     form["description"] = "JSON, or JSON with the bytes of tensors behind it; see the binary tensor extension."
     binary = {"schema": {"type": "string", "format": "binary"}}
+    form["requestBody"]["content"][_OCTETS] = binary
     form["responses"]["200"]["content"][_OCTETS] = binary
     return form
 

@@ -14,7 +14,9 @@ from tests.unit.oip import models
 from tests.unit.oip.server import Server
 
 DOCUMENT = document()
-OPERATIONS = [(path, method, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()]
+OPERATIONS = [
+    (path, method, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items() if method != "parameters"
+]
 
 
 def references(node: Any) -> Iterator[str]:
