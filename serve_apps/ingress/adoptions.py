@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fabric.artefacts import ArtefactStore, Digest
@@ -54,7 +55,7 @@ class Adoptions:
         if adoption is None:
             raise no_replica(*model)
         tokens, mark = self._access.told
-        return Adoption(adoption.settings, adoption.source, tokens, mark, adoption.log)
+        return replace(adoption, tokens=tokens, tokens_mark=mark)
 
     def follow(self, table: ServingTable) -> list[ModelVersion]:
         """Gather what is new, forget what is gone; what is gone is returned."""
@@ -79,10 +80,11 @@ class Adoptions:
     def _gathered(self, record: DeployRecord) -> Adoption:
         settings = settings_for(record, self._config, is_open=self._is_open, host=LOOPBACK)
         source = get_source(Digest(record.source), self._store)
+        idle_s = (record.settings.get("autoscale") or {}).get("idle_s")
         if not isinstance(source, ServiceSource):
             source_path = source.localise(self._store, settings.cache_path)
-            return Adoption(settings, _prepared(source_path, settings.cache_path))
-        return Adoption(settings, source)
+            return Adoption(settings, _prepared(source_path, settings.cache_path), idle_s=idle_s)
+        return Adoption(settings, source, idle_s=idle_s)
 
 
 def _prepared(path: Path, cache: Path) -> Path:

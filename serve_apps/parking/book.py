@@ -51,6 +51,14 @@ class _Process:
     used_s: float = 0.0
     num_in_flight: int = 0
     asked_s: float | None = None
+    idle_s: float = 0.0
+
+
+class _Request(NamedTuple):
+    """One model that waits, since when, and how long it may be idle once it is awake."""
+
+    since_s: float
+    idle_s: float
 
 
 class _Failure(NamedTuple):
@@ -76,7 +84,7 @@ class LotBook:
     rules: Rules
     _zygote: _Zygote = field(default_factory=_Zygote)
     _processes: dict[SlotId, _Process] = field(default_factory=dict)
-    _waiting: dict[ModelVersion, float] = field(default_factory=dict)
+    _waiting: dict[ModelVersion, _Request] = field(default_factory=dict)
     _failures: dict[ModelVersion, _Failure] = field(default_factory=dict)
     _replicated: set[ModelVersion] = field(default_factory=set)
     _last_slot: int = 0
@@ -102,8 +110,8 @@ class LotBook:
 
     def _take(self, event: Event, now_s: float) -> Iterator[Command]:
         match event:
-            case Wanted(model):
-                yield from self._want(model, now_s)
+            case Wanted(model, idle_s):
+                yield from self._want(model, self.rules.idle_s if idle_s is None else idle_s, now_s)
             case Dropped(model):
                 yield from self._drop(model)
             case ReplicaRegistered(model):
@@ -134,12 +142,12 @@ class LotBook:
             case Used(_, num_in_flight):
                 process.used_s, process.num_in_flight = now_s, num_in_flight
 
-    def _want(self, model: ModelVersion, now_s: float) -> Iterator[Command]:
+    def _want(self, model: ModelVersion, idle_s: float, now_s: float) -> Iterator[Command]:
         failure = self._failures.get(model)
         if failure is not None and now_s < failure.until_s:
             yield Refuse(model, failure.error)
         elif not any(each.model == model and each.state in (_ADOPTING, _LIVE) for each in self._processes.values()):
-            self._waiting.setdefault(model, now_s)
+            self._waiting.setdefault(model, _Request(now_s, idle_s))
 
     def _enter(self, process: _Process, state: str, now_s: float) -> None:
         if process.state == _LEAVING:
@@ -200,8 +208,8 @@ class LotBook:
     # -- what follows from all of it ----------------------------------------------------------------------------------------
 
     def _expire(self, now_s: float) -> Iterator[Command]:
-        for model, since_s in list(self._waiting.items()):
-            if now_s - since_s >= self.rules.wait_s:
+        for model, request in list(self._waiting.items()):
+            if now_s - request.since_s >= self.rules.wait_s:
                 del self._waiting[model]
                 yield Refuse(model, self._why_not())
 
@@ -223,7 +231,7 @@ class LotBook:
                 if not idle:
                     return
                 yield self._leave(min(idle, key=lambda each: each.used_s), "another model woke and all CPUs are taken")
-            del self._waiting[model]
+            parked.idle_s = self._waiting.pop(model).idle_s
             parked.state, parked.model, parked.since_s = _ADOPTING, model, now_s
             yield Adopt(parked.slot, model)
 
@@ -234,8 +242,8 @@ class LotBook:
             idle_s = 0.0 if process.num_in_flight else now_s - process.used_s
             if process.model in self._replicated:
                 yield self._leave(process, "a Serve replica took over")
-            elif idle_s >= rules.idle_s:
-                yield self._leave(process, f"no request for {rules.idle_s:g} s")
+            elif idle_s >= process.idle_s:
+                yield self._leave(process, f"no request for {process.idle_s:g} s")
             elif process.asked_s is None or now_s - process.asked_s >= rules.ask_again_s:
                 if process.num_in_flight >= rules.ask_at_in_flight:
                     process.asked_s = now_s

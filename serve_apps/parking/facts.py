@@ -14,9 +14,10 @@ SlotId = NewType("SlotId", int)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request for a version that no process holds."""
+    """A request for a version that no process holds. `idle_s`: of this model, None: as the rules have it."""
 
     model: ModelVersion
+    idle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

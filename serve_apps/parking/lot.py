@@ -108,12 +108,12 @@ class ParkingLot:
         slot = self._book.slot_of(model)
         if slot is not None:
             return self._tenants[slot].address
-        self._find(model)
+        idle_s = self._find(model).idle_s
         waiter = self._waiters.get(model)
         if waiter is None:
             waiter = self._waiters[model] = asyncio.get_running_loop().create_future()
             waiter.add_done_callback(_look_at)
-        self._hear(Wanted(model))
+        self._hear(Wanted(model, idle_s))
         return await asyncio.shield(waiter)
 
     def note_replica(self, name: str, version: str, *, is_there: bool) -> None:

@@ -22,7 +22,8 @@ class Adoption:
     """What a parked process shall serve from now on.
 
     `source`: a captured service, or the path of a model: a prepared folder, or whatever `load_model` opens. `tokens`: as the directory
-    tells them, with the mark of that state. `log`: a file that takes what it prints.
+    tells them, with the mark of that state. `log`: a file that takes what it prints. `idle_s`: without requests for so long it
+    leaves; None: as the lot's rules have it.
     """
 
     settings: ReplicaSettings
@@ -32,6 +33,7 @@ class Adoption:
     log: str = ""
     replica_id: ReplicaId = _NOBODY
     node_id: str = ""
+    idle_s: float | None = None
 
     @property
     def model(self) -> ModelVersion:

@@ -54,13 +54,14 @@ def _live(link: Link) -> int:
     server = Server(door, bind(HOST)).start()
     warm_up.run(server, door)
     link.send(IsParked(server.port))
+    usual = urgency.usual()
     told = link.receive()
     if not isinstance(told, Adoption):
         return 0
-    host = _adopt(told, server, door, link)
+    host = _adopt(told, server, door, link, usual)
     if host is None:
         return 1
-    leave = _attend(link, door, host)
+    leave = _attend(link, door, host, usual)
     if leave is None:
         return 1  # nobody owns this process any more
     _drain(leave, door)
@@ -69,8 +70,8 @@ def _live(link: Link) -> int:
     return 0
 
 
-def _adopt(adoption: Adoption, server: Server, door: Door, link: Link) -> ReplicaHost | None:
-    urgency.hurry()
+def _adopt(adoption: Adoption, server: Server, door: Door, link: Link, usual: urgency.Niceness) -> ReplicaHost | None:
+    urgency.hurry(usual)
     begun_s = time.perf_counter()
     if adoption.log:
         _write_to(adoption.log)
@@ -94,7 +95,7 @@ def _adopt(adoption: Adoption, server: Server, door: Door, link: Link) -> Replic
     return host
 
 
-def _attend(link: Link, door: Door, host: ReplicaHost) -> Leave | None:
+def _attend(link: Link, door: Door, host: ReplicaHost, usual: urgency.Niceness) -> Leave | None:
     """Tell the owner what is in flight whenever that changes, until it says leave, or is gone (None)."""
     said: Activity | None = None
     opened_s = time.monotonic()
@@ -107,7 +108,7 @@ def _attend(link: Link, door: Door, host: ReplicaHost) -> Leave | None:
             if isinstance(told, TokensChanged):
                 host.access.replace(told.mark, told.tokens)
         if is_urgent and (door.num_answered or time.monotonic() - opened_s > _URGENT_S):
-            urgency.calm_down()
+            urgency.calm_down(usual)
             is_urgent = False
         now = Activity(door.num_in_flight, door.num_requests)
         # The request that woke it may still be on its way.

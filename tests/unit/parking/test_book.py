@@ -161,6 +161,13 @@ def test_a_model_without_requests_leaves(lot: Lot) -> None:
     assert lot.book.slot_of(A) is None
 
 
+def test_a_model_may_have_an_idle_time_of_its_own(lot: Lot) -> None:
+    adopt = only(lot.tell(Wanted(A, idle_s=5)), Adopt)
+    lot.tell(WentLive(adopt.slot), Used(adopt.slot, 0))
+    assert some(lot.tell(Ticked(), after_s=4.9), Retire) == []
+    assert only(lot.tell(Ticked(), after_s=0.2), Retire).slot == adopt.slot
+
+
 def test_a_long_request_keeps_its_model(lot: Lot) -> None:
     slot = lot.wake(A)
     lot.tell(Used(slot, 1))
