@@ -116,10 +116,13 @@ class TableRepository:
         return [entry for entry in entries if entry.state == "READY" or not only_ready]
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
-        raise _no_loading(name)
+        """Raises: UnknownNameError (`unknown_model`), as a repository that has it not; UserError (`unsupported`) for one that is here."""
+        raise _no_loading(self._routes.find(name).model)
 
     async def unload(self, name: str, parameters: Mapping[str, Any]) -> None:
-        raise _no_loading(name)
+        """A name that nobody knows is unloaded already, as Triton has it. Raises: UserError (`unsupported`) for one that is here."""
+        if any(target.model == name for target in self._routes.targets()):
+            raise _no_loading(name)
 
 
 def _indexed(target: Target) -> IndexEntry:

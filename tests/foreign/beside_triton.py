@@ -2,7 +2,7 @@
 
 Usage: python beside_triton.py OUR_URL, in an environment with nvidia-pytriton; `--keep PORT` instead of the URL only keeps Triton
 running, gRPC on the port above. Needs Debian's Python 3.11, on which the wheel's backend runs. Exits 1 on a difference that
-`differential.DEVIATIONS` does not explain.
+`differential.DEVIATIONS` does not explain, 77 where Triton does not start.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NoReturn
 
 from differential import compared
 from triton_models import write_repository
 
 START_S = 120.0
+NO_TRITON = 77
+"""Exit status where Triton does not start here: then there is nothing to compare with."""
 
 
 def started(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -51,13 +54,18 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     until_s = time.monotonic() + START_S
     while time.monotonic() < until_s:
         if process.poll() is not None:
-            raise SystemExit(f"Triton ended with {process.returncode}")
+            cannot(f"Triton ended with {process.returncode}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise SystemExit(f"Triton is not ready after {START_S:g} s")
+    cannot(f"Triton is not ready after {START_S:g} s")
+
+
+def cannot(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    raise SystemExit(NO_TRITON)
 
 
 def free_pair() -> int:
@@ -76,6 +84,8 @@ def free_pair() -> int:
 def main() -> int:
     is_kept = sys.argv[1] == "--keep"
     port = int(sys.argv[2]) if is_kept else free_pair()
+    # A kept one ends with the signal, and takes its backend's processes with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory() as folder:
         process = started(Path(folder), port)
         try:
