@@ -65,7 +65,10 @@ def chosen(names: str) -> tuple[Recipe, ...]:
 
 @contextlib.contextmanager
 def running(ours: Ours, recipes: Sequence[Recipe], venvs: Path, body: bytes) -> Iterator[tuple[dict[str, Server], dict[str, str]]]:
-    """(the servers that run, frozen, ours first; why the others do not). All answer `body`. All are ended at the end. Raises: `NotStarted` for ours."""
+    """(the servers that run, frozen, ours first; why the others do not). All answer `body`, and are ended at the end.
+
+    Raises: `NotStarted` for ours.
+    """
     servers: dict[str, Server] = {}
     skipped: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
