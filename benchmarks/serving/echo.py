@@ -31,8 +31,8 @@ _REQUESTS = 400
 
 def main() -> None:
     args = options(__doc__ or "", rounds=5)
-    with running(Ours(), chosen(args.peers), args.venvs) as (servers, skipped):
-        seen = in_turns(servers, measure, rounds=args.rounds)
+    with running(Ours(), chosen(args.peers), args.venvs, echo_body()) as (servers, skipped):
+        seen = in_turns(servers, skipped, measure, body=echo_body(), rounds=args.rounds)
     ours = seen.pop("ours")
     figures: dict[str, object] = {}
     for name, theirs in seen.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy
@@ -17,7 +16,7 @@ from ours import Ours
 from payload import floats, infer_body
 from peers.ray_serve import RAY_SERVE_HAPROXY
 from peers.server import Server
-from roster import SETTLE_S, options, running
+from roster import options, running, settle
 from serial import grpc_ms, http_ms
 
 from serve_apps.oip.messages import ModelInferRequest, ModelInferResponse
@@ -36,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "dense.onnx")
         bare = Bare(path)
-        with running(Ours(onnx=path), (RAY_SERVE_HAPROXY,), args.venvs) as (servers, skipped):
+        with running(Ours(onnx=path), (RAY_SERVE_HAPROXY,), args.venvs, rest_body(row())) as (servers, skipped):
             if skipped:
                 raise SystemExit(f"there is nothing to compare with: {skipped}")
             rounds = [measure(servers["ours"], servers["ray_serve_haproxy"], bare) for _ in range(args.rounds)]
@@ -49,13 +48,13 @@ def main() -> None:
 
 def measure(ours: Server, echo: Server, bare: Bare) -> dict[str, float]:
     """One round: medians in ms of the model alone, of ours and of the echo on both protocols."""
-    x = numpy.array(floats(WIDTHS[0]), numpy.float32).reshape(1, WIDTHS[0])
-    body, message = infer_body("x", x.shape, x.ravel().tolist()), infer_message(x)
+    x = row()
+    body, message = rest_body(x), infer_message(x)
     want = bare.run(x)
     seen = {"model_ms": median(bare.ms(x, count=_REQUESTS))}
     for prefix, server in (("", ours), ("echo_", echo)):
         server.thaw()
-        time.sleep(SETTLE_S)
+        settle(server, body)
         http_ms(server.url, body, count=_WARM_UP)
         took_ms, answer = http_ms(server.url, body, count=_REQUESTS)
         seen[f"rest_{prefix}ms"] = median(took_ms)
@@ -68,6 +67,15 @@ def measure(ours: Server, echo: Server, bare: Bare) -> dict[str, float]:
         if server is ours:
             check(json.loads(answer)["outputs"][0]["data"], got, want)
     return seen
+
+
+def row() -> numpy.ndarray:
+    """float32[1, 64]"""
+    return numpy.array(floats(WIDTHS[0]), numpy.float32).reshape(1, WIDTHS[0])
+
+
+def rest_body(x: numpy.ndarray) -> bytes:
+    return infer_body("x", x.shape, x.ravel().tolist())
 
 
 def infer_message(x: numpy.ndarray) -> bytes:

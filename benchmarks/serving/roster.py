@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from peers.server import NotStarted, Server
 from peers.triton import Triton
 from peers.venv import DEFAULT_VENVS, NotInstalled
 from priority import raise_priority
+from serial import http_ms
 
 T = TypeVar("T")
 
@@ -34,7 +36,8 @@ PEERS: tuple[Recipe, ...] = (
 )
 _NUM_TRIES = 2
 SETTLE_S = 2.5
-"""After a server was frozen: what it does about the time that it missed (late heartbeats, lost connections) is over then."""
+_SETTLE_AT_MOST_S = 40.0
+_NUM_STEADY = 50
 
 
 def options(description: str, *, rounds: int) -> argparse.Namespace:
@@ -61,14 +64,17 @@ def chosen(names: str) -> tuple[Recipe, ...]:
 
 
 @contextlib.contextmanager
-def running(ours: Ours, recipes: Sequence[Recipe], venvs: Path) -> Iterator[tuple[dict[str, Server], dict[str, str]]]:
-    """(the servers that run, frozen, ours first; why the others do not). All are ended at the end. Raises: `NotStarted` for ours."""
+def running(ours: Ours, recipes: Sequence[Recipe], venvs: Path, body: bytes) -> Iterator[tuple[dict[str, Server], dict[str, str]]]:
+    """(the servers that run, frozen, ours first; why the others do not). All answer `body`, and are ended at the end.
+
+    Raises: `NotStarted` for ours.
+    """
     servers: dict[str, Server] = {}
     skipped: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for recipe in (ours, *recipes):
             try:
-                servers[recipe.name] = _started(stack, recipe, venvs)
+                servers[recipe.name] = _started(stack, recipe, venvs, body)
             except (NotInstalled, NotStarted) as error:
                 if recipe is ours:
                     raise
@@ -77,7 +83,7 @@ def running(ours: Ours, recipes: Sequence[Recipe], venvs: Path) -> Iterator[tupl
         yield servers, skipped
 
 
-def _started(stack: contextlib.ExitStack, recipe: Recipe, venvs: Path) -> Server:
+def _started(stack: contextlib.ExitStack, recipe: Recipe, venvs: Path, body: bytes) -> Server:
     # A busy machine can make one start of a Ray time out.
     for left in reversed(range(_NUM_TRIES)):
         server = Server(recipe)
@@ -93,20 +99,51 @@ def _started(stack: contextlib.ExitStack, recipe: Recipe, venvs: Path) -> Server
             server.stop()
             raise
         stack.callback(server.stop)
+        settle(server, body)
         server.freeze()
         return server
     raise AssertionError
 
 
-def in_turns(servers: Mapping[str, Server], measure: Callable[[Server], T], *, rounds: int) -> dict[str, list[T]]:
-    """What `measure` returned of each server, `rounds` times, one server after the other; all others are frozen meanwhile."""
+def in_turns(
+    servers: Mapping[str, Server], skipped: dict[str, str], measure: Callable[[Server], T], *, body: bytes, rounds: int
+) -> dict[str, list[T]]:
+    """What `measure` returned of each server, `rounds` times, one server after the other; all others are frozen meanwhile.
+
+    A peer that ends or errs on the way is left out, and said in `skipped`. Raises: what `measure` raises of ours.
+    """
     seen: dict[str, list[T]] = {name: [] for name in servers}
     for _ in range(rounds):
-        for name, server in servers.items():
+        for name in tuple(seen):
+            server = servers[name]
             server.thaw()
-            time.sleep(SETTLE_S)
             try:
+                settle(server, body)
                 seen[name].append(measure(server))
-            finally:
-                server.freeze()
+            except (OSError, RuntimeError, http.client.HTTPException) as error:
+                error.add_note(f"{name}, whose log ends with:\n{server.log_end()}")
+                if name == "ours":
+                    raise
+                skipped[name] = f"{type(error).__name__}: {error}"
+                print(f"{name} is left out: {error}\n{server.log_end()}", file=sys.stderr)
+                del seen[name]
+            server.freeze()
     return seen
+
+
+def settle(server: Server, body: bytes) -> None:
+    """Until a server that was frozen has got over the time that it missed (late heartbeats, lost connections).
+
+    Raises: `RuntimeError`, OSError if it does not answer steadily in time.
+    """
+    end_s = time.monotonic() + _SETTLE_AT_MOST_S
+    time.sleep(SETTLE_S)
+    while True:
+        try:
+            http_ms(server.url, body, count=_NUM_STEADY)
+        except (OSError, RuntimeError, http.client.HTTPException):
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(SETTLE_S)
+        else:
+            return

@@ -30,8 +30,8 @@ _WARM_UP = 100
 
 def main() -> None:
     args = options(__doc__ or "", rounds=3)
-    with running(Ours(), chosen(args.peers), args.venvs) as (servers, skipped):
-        seen = in_turns(servers, highest, rounds=args.rounds)
+    with running(Ours(), chosen(args.peers), args.venvs, echo_body()) as (servers, skipped):
+        seen = in_turns(servers, skipped, highest, body=echo_body(), rounds=args.rounds)
     figures: dict[str, object] = {}
     for name, theirs in seen.items():
         if name != "ours":

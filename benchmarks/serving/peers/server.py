@@ -55,6 +55,9 @@ class Server:
     def log_path(self) -> Path:
         return Path(self._folder.name) / "server.log"
 
+    def log_end(self) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-15:])
+
     def install(self, venvs: Path) -> None:
         """Raises: `NotInstalled`."""
         self._python = python_of(self.name, self._recipe.requirements, venvs)
@@ -125,8 +128,7 @@ class Server:
             # Those that have a session of their own do not inherit it in effect.
             raise_priority(os.getpriority(os.PRIO_PROCESS, 0), [process.pid for process in self.processes()])
             if self._process.poll() is not None or time.monotonic() > end_s:
-                lines = self.log_path.read_text(errors="replace").splitlines()
-                raise NotStarted(f"{self.name} does not answer:\n" + "\n".join(lines[-15:]))
+                raise NotStarted(f"{self.name} does not answer:\n{self.log_end()}")
             time.sleep(_POLL_S)
 
 
