@@ -11,7 +11,7 @@ from fabric.errors import FabricError, RuntimeFault
 from serve_apps.beats import Beats
 from serve_apps.directory.table import ReplicaId
 from serve_apps.replica_host import ReplicaHost
-from serve_apps.replica_settings import DirectoryPort, ReplicaSettings
+from serve_apps.replica_settings import DirectoryPort, ReplicaSettings, RunsPort
 
 DRAIN_S = 20.0
 """What requests that run may take to end when a replica is stopped."""
@@ -20,13 +20,20 @@ SETTLE_S = 1.0
 
 
 class Replica:
-    """`place()`: (this replica's id, its node's id, its node's address)."""
+    """`place()`: (this replica's id, its node's id, its node's address). `open_runs`: where the runs of a model are reported."""
 
-    def __init__(self, settings: ReplicaSettings, directory: DirectoryPort, place: Callable[[], tuple[str, str, str]]) -> None:
+    def __init__(
+        self,
+        settings: ReplicaSettings,
+        directory: DirectoryPort,
+        place: Callable[[], tuple[str, str, str]],
+        open_runs: Callable[[ReplicaSettings], RunsPort] | None = None,
+    ) -> None:
         replica_id, node_id, node_host = place()
         settings = replace(settings, host=settings.host or node_host)
         try:
-            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id)
+            runs = open_runs(settings) if open_runs is not None else None
+            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, runs=runs)
         except FabricError as error:
             # Serve passes on only the text of the traceback, and that shows notes but not our hint.
             if error.hint:

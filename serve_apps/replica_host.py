@@ -18,7 +18,7 @@ from serve_apps.execution.served import Served
 from serve_apps.ingress.access import Access
 from serve_apps.oip.dataplane import DataPlane
 from serve_apps.oip.rest import RestApp
-from serve_apps.replica_settings import ReplicaSettings
+from serve_apps.replica_settings import ReplicaSettings, RunsPort
 from serve_apps.server import Server, bind
 from serve_apps.usage.log import UsageLog, UsageRecord
 from serve_apps.usage.ship import ship
@@ -34,7 +34,7 @@ class ReplicaHost:
 
     def __init__(
         self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", model: Served | None = None, is_bridge: bool = False,
-        open_server: Callable[[RestApp], Server] | None = None,
+        open_server: Callable[[RestApp], Server] | None = None, runs: RunsPort | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.id = replica_id
@@ -46,7 +46,8 @@ class ReplicaHost:
         self._shipped_s = time.monotonic()
         now_s = time.monotonic()
         self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing)
-        self.model.tell(self._meter.note)
+        self._runs = runs
+        self.model.tell(self._meter.note if runs is None else self._heard)
         self.plane = DataPlane()
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
@@ -68,8 +69,15 @@ class ReplicaHost:
             settings.flavor, dict(stats or {"ongoing_requests": float(self.model.num_ongoing)}), self._is_bridge,
         )  # fmt: skip
 
+    def _heard(self, now_s: float, latency_s: float, service_s: float) -> None:
+        self._meter.note(now_s, latency_s, service_s)
+        if self._runs is not None:
+            self._runs.note(service_s)
+
     def tend(self) -> None:
-        """Ship usage lines when it is time. Raises: FabricError, OSError; it may be called again."""
+        """Report runs and ship usage lines when it is time. Raises: FabricError, OSError; it may be called again."""
+        if self._runs is not None:
+            self._runs.flush(time.monotonic())
         if time.monotonic() - self._shipped_s >= SHIP_EVERY_S:
             self._shipped_s = time.monotonic()
             self._usage.rotate()

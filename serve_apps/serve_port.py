@@ -20,7 +20,7 @@ from serve_apps.autoscaling.rule import Autoscale
 from serve_apps.autoscaling.serve_policy import ServePolicy, serve_options
 from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, AppState
-from serve_apps.ray_directory import RayDirectory, replica_place
+from serve_apps.ray_directory import RayDirectory, open_runs, replica_place
 from serve_apps.replica import DRAIN_S, SETTLE_S, Replica
 from serve_apps.replica_logs import last_log_lines
 from serve_apps.replica_settings import settings_for
@@ -90,7 +90,7 @@ class RayServe:
             **amount,
         )
         return decorate(Replica).bind(
-            settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place
+            settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place, open_runs
         )
 
 
