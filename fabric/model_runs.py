@@ -13,7 +13,7 @@ import uuid
 
 from fabric import ray_io
 from fabric.errors import FabricError
-from fabric.offers import task_of
+from fabric.types import model_task
 from fabric.worker import PROFILER, Row
 
 REPORT_EVERY_S = 10.0
@@ -45,7 +45,7 @@ class Sample:
 def rows_of(runs: list[tuple[float, int]], model: str, kind: str, user: str, queue: str) -> list[Row]:
     """The profiler's rows of runs (seconds, input bytes); CPU and memory are not told apart by request."""
     rest = (0, None, None, None)
-    return [(uuid.uuid4().hex, task_of(model), kind, run_s, 0.0, 0, "ok", size, user, queue, 0, *rest) for run_s, size in runs]
+    return [(uuid.uuid4().hex, model_task(model), kind, run_s, 0.0, 0, "ok", size, user, queue, 0, *rest) for run_s, size in runs]
 
 
 def gpu_percent() -> float | None:

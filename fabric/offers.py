@@ -17,13 +17,12 @@ from fabric.capacity import FlavorCapacity
 from fabric.client import Client, current, selector
 from fabric.errors import FabricError, NoFitError, UnknownNameError
 from fabric.routing import preferred_flavors, resources_on
-from fabric.types import DOMAINS, Domain, Estimate, Fingerprint, Flavor, Offer, Resources, Variant
+from fabric.types import DOMAINS, Domain, Estimate, Fingerprint, Flavor, Offer, Resources, Variant, model_task
 from profiler.estimate import Predictor, TaskProfile
 from profiler.fingerprint import fingerprint_model
 from profiler.onnx_model import read_onnx
 from profiler.roofline import Cost, corrected, predict
 
-TASK_PREFIX = "model:"
 CPU = "cpu"
 
 
@@ -49,11 +48,6 @@ class ModelPrior:
         return cls(Cost(**cost) if cost else None).declared((kept or {}).get("domain", "other"))
 
 
-def task_of(model: str) -> str:
-    """The name under which a model's runs are kept."""
-    return f"{TASK_PREFIX}{model}"
-
-
 def read_prior(path: str | Path) -> ModelPrior:
     """Of an ONNX file; nothing is known of a file that cannot be read so. Takes seconds for a large graph; the model never runs."""
     try:
@@ -75,7 +69,7 @@ def model_offers(
     if tier is not None and tier not in client.config.tier_names:
         raise UnknownNameError.of("tier", tier, client.config.tier_names)
     variants = [Variant(kind, CPU if kind == CPU else kind, resources) for kind in kinds]
-    task = task_of(model)
+    task = model_task(model)
     client.describe(task, _known(client, task, prior), variants)
     found = offers(variants, client.table.capacities, client.catalogue, client.profiles[task], prior, tier=tier)
     if not found:

@@ -15,6 +15,11 @@ def name_of(task_key: str) -> str:
     return task_key.rpartition("@")[0] or task_key
 
 
+def model_task(model: str) -> str:
+    """The key of the task under which a served model's runs are kept."""
+    return f"model:{model}"
+
+
 Domain = Literal["cv", "nlp", "tabular", "other"]
 Phase = Literal["training", "inference"]
 NodeHealth = Literal["ready", "cordoned", "draining", "lost"]

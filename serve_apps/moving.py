@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fabric.errors import NoFitError
 from fabric.offers import ModelPrior
 from fabric.types import Offer
-from serve_apps.directory.records import DeployRecord
+from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.place_model import Wish
 from serve_apps.placing import Move, Mover
 
@@ -53,6 +53,11 @@ class Movers:
         current = (str(place.get("flavor", "")), str(place.get("kind", "cpu")))
         num_missing = max(0, int(one.record.settings.get("min_replicas", 1)) - one.num_running)
         return mover.should_move(current, offers, wish.need(one.rate_per_s), now_s, num_missing=num_missing)
+
+
+def standing_of(record: DeployRecord, reports: Sequence[ReplicaReport]) -> Standing:
+    """From what its replicas say."""
+    return Standing(record, len(reports), sum(report.stats.get("requests_per_s", 0.0) for report in reports))
 
 
 def wish_of(record: DeployRecord) -> Wish:

@@ -6,9 +6,11 @@ import ray
 from ray import serve
 
 from fabric import ray_io
+from fabric.model_runs import ModelRuns
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.requests import ACTOR, BeatAnswer
 from serve_apps.directory.table import ReplicaId, ServingTable
+from serve_apps.replica_settings import ReplicaSettings
 
 
 class RayDirectory:
@@ -38,3 +40,8 @@ def replica_place() -> tuple[str, str, str]:
     """(Serve's id of this replica, this node's id, this node's address)."""
     context = serve.get_replica_context()
     return str(context.replica_id.unique_id), str(ray.get_runtime_context().get_node_id()), ray.util.get_node_ip_address()
+
+
+def open_runs(settings: ReplicaSettings) -> ModelRuns:
+    """Where this replica reports its runs."""
+    return ModelRuns(settings.name, settings.kind, user=settings.user)

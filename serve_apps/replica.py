@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from fabric.errors import FabricError, RuntimeFault
 from serve_apps.beats import Beats
 from serve_apps.directory.table import ReplicaId
 from serve_apps.replica_host import ReplicaHost
-from serve_apps.replica_settings import DirectoryPort, ReplicaSettings
+from serve_apps.replica_settings import DirectoryPort, ReplicaSettings, RunsPort
 
 DRAIN_S = 20.0
 """What requests that run may take to end when a replica is stopped."""
@@ -20,35 +19,27 @@ SETTLE_S = 1.0
 """Between good-bye and the end of listening: ingresses hear of it meanwhile."""
 
 
-class RunsPort(Protocol):
-    """See `fabric.model_runs.ModelRuns`."""
-
-    def note(self, run_s: float) -> None: ...
-
-    def flush(self, now_s: float) -> bool: ...
-
-
 class Replica:
-    """`place()`: (this replica's id, its node's id, its node's address). `make_runs(settings)`: tells the profiler what requests take."""
+    """`place()`: (this replica's id, its node's id, its node's address). `open_runs`: where the runs of a model are reported."""
 
     def __init__(
         self,
         settings: ReplicaSettings,
         directory: DirectoryPort,
         place: Callable[[], tuple[str, str, str]],
-        make_runs: Callable[[ReplicaSettings], RunsPort],
+        open_runs: Callable[[ReplicaSettings], RunsPort] | None = None,
     ) -> None:
         replica_id, node_id, node_host = place()
         settings = replace(settings, host=settings.host or node_host)
         try:
-            self._runs = make_runs(settings)
-            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, on_run=self._runs.note)
+            runs = open_runs(settings) if open_runs is not None else None
+            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, runs=runs)
         except FabricError as error:
             # Serve passes on only the text of the traceback, and that shows notes but not our hint.
             if error.hint:
                 error.add_note(f"hint: {error.hint}")
             raise
-        self._beats = Beats(directory, self._host.report, self._host.access, self._tend)
+        self._beats = Beats(directory, self._host.report, self._host.access, self._host.tend)
         self._beats.start()
 
     async def predict(self, arguments: dict[str, Any]) -> Any:
@@ -74,7 +65,3 @@ class Replica:
         await asyncio.to_thread(self._beats.stop)
         await asyncio.sleep(SETTLE_S)
         await asyncio.to_thread(host.stop, DRAIN_S)
-
-    def _tend(self) -> None:
-        self._host.tend()
-        self._runs.flush(time.monotonic())

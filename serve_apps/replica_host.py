@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import time
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ from serve_apps.execution.served import Served
 from serve_apps.ingress.access import Access
 from serve_apps.oip.dataplane import DataPlane
 from serve_apps.oip.rest import RestApp
-from serve_apps.replica_settings import ReplicaSettings
+from serve_apps.replica_settings import ReplicaSettings, RunsPort
 from serve_apps.server import Server, bind
 from serve_apps.usage.log import UsageLog, UsageRecord
 from serve_apps.usage.ship import ship
@@ -33,17 +32,13 @@ STATS_AGE_S = 3.0
 _LAST_ANSWERS_S = 1.0
 
 
-def _ignore(_service_s: float) -> None:
-    """Nobody wants to hear."""
-
-
 class ReplicaHost:
     """Answers from the moment that it is made. `open_server`: gives the server that answers by an app; else one listens on a free
-    port of `settings.host`. `on_run(service_s)`: hears of every answer."""
+    port of `settings.host`."""
 
     def __init__(
         self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", model: Served | None = None, is_bridge: bool = False,
-        open_server: Callable[[RestApp], Server] | None = None, on_run: Callable[[float], None] = _ignore,
+        open_server: Callable[[RestApp], Server] | None = None, runs: RunsPort | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.id = replica_id
@@ -55,9 +50,8 @@ class ReplicaHost:
         self._shipped_s = time.monotonic()
         now_s = time.monotonic()
         self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing)
-        self._sampled: tuple[float, dict[str, float]] = (-math.inf, {})
-        self._on_run = on_run
-        self.model.tell(self._note)
+        self._runs = runs
+        self.model.tell(self._meter.note if runs is None else self._heard)
         self.plane = DataPlane()
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
@@ -82,8 +76,15 @@ class ReplicaHost:
             settings.flavor, self.stats(STATS_AGE_S), self._is_bridge,
         )  # fmt: skip
 
+    def _heard(self, now_s: float, latency_s: float, service_s: float) -> None:
+        self._meter.note(now_s, latency_s, service_s)
+        if self._runs is not None:
+            self._runs.note(service_s)
+
     def tend(self) -> None:
-        """Ship usage lines when it is time. Raises: FabricError, OSError; it may be called again."""
+        """Report runs and ship usage lines when it is time. Raises: FabricError, OSError; it may be called again."""
+        if self._runs is not None:
+            self._runs.flush(time.monotonic())
         if time.monotonic() - self._shipped_s >= SHIP_EVERY_S:
             self._shipped_s = time.monotonic()
             self._usage.rotate()
@@ -99,10 +100,6 @@ class ReplicaHost:
             ship(self.settings.usage_path, self.store)
         except (FabricError, OSError) as error:
             log.warning("usage lines stay on this machine: %s", error)
-
-    def _note(self, now_s: float, latency_s: float, service_s: float) -> None:
-        self._meter.note(now_s, latency_s, service_s)
-        self._on_run(service_s)
 
     def _record(
         self, *, request_id: str, principal: Principal | None, model: str, version: str, units: int, status: int, duration_s: float

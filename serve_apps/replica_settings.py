@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +16,7 @@ from serve_apps.serve_options import ServeOptions, parse_serve_options
 @dataclass(frozen=True, slots=True)
 class ReplicaSettings:
     """`source`: a digest in the artefact store at `storage`; `host`: where it listens; `is_open`: no token is needed, and a request
-    without one is `user`'s; `num_cpus`: what it may use."""
+    without one is `user`'s; `num_cpus`: what it may use; `kind`: what it computes on, `cpu` or a kind of accelerator."""
 
     name: str
     version: str
@@ -32,7 +31,6 @@ class ReplicaSettings:
     host: str = "127.0.0.1"
     is_open: bool = True
     user: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cache_path(self) -> Path:
@@ -59,6 +57,14 @@ def settings_for(record: DeployRecord, config: FabricConfig, *, is_open: bool, h
         is_open=is_open,
         user=record.user,
     )
+
+
+class RunsPort(Protocol):
+    """Where a replica reports how long its requests run, for its model's profile."""
+
+    def note(self, run_s: float, input_bytes: int = -1) -> None: ...
+
+    def flush(self, now_s: float) -> bool: ...
 
 
 class DirectoryPort(Protocol):

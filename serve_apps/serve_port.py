@@ -15,16 +15,15 @@ from ray.serve.schema import ApplicationStatusOverview
 
 from fabric import ray_io
 from fabric.config import FabricConfig
-from fabric.model_runs import ModelRuns
 from fabric.ray_io import NAMESPACE
 from serve_apps.autoscaling.rule import Autoscale
 from serve_apps.autoscaling.serve_policy import ServePolicy, serve_options
 from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, AppState
-from serve_apps.ray_directory import RayDirectory, replica_place
+from serve_apps.ray_directory import RayDirectory, open_runs, replica_place
 from serve_apps.replica import DRAIN_S, SETTLE_S, Replica
 from serve_apps.replica_logs import last_log_lines
-from serve_apps.replica_settings import ReplicaSettings, settings_for
+from serve_apps.replica_settings import settings_for
 
 _NUM_CAUSE_LINES = 6
 # Python's remote calls only; HTTP and gRPC requests are counted by the replica itself.
@@ -43,10 +42,6 @@ def wake(record: DeployRecord, timeout_s: float) -> None:
         serve.get_app_handle(record.app).wake.remote().result(timeout_s=timeout_s)
     except Exception as error:  # whatever Serve or Ray raises
         raise ray_io.mapped(error) from error
-
-
-def model_runs(settings: ReplicaSettings) -> ModelRuns:
-    return ModelRuns(settings.name, settings.kind, user=settings.user)
 
 
 class RayServe:
@@ -95,7 +90,7 @@ class RayServe:
             **amount,
         )
         return decorate(Replica).bind(
-            settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place, model_runs
+            settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place, open_runs
         )
 
 

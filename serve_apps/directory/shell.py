@@ -25,7 +25,7 @@ from serve_apps.directory.form import model_form
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.requests import BeatAnswer, DeployRequest, DocumentsPort, Progress, ServePort
 from serve_apps.directory.table import ReplicaId, ServingTable
-from serve_apps.moving import LOOK_S, Movers, Standing
+from serve_apps.moving import LOOK_S, Movers, standing_of
 from serve_apps.place_model import Wish, placement_json
 
 STREAM = "models"
@@ -220,7 +220,7 @@ class DirectoryShell:
             # A model with a version on its way is on the move already.
             settled = [found for found in versions if all(one.state != "starting" for one in found)]
             ready = [record for found in settled for record in found if record.state == "ready"]
-            standing = [Standing(record, len(self._core.reports(record.name, record.version))) for record in ready]
+            standing = [standing_of(record, self._core.reports(record.name, record.version)) for record in ready]
             try:
                 moves = await asyncio.to_thread(self._movers.look, standing, time.monotonic())
             except FabricError as error:

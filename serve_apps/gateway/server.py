@@ -71,10 +71,6 @@ class GatewayServer:
         self._loop.call_soon_threadsafe(replace)
         done.result(STARTED_S)
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Run a coroutine on the gateway's loop, from any other thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
     def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the gateway's loop, between `start` and `stop`, from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
