@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
 import uvloop
 
@@ -16,8 +16,6 @@ from serve_apps.gateway.gateway import Gateway, GatewayOptions
 from serve_apps.gateway.routes import Routes
 from serve_apps.gateway.waking import Waker
 from serve_apps.oip.hooks import Authorize, Repository, anybody
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +69,8 @@ class GatewayServer:
         self._loop.call_soon_threadsafe(replace)
         done.result(STARTED_S)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine on the gateway's loop, between `start` and `stop`, from any other thread."""
+    def run(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the gateway's loop, from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
