@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -50,6 +51,7 @@ class ReplicaHost:
         self._shipped_s = time.monotonic()
         now_s = time.monotonic()
         self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing)
+        self._sampled: tuple[float, dict[str, float]] = (-math.inf, {})
         self._runs = runs
         self.model.tell(self._meter.note if runs is None else self._heard)
         self.plane = DataPlane()
