@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -150,11 +150,9 @@ class Signature:
 
 
 def derive_signature(predict: Any, hints: Mapping[str, Any], *, is_batched: bool = False) -> Signature:
-    """The signature of a bound or unbound `predict`; `hints`: its annotations, resolved. Raises: `UserError` (`bad_annotation`)."""
+    """The signature of a bound `predict`; `hints`: its annotations, resolved. Raises: `UserError` (`bad_annotation`)."""
     inputs, takes_any_name = [], False
     for parameter in inspect.signature(predict).parameters.values():
-        if parameter.name == "self" and parameter.kind is not parameter.KEYWORD_ONLY:
-            continue
         if parameter.kind is parameter.VAR_KEYWORD:
             takes_any_name = True
         elif parameter.kind is not parameter.VAR_POSITIONAL:
@@ -187,7 +185,7 @@ def form_of(annotation: Any) -> Form:
         return form_of(left[0]) if len(left) == 1 else _typed_json(annotation)
     if annotation is numpy.ndarray or origin is numpy.ndarray:
         return _array_form(arguments)
-    if origin in (list, typing.Sequence) and arguments and arguments[0] in SCALARS:
+    if origin in (list, Sequence) and arguments and arguments[0] in SCALARS:
         return ListForm(SCALARS[arguments[0]])
     return _typed_json(annotation)
 

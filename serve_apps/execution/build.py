@@ -34,9 +34,10 @@ def build_served_model(service: Capture | ModelService, name: str, version: str,
     capture = service if isinstance(service, Capture) else vars(service).get("_capture")
     cls: Any = capture.cls if capture is not None else type(service)
     options = options or class_options(cls)
-    manner = manner_of(cls.predict)
+    predict = getattr(object.__new__(cls), "predict")  # noqa: B009 - the base class has no such attribute
+    manner = manner_of(predict)
     hints = capture.resolved_hints() if capture is not None else {}
-    signature = derive_signature(cls.predict, hints, is_batched=options.max_batch_size > 0)
+    signature = derive_signature(predict, hints, is_batched=options.max_batch_size > 0)
     metadata = service_metadata(cls, signature, manner, name, version, options)
     lane: Lane = LoopLane() if manner.is_async else ThreadLane(options.max_concurrency or 1)
     try:

@@ -351,6 +351,28 @@ def test_a_model_with_a_fixed_first_dimension_takes_no_batches() -> None:
     assert caught.value.code == "not_batchable"
 
 
+class Odd(ModelService):
+    max_batch_size = 4
+    kind = "embeddings"
+
+    def predict(this, texts: list[str], *, scale: float = 1.0) -> Floats:
+        return numpy.array([[len(text) * scale] for text in texts], dtype=numpy.float32)
+
+
+def test_a_text_service_takes_batches_of_text_and_says_what_it_is_for() -> None:
+    async def main() -> None:
+        model = served(Odd(), inline=False)
+        assert (model.metadata.kind, model.metadata.text_input, model.metadata.max_batch_size) == ("embeddings", "texts", 4)
+        assert [str(spec) for spec in model.metadata.inputs] == ["texts: BYTES[?]", "scale: FP64[1]"]
+        asked = [InferRequest("m", (Tensor("texts", "BYTES", numpy.array([b"a" * size], dtype=object)),)) for size in range(1, 5)]
+        answers = await asyncio.gather(*(model.infer(one) for one in asked))
+        assert [one.outputs[0].array.tolist() for one in answers] == [[[float(size)]] for size in range(1, 5)]
+        assert (await model.call({"texts": ["ab", "c"], "scale": 2.0})).tolist() == [[4.0], [2.0]]
+        await model.close()
+
+    run(main())
+
+
 def test_what_a_constructor_raises_comes_out_as_it_was() -> None:
     class Broken(ModelService):
         def __init__(self) -> None:
