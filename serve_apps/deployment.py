@@ -37,6 +37,7 @@ Say = Callable[[str], None]
 
 _POLL_S = 0.2
 _APPLIED_S = 10.0
+_AWAY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -145,7 +146,7 @@ def _with_address(config: FabricConfig, plan: Plan) -> FabricConfig:
 def _wait_ready(directory: Any, record: DeployRecord, say: Say) -> None:
     started_s, said = time.monotonic(), ""
     while True:
-        progress: Progress = ray_io.ask(directory.progress.remote(record.name, record.version))
+        progress = _progress(directory, record)
         state, why = progress.record.state, progress.record.why
         if state == "ready":
             return
@@ -156,6 +157,19 @@ def _wait_ready(directory: Any, record: DeployRecord, say: Say) -> None:
             say(f"{line} ({time.monotonic() - started_s:.0f} s){f': {why}' if why else ''}")
             said = line
         time.sleep(_POLL_S)
+
+
+def _progress(directory: Any, record: DeployRecord) -> Progress:
+    """A directory that is being restarted goes on with the deploy. Raises: UnavailableError where it stays away."""
+    deadline_s = time.monotonic() + _AWAY_S
+    while True:
+        try:
+            progress: Progress = ray_io.ask(directory.progress.remote(record.name, record.version))
+            return progress
+        except UnavailableError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _failure(progress: Progress) -> Exception:

@@ -17,7 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from fabric.errors import ModelError, UserError
+from fabric.errors import ModelError, UnavailableError, UserError
 from serve_apps import ModelService, load_model
 from serve_apps.oip import messages
 
@@ -138,15 +138,17 @@ def test_http_answers_with_the_same_result(scaler: Any, port: int) -> None:
         ("/predict", b"{", "POST", 400, "bad_json"),
         ("/predict", {"row": [[1, 2]]}, "POST", 400, "unknown_argument"),
         ("/predict", {}, "POST", 400, "missing_argument"),
-        ("/nowhere", {}, "POST", 404, "not_found"),
-        ("/predict", None, "GET", 405, "method_not_allowed"),
+        ("/nowhere", {}, "POST", 404, None),
+        ("/predict", None, "GET", 405, None),
         ("/predict", {"rows": []}, "POST", 500, "predict_failed"),
-        ("/predict", {"rows": [[1]]}, "POST", 500, "wrong_shape"),
+        ("/predict", {"rows": [[1]]}, "POST", 400, "wrong_shape"),
     ],
 )
-def test_http_errors_have_a_status_and_a_code(scaler: Any, path: str, body: Any, method: str, status: int, code: str) -> None:
+def test_http_errors_have_a_status_and_a_code(scaler: Any, path: str, body: Any, method: str, status: int, code: str | None) -> None:
     got_status, answer = request(f"{scaler.url}{path}", body, method)
-    assert (got_status, answer["error"]["code"]) == (status, code)
+    # What no route takes is told in the words of the Open Inference Protocol, whose errors are plain text.
+    error = answer["error"]
+    assert (got_status, error["code"] if isinstance(error, dict) else None) == (status, code)
 
 
 def test_a_second_address_for_the_one_http_server_is_refused(scaler: Any) -> None:
@@ -236,7 +238,14 @@ def test_the_directory_and_the_ingress_come_back_and_requests_go_on(scaler: Any,
 
     ray.kill(directory, no_restart=False)
     assert request(url, {"rows": [[1, 2]]})[0] == 200
-    assert wait_until(lambda: num_running("scaler") == 1, within_s=40)
+
+    def is_back() -> bool:
+        try:
+            return num_running("scaler") == 1
+        except UnavailableError:
+            return False
+
+    assert wait_until(is_back, within_s=40)
     ray.kill(ray_io.actor("ingress"), no_restart=False)
 
     def answers() -> bool:
