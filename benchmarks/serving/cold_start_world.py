@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import mmap
 import os
 from pathlib import Path
@@ -14,9 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serve_apps.parking.page_cache import populate
 
+NAME = "big"
+PATH = f"/v2/models/{NAME}/infer"
 WIDTH = 4096
 NUM_LAYERS = 4
 """4 matrices of 4096 x 4096 float32: 256 MiB."""
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": [0.5] * WIDTH}]}).encode()
 
 
 def write_model(path: Path) -> Path:
@@ -36,18 +40,16 @@ def holders(folder: Path) -> list[int]:
     wanted = str(folder)
     found = []
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):  # it ended, or is another user's
-            maps = (process / "maps").read_text(encoding="utf-8", errors="replace")
+        with contextlib.suppress(OSError, ValueError):  # no process, ended meanwhile, or another user's
+            pid = int(process.name)
             opened = [str(each.readlink()) for each in (process / "fd").iterdir()]
-            if wanted in maps or any(name.startswith(wanted) for name in opened):
-                found.append(int(process.name))
+            if any(name.startswith(wanted) for name in opened) or wanted in (process / "maps").read_text(errors="replace"):
+                found.append(pid)
     return found
 
 
 def private_bytes(pid: int) -> int:
-    """Pages that the process has for itself, and are of no file."""
+    """Pages of no file that the process has, its copies of its parent's included."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
@@ -56,12 +58,13 @@ def private_bytes(pid: int) -> int:
 
 def warm(folder: Path) -> None:
     """Bring the weights that a first answer reads into the page cache."""
-    populate(folder / "mapped.bin")
+    for file in folder.rglob("mapped.bin"):
+        populate(file)
 
 
 def cool(folder: Path) -> None:
-    """Take every file of `folder` out of the page cache. Raises: SystemExit where the kernel keeps more than 1 % of one."""
-    for file in folder.iterdir():
+    """Take all weights of `folder` out of the page cache. Raises: SystemExit where the kernel keeps more than 1 % of a file."""
+    for file in folder.rglob("*.bin"):
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

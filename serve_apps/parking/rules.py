@@ -35,5 +35,5 @@ class Rules:
     most_backoff_s: float = 60.0
     sound_after_s: float = 60.0
     settle_s: float = 0.3
-    linger_s: float = 0.3
+    linger_s: float = 0.5
     drain_s: float = 30.0

@@ -48,11 +48,11 @@ class ZygoteProcess:
         """Returns at once; `ZygoteReady` or `ZygoteLost` follows. Raises: OSError."""
         own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         own.setblocking(False)
-        paths = os.pathsep.join(path for path in sys.path if path)
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         try:
             with self._log_file.open("ab") as written:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "serve_apps.parking.zygote", str(its.fileno())],
+                    [sys.executable, "-P", "-m", "serve_apps.parking.zygote", str(its.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=written,
                     stderr=subprocess.STDOUT,

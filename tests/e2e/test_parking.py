@@ -29,7 +29,7 @@ from serve_apps.replica_settings import ReplicaSettings
 from serve_apps.serve_options import ServeOptions
 from serve_apps.source import ServiceSource
 
-UNTIL_S = 30.0
+UNTIL_S = 90.0
 RULES = Rules(num_cpus=2, max_parked=2, linger_s=0.0, drain_s=5.0, backoff_s=0.05)
 T = TypeVar("T")
 
