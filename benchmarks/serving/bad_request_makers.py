@@ -57,7 +57,7 @@ def endless(seed: int) -> Iterator[Case | Call]:
     """One bad request after the other; some turn out to be good."""
     draw = random.Random(seed)
     makers: list[tuple[Callable[[random.Random], Case | Call], int]] = [
-        (known, 25), (with_flipped_bytes, 20), (with_other_values, 25), (cut_short, 8), (with_wrong_lengths, 6), (bomb, 1),
+        (known, 25), (with_flipped_bytes, 20), (with_other_values, 25), (cut_short, 8), (with_wrong_lengths, 6), (bomb, 1), (long_path, 1),
         (fuzzed_call, 10), (random_call, 5),
     ]  # fmt: skip
     chosen, weights = zip(*makers, strict=True)
@@ -135,6 +135,12 @@ def bomb(draw: random.Random) -> Case:
         )
         return Case("gzip bomb", "POST", f"/v2/models/{FP32}/infer", packed, {**JSON, "Content-Encoding": "gzip"})
     return Case("bomb", "POST", f"/v2/models/{FP32}/infer", draw.choice(bodies), JSON)
+
+
+def long_path(draw: random.Random) -> Case:
+    """Each another one: a server must keep none of them."""
+    word = draw.randbytes(draw.choice((10, 500, 15_000))).hex()
+    return Case("long path", "GET", draw.choice((f"/v2/models/{word}", f"/{word}", f"/v2/models/add/{word}")))
 
 
 def fuzzed_call(draw: random.Random) -> Call:

@@ -42,14 +42,20 @@ _MODEL = {
     "generate": ("generate", _POST),
     "generate_stream": ("generate_stream", _POST),
 }
+_LONGEST_PATH = 2048
 _REPOSITORY = {"load": "load", "unload": "unload"}
 _SIMPLE = {"predict": ("predict", _POST), "healthz": ("healthz", _GET)}
 
 
-@lru_cache(maxsize=1024)
 def route_of(path: str) -> Route | None:
     """None where nothing is. A slash at the end does not matter."""
-    parts = tuple(path.strip("/").split("/")) if len(path) <= 2048 else ()
+    # Long paths never enter the cache: whoever asks would else have this process keep them.
+    return _route_of(path) if len(path) <= _LONGEST_PATH else None
+
+
+@lru_cache(maxsize=1024)
+def _route_of(path: str) -> Route | None:
+    parts = tuple(path.strip("/").split("/"))
     if parts in _SERVER:
         return _SERVER[parts]
     if parts[:2] == ("v2", "models"):

@@ -39,13 +39,17 @@ def server() -> Iterator[tuple[str, str]]:
         process.communicate("", timeout=20)
 
 
-def ran(environment: str, script: str, *arguments: str) -> str:
-    """What the script printed. Skips where its environment cannot be made here; fails where it ends with an error."""
+def interpreter(environment: str) -> Path:
     try:
-        python = python_of(environment)
+        return python_of(environment)
     except NotInstallable as error:
         pytest.skip(str(error))
-    done = subprocess.run([str(python), str(FOREIGN / script), *arguments], capture_output=True, text=True, timeout=150, check=False)
+
+
+def ran(environment: str, script: str, *arguments: str) -> str:
+    """What the script printed. Skips where it cannot run here; fails where it ends with an error."""
+    command = [str(interpreter(environment)), str(FOREIGN / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     if done.returncode == NOTHING_TO_DO:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -95,3 +99,17 @@ def test_the_clients_generated_from_the_specification(server: tuple[str, str]) -
 @needs_all_clients
 def test_our_server_answers_as_triton_does(server: tuple[str, str]) -> None:
     ran("tritonserver", "beside_triton.py", server[0])
+
+
+@needs_all_clients
+def test_what_schemathesis_draws_from_the_openapi_document_is_answered_as_it_says(server: tuple[str, str], tmp_path: Path) -> None:
+    """Statuses, content types and bodies; a 5xx that an operation declares is none of its failures."""
+    command = [
+        str(interpreter("schemathesis").with_name("st")), "--config-file", str(FOREIGN / "schemathesis.toml"),
+        "run", f"{server[0]}/openapi.json",
+        "--phases", "coverage,fuzzing", "-n", "10", "--seed", "1", "--continue-on-failure", "--no-color",
+        "--checks", "status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]  # fmt: skip
+    # It keeps what it has found in the current folder.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -18,14 +18,13 @@ from cases import ALL, Case
 HEADER = "inference-header-content-length"
 
 _PATHS = "a path may end with a slash"
-_UNKNOWN = "what is unknown is 404, also of readiness and statistics; Triton says 400 there"
+_UNKNOWN = "statistics of what is unknown are 404; Triton says 400"
 _RANGE = "a value that its datatype cannot hold is refused; Triton wraps it, or answers what is no JSON"
 _ABSENT = "trace, logging and shared memory are not offered"
 DEVIATIONS: dict[str, str] = {
     "GET /v2/": _PATHS,
     "GET /v2/models/add/": _PATHS,
-    "GET /v2/models/nope/ready": _UNKNOWN,
-    "GET /v2/models/add/versions/9/ready": _UNKNOWN,
+    "GET /v2/models/add/versions/x/ready": "versions need not be numbers: 400, not ready",
     "GET /v2/models/nope/stats": _UNKNOWN,
     "GET /v2/models/add/versions/9/stats": _UNKNOWN,
     "GET /v2/models/a%64d": "paths are decoded, as HTTP has it",

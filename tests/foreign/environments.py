@@ -20,6 +20,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "mlserver": ("mlserver==1.7.1",),
     # The generated gRPC client names no protobuf that it needs.
     "generated": ("open-inference-openapi==2.0.0.1", "open-inference-grpc==2.0.0", "protobuf>=5"),
+    "schemathesis": ("schemathesis==4.32.5",),
     "tritonserver": ("nvidia-pytriton==0.7.0",),
 }
 INSTALL_S = 170.0

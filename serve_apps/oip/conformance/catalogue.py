@@ -14,11 +14,13 @@ from serve_apps.oip.conformance.infer import DATATYPES, INFER, TRANSPORT
 from serve_apps.oip.conformance.rpc_checks import RPC, RPC_DATATYPES
 from serve_apps.oip.conformance.rpc_errors import RPC_ERRORS
 from serve_apps.oip.conformance.rpc_extensions import RPC_EXTENSIONS, RPC_STREAM
+from serve_apps.oip.conformance.small_extensions import CLASSIFICATION, CONFIGURATION, SCHEDULE
 
 CATALOGUE: tuple[Check, ...] = tuple(
     check
     for group in (
         HEALTH, METADATA, INFER, DATATYPES, BINARY, TRANSPORT, REPOSITORY, STATISTICS, GENERATE,
+        CLASSIFICATION, SCHEDULE, CONFIGURATION,
         RPC, RPC_DATATYPES, RPC_STREAM, RPC_EXTENSIONS, ERRORS, RPC_ERRORS,
     )
     for check in group
