@@ -19,8 +19,7 @@ class Workers:
         argv = [sys.executable, str(_WORKER), form, str(model), str(cache)]
         environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
         self._processes = [
-            subprocess.Popen(argv, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment())
-            for _ in range(num)
+            subprocess.Popen(argv, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(num)
         ]
         for process in self._processes:
             if self._read(process).strip() != "ready":
