@@ -40,7 +40,8 @@ class Server:
     def __init__(self, app: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app, loop="uvloop", http="httptools", lifespan="off", ws="none", interface="asgi3", access_log=False, log_config=None,
-            timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False, timeout_graceful_shutdown=None, backlog=2048,
+            proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False,
+            timeout_graceful_shutdown=None, backlog=2048,
         )  # fmt: skip
         self._server = _Quiet(config)
         self._listener = listener

@@ -24,6 +24,7 @@ def make_waker(config: FabricConfig, settings: IngressSettings, access: Access) 
     adoptions = Adoptions(config, access, is_open=settings.is_open, record_of=directory.record)
     num_parked = DEFAULT_PARKED if config.serving.parked is None else config.serving.parked
     num_cpus = os.cpu_count() or 1
+    settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     rules = Rules(num_cpus=num_cpus, max_parked=min(num_parked, num_cpus))
     make_lot = functools.partial(ParkingLot, log_file=settings.folder / "parked.log", rules=rules) if num_parked else None
     return IngressWaker(adoptions, access, directory, wake, make_lot)

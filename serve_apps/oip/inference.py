@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from serve_apps.oip.protobuf_codec import write_response as write_message
 from serve_apps.oip.raw_request import read_raw_request
 from serve_apps.oip.routes import Route
 from serve_apps.oip.tensor_bytes import Buffer
-from serve_apps.tensors import InferRequest, InferResponse
+from serve_apps.tensors import InferRequest, InferResponse, new_request_id
 
 if TYPE_CHECKING:
     from fabric.api.tokens import Principal
@@ -86,7 +85,7 @@ class Inference:
         return Stream(headers, generate.events(self._plane, metadata, request), version)
 
     async def predict(self, call: Call) -> Answer:
-        call.request_id = call.request_id or uuid.uuid4().hex
+        call.request_id = call.request_id or new_request_id()
         body = await read_body(call.receive, call.headers, self._limits, limit=self._limits.json_bytes)
         return await predict(self._plane, call.route.model, body, call.headers)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from serve_apps.oip.inference import Call, Inference
 from serve_apps.oip.json_document import parse_object, read_parameters
 from serve_apps.oip.predict import plain_error
 from serve_apps.oip.routes import Route, route_of
+from serve_apps.tensors import new_request_id
 
 log = logging.getLogger("ray.serve")
 
@@ -105,7 +105,7 @@ class RestApp:
             await _send(send, call.route, answer, is_head=is_head)
         finally:
             self._record(
-                request_id=call.request_id or uuid.uuid4().hex,
+                request_id=call.request_id or new_request_id(),
                 principal=call.principal,
                 model=call.route.model,
                 version=version or call.route.version,

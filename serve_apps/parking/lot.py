@@ -57,6 +57,7 @@ _TICK_S = 0.1
 _KILL_AFTER_S = 3.0
 """A process that was told to leave has its drain time and this long."""
 _LAST_WORDS_S = 1.0
+_AGAIN_S = 5.0
 
 
 class ParkingLot:
@@ -223,7 +224,8 @@ class ParkingLot:
             self._zygote.start()
         except OSError:
             log.exception("zygote does not start")
-            self._hear(ZygoteLost())
+            # Later: a disk that is full would otherwise be asked without end, and nothing else be heard.
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._hear, ZygoteLost())
 
     def _fork(self, slot: SlotId) -> None:
         try:
