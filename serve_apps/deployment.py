@@ -127,7 +127,7 @@ def _serving(plan: Plan, placement: Placement) -> IngressSettings:
             raise UnavailableError("a worker cannot start serving", hint="deploy from a program that called fabric.connect()") from None
         fabric.start_serving(_with_address(fabric.config, plan), placement.is_twin)
         ingress = ray_io.actor(INGRESS)
-    settings: IngressSettings = ray_io.ask(ingress.settings.remote())
+    settings: IngressSettings = _patiently(lambda: ingress.settings.remote())
     if plan.host not in (None, settings.host) or plan.port not in (None, settings.port):
         raise UserError(
             f"this fabric serves on {settings.host}:{settings.port}; it cannot also serve on "
@@ -146,7 +146,7 @@ def _with_address(config: FabricConfig, plan: Plan) -> FabricConfig:
 def _wait_ready(directory: Any, record: DeployRecord, say: Say) -> None:
     started_s, said = time.monotonic(), ""
     while True:
-        progress = _progress(directory, record)
+        progress: Progress = _patiently(lambda: directory.progress.remote(record.name, record.version))
         state, why = progress.record.state, progress.record.why
         if state == "ready":
             return
@@ -159,13 +159,12 @@ def _wait_ready(directory: Any, record: DeployRecord, say: Say) -> None:
         time.sleep(_POLL_S)
 
 
-def _progress(directory: Any, record: DeployRecord) -> Progress:
-    """A directory that is being restarted goes on with the deploy. Raises: UnavailableError where it stays away."""
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """The answer of an actor that may be restarting. Raises: UnavailableError where it stays away."""
     deadline_s = time.monotonic() + _AWAY_S
     while True:
         try:
-            progress: Progress = ray_io.ask(directory.progress.remote(record.name, record.version))
-            return progress
+            return ray_io.ask(ask())
         except UnavailableError:
             if time.monotonic() > deadline_s:
                 raise

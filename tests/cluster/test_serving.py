@@ -246,12 +246,13 @@ def test_the_directory_and_the_ingress_come_back_and_requests_go_on(scaler: Any,
             return False
 
     assert wait_until(is_back, within_s=40)
+    was = ray_io.ask(ray_io.actor("ingress").settings.remote())
     ray.kill(ray_io.actor("ingress"), no_restart=False)
 
     def answers() -> bool:
         try:
-            return request(url, {"rows": [[1, 2]]})[0] == 200
-        except (OSError, ValueError):
+            return ray_io.ask(ray_io.actor("ingress").settings.remote()) == was and request(url, {"rows": [[1, 2]]})[0] == 200
+        except (OSError, ValueError, UnavailableError):
             return False
 
     assert wait_until(answers, within_s=40)
