@@ -11,10 +11,13 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
-_MOST_WEIGHT = 50.0
+_MOST_WEIGHT = 300.0
 """Of one size: what is older than so many runs of it fades."""
+_BIAS, _BIAS_MEMORY, _DOUBTED_WEIGHT = 0.2, 0.05, 5.0
+"""Where runs of all sizes come out this much off what was expected the machine has changed: all that was learnt weighs little."""
 _OUTLIER = 3.0
 """A run this many times above what is known counts as just that: a pause of the machine is no property of the batch."""
+_WELL_KNOWN = 10.0
 _STEPPED = 0.001
 """Sizes that differ from the line by more than 3 %, the square of it."""
 _OLD_RUNS = 4096
@@ -37,6 +40,7 @@ class RunTimes:
         self._noise = _FIRST_NOISE
         self._num_repeats = 0.0
         self._spread = 0.0
+        self._bias = 0.0
         self._line = (0.0, 0.0)
         self._sizes: list[int] = []
         self._ratios: list[float] = []
@@ -58,6 +62,7 @@ class RunTimes:
             self._known[rows] = _Size(run_s, 1.0, self.num_runs)
         else:
             change = min(run_s, _OUTLIER * known.seconds) - known.seconds
+            self._note_bias(change / max(known.seconds, 1e-12))
             # Against the mean of w runs a run deviates by (1 + 1/w) of the variance.
             deviation = (change / max(known.seconds, 1e-12)) ** 2 * known.weight / (known.weight + 1.0)
             self._num_repeats = min(self._num_repeats + 1.0, 500.0)
@@ -68,27 +73,34 @@ class RunTimes:
         if self.num_runs == 1:
             self._fit()
 
+    def _note_bias(self, off: float) -> None:
+        self._bias += _BIAS_MEMORY * (max(-1.0, min(1.0, off)) - self._bias)
+        if abs(self._bias) > _BIAS:
+            self._bias = 0.0
+            for known in self._known.values():
+                known.weight = min(known.weight, _DOUBTED_WEIGHT)
+
     def table(self, max_rows: int) -> list[float]:
         """Expected seconds of 0, 1, … `max_rows` rows."""
         self._fit()
         return _rising([self.expected_s(rows) for rows in range(max_rows + 1)])
 
-    def hoped(self, max_rows: int) -> list[float]:
-        """The same, each less by its doubt: what is hardly known is tried before it is ruled out."""
+    def bounds(self, max_rows: int) -> tuple[list[float], list[float]]:
+        """(hoped, feared): the same less and more by what is in doubt. What is hardly known is tried before it is ruled out, and
+        measured before others are ruled out for it."""
         self._fit()
-        hoped, least, largest = [], 0.0, self.largest
+        hoped, feared, least, largest = [], [], 0.0, self.largest
         for rows in range(max_rows + 1):
-            known = self._known.get(rows)
-            if known is not None:
-                noise = self._noise / known.weight
-                doubt = self._spread * noise / max(self._spread + noise, 1e-12)
-            else:
-                doubt = self._spread
+            known, expected_s = self._known.get(rows), self.expected_s(rows)
+            noise = self._noise / known.weight if known is not None else math.inf
+            doubt = math.sqrt(self._spread if known is None else self._spread * noise / max(self._spread + noise, 1e-12))
+            feared.append(expected_s * (1.0 + doubt))
             is_open = known is None and self._spread > _STEPPED and rows < largest
+            is_sure = known is not None and known.weight >= _WELL_KNOWN
             # At least what fewer rows take; and just that, until it was seen, where models work in steps.
-            least = least if is_open else max(least, self.expected_s(rows) * (1.0 - min(0.5, math.sqrt(doubt))))
+            least = least if is_open else max(least, expected_s if is_sure else expected_s * (1.0 - min(0.5, doubt)))
             hoped.append(least)
-        return hoped
+        return hoped, feared
 
     def expected_s(self, rows: int) -> float:
         """As of the last fit; 0 where nothing is known."""

@@ -19,7 +19,7 @@ from serve_apps.execution.run_time import RunTimes
 
 _RUN_FRAC = 0.9
 """The part of the budget that one run may take."""
-_ENOUGH_FRAC = 0.985
+_ENOUGH_FRAC = 0.988
 """Of the best rate."""
 _FEW_RUNS = 8
 """Larger batches are ruled out only after so many runs of them."""
@@ -71,7 +71,7 @@ class BatchTuner:
         self._due -= 1
         if self._due <= 0 and self._max_rows > 1:
             # Often at first, when each run teaches much.
-            self._due = min(_REFRESH_RUNS, 1 + self._times.num_runs // 8)
+            self._due = min(max(_REFRESH_RUNS, self._max_rows // 2), 1 + self._times.num_runs // 8)
             self._refresh()
 
     def run_s(self, rows: int) -> float:
@@ -90,8 +90,9 @@ class BatchTuner:
         most = min(self._max_rows, 2 * self._times.largest)
         while most > 1 and table[most] > _RUN_FRAC * self._budget_s:
             most -= 1
-        rates = [rows / max(seconds, 1e-9) for rows, seconds in enumerate(self._times.hoped(self._max_rows))]
-        best = max(rows / max(table[rows], 1e-9) for rows in range(1, most + 1))
+        hoped, feared = self._times.bounds(self._max_rows)
+        rates = [rows / max(seconds, 1e-9) for rows, seconds in enumerate(hoped)]
+        best = max(rows / max(feared[rows], 1e-9) for rows in range(1, most + 1))
         rules = self._rules(rates, most, best)
         last_s = self._arrivals[-1][0] if self._arrivals else 0.0
         is_due = self._num_new >= _NUM_ARRIVALS and last_s - self._replayed_s >= _REPLAY_EVERY_S
@@ -104,22 +105,21 @@ class BatchTuner:
     def _rules(self, rates: list[float], most: int, best: float) -> dict[str, Rule]:
         """By name: the full batch, smaller ones that serve the load with room to spare, waits for the full one.
 
-        `rates`: rows per second by rows, as hoped; `best`: the most that is expected.
+        `rates`: rows per second by rows, as hoped; `best`: the most that is sure.
         """
-
         quickest = max(range(1, most + 1), key=lambda rows: rates[rows])
 
-        def enough(frac: float) -> int:
-            return next((rows for rows in range(1, most + 1) if rates[rows] >= frac * best), quickest)
+        def enough(rate: float) -> int:
+            return next((rows for rows in range(1, most + 1) if rates[rows] >= rate), quickest)
 
-        cap = enough(_ENOUGH_FRAC)
+        cap = enough(_ENOUGH_FRAC * best)
         if self._times.weight_above(cap) < _FEW_RUNS:
             cap = min(most, 2 * cap)
         full = self._take(rates, cap)
         rules = {_FULL: Rule(full)}
         load = self._load()
         for name, frac in _SMALLER.items():
-            rows = enough(frac)
+            rows = enough(frac * best)
             if rates[rows] >= _HEADROOM * load and rows < full[-1]:
                 rules[name] = Rule(self._take(rates, rows))
         if full[-1] > 1:

@@ -79,6 +79,15 @@ def test_run_times_never_fall_with_more_rows_and_one_pause_changes_little() -> N
     assert table[16] > table[8]
 
 
+def test_what_was_learnt_of_all_sizes_is_doubted_when_the_machine_changes() -> None:
+    times = RunTimes()
+    for run in range(2000):
+        times.note(1 + run % 8, (1.0 + run % 8) * MS)
+    for run in range(150):
+        times.note(1 + run % 8, 3.0 * (1.0 + run % 8) * MS)
+    assert times.table(8)[8] > 2.0 * 8 * MS
+
+
 BURSTS = [(burst * 0.2 + number * 0.0002, 1) for burst in range(20) for number in range(12)]
 STEADY = [(number * 0.004, 1) for number in range(250)]
 
