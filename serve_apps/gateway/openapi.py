@@ -71,7 +71,7 @@ def _asked(words: str, body: str, answer: str | None) -> Schema:
 
 def _streamed(operation: Schema) -> Schema:
     content = operation["responses"]["200"].setdefault("content", {})
-    content["text/event-stream"] = {"schema": {"type": "string"}}
+    content["text/event-stream"] = {"schema": {}}
     return operation
 
 

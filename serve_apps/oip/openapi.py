@@ -133,7 +133,7 @@ def _infer() -> Form:
 def _generate_stream() -> Form:
     form = _post("text in, texts as they come", "GenerateRequest", "GenerateResponse")
     form["description"] = "Server-sent events, each a `GenerateResponse`, or an `Error` where the model failed after the first."
-    form["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    form["responses"]["200"]["content"] = {"text/event-stream": {"schema": {}}}
     return form
 
 
