@@ -85,8 +85,6 @@ def error_answer(error: BaseException) -> Answer:
     wait_s = retry_after_s(error)
     if wait_s is not None:
         answer.headers.append((b"retry-after", b"%d" % wait_s))
-    if answer.status == 413:
-        answer.headers.append((b"connection", b"close"))  # what is left of the body is not read
     return answer
 
 

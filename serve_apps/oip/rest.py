@@ -92,6 +92,7 @@ class RestApp:
                 answer: Answer | Stream = self._described(call.route) if handler is None else await handler(call)
                 if isinstance(answer, Stream):
                     version = answer.version
+                    answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
                     await send_stream(send, call.receive, answer)
                     status, units = 200, 1
                     return
@@ -99,6 +100,9 @@ class RestApp:
                 return
             except Exception as error:
                 answer = _failed(call.route, error)
+                if answer.status == 413 and b"content-length" not in call.headers:
+                    # The server throws away what is left of the body, so that the caller gets to read its answer; but that must end.
+                    answer.headers.append((b"connection", b"close"))
             status, version, units = answer.status, answer.version or version, answer.units
             if call.request_id:
                 answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))

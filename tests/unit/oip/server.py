@@ -41,14 +41,14 @@ class Server:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.call("POST", path, content, headers)
 
-    def call(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, chunk_bytes: int = 2**16) -> Reply:
+    def call(self, method: str, path: str, body: bytes, headers: Mapping[str, str | None], *, chunk_bytes: int = 2**16) -> Reply:
         return asyncio.run(call(self.app, method, path, body, headers, chunk_bytes=chunk_bytes))
 
 
 async def call(
-    app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], *, chunk_bytes: int = 2**16, leave_after: int = 2**31
+    app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str | None], *, chunk_bytes: int = 2**16, leave_after: int = 2**31
 ) -> Reply:
-    """`leave_after`: the caller goes away once it has that many chunks."""
+    """`leave_after`: the caller goes away once it has that many chunks. A header of None is left out."""
     sent = {"content-length": str(len(body)), **{name.replace("_", "-").lower(): value for name, value in headers.items()}}
     scope = {
         "type": "http", "method": method, "path": unquote(path), "query_string": b"",

@@ -98,6 +98,8 @@ def test_a_list_of_encodings_is_no_wish(accepted: bytes, encoding: bytes) -> Non
     assert wanted_encoding({b"accept-encoding": accepted}) == encoding
 
 
-def test_a_body_over_the_limit_closes_the_connection() -> None:
-    reply = Server([models.vector()], limits=SMALL).post(INFER, bytes(2000))
-    assert (reply.status, reply.headers["connection"]) == (413, "close")
+def test_only_a_body_of_unknown_length_closes_the_connection_where_it_is_too_large() -> None:
+    server = Server([models.vector()], limits=SMALL)
+    known, unknown = server.post(INFER, bytes(2000)), server.call("POST", INFER, bytes(2000), {"content-length": None})
+    assert (known.status, known.headers.get("connection")) == (413, None)
+    assert (unknown.status, unknown.headers.get("connection")) == (413, "close")
