@@ -103,8 +103,8 @@ def fabric(model: Path, _folder: Path) -> Iterator[Place]:
         log = Path(state, "benchmark.log")
         env = {"FABRIC_STATE_DIR": state, "FABRIC_DASHBOARD__ENABLED": "false", "FABRIC_SERVING__PARKED": str(NUM_CPUS)}
         with _running([str(_HERE / "cold_start_fabric.py"), str(port), str(model)], env, log) as process:
-            if _line(process, log) != "deployed":
-                raise SystemExit(f"the fabric does not start:\n{log.read_text()[-3000:]}")
+            while _line(process, log) != "deployed":
+                pass  # what Ray and the fabric say meanwhile
             place = Place(port, Path(state, "serving", "ingress", "parked.log"))
             place.weights = Path(state, "serving", "cache")
             yield place
@@ -125,10 +125,10 @@ def _running(command: list[str], env: dict[str, str], log: Path) -> Iterator[sub
 
 def _line(process: subprocess.Popen[str], log: Path) -> str:
     assert process.stdout is not None
-    line = process.stdout.readline().strip()
+    line = process.stdout.readline()
     if not line:
-        raise SystemExit(log.read_text()[-3000:])
-    return line
+        raise SystemExit(f"it does not start:\n{log.read_text()[-3000:]}")
+    return line.strip()
 
 
 def _free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 
 from fabric.config import FabricConfig
 from serve_apps.ingress.access import Access
@@ -23,6 +24,8 @@ def make_waker(config: FabricConfig, settings: IngressSettings, access: Access) 
     directory = RayDirectory()
     adoptions = Adoptions(config, access, is_open=settings.is_open, record_of=directory.record)
     num_parked = DEFAULT_PARKED if config.serving.parked is None else config.serving.parked
+    if sys.platform != "linux":  # elsewhere nothing ends a child with its parent: Serve alone wakes
+        num_parked = 0
     num_cpus = os.cpu_count() or 1
     settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     rules = Rules(num_cpus=num_cpus, max_parked=min(num_parked, num_cpus))

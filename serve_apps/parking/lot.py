@@ -19,29 +19,9 @@ from typing import Any
 from fabric.errors import BugError, FabricError
 from serve_apps.directory.records import ReplicaReport
 from serve_apps.directory.table import ReplicaAt, ReplicaId
+from serve_apps.parking import facts
 from serve_apps.parking.book import LotBook
-from serve_apps.parking.facts import (
-    Adopt,
-    AdoptionFailed,
-    AskReplica,
-    Command,
-    Dropped,
-    Ended,
-    Event,
-    Fork,
-    Parked,
-    Refuse,
-    ReplicaGone,
-    ReplicaRegistered,
-    Retire,
-    SlotId,
-    StartZygote,
-    Ticked,
-    Used,
-    Wanted,
-    WentLive,
-    ZygoteLost,
-)
+from serve_apps.parking.facts import Command, Event, SlotId
 from serve_apps.parking.link import Channel
 from serve_apps.parking.messages import Activity, Adoption, HasFailed, IsLive, IsParked, Leave, TokensChanged
 from serve_apps.parking.rules import ModelVersion, Rules
@@ -97,7 +77,7 @@ class ParkingLot:
     def start(self) -> None:
         """Begin to park processes; returns at once."""
         self._ticking = asyncio.create_task(self._tick())
-        self._hear(Ticked())
+        self._hear(facts.Ticked())
 
     async def wake(self, name: str, version: str) -> ReplicaAt:
         """Where the version answers, adopted now if no process of this lot serves it.
@@ -114,17 +94,17 @@ class ParkingLot:
         if waiter is None:
             waiter = self._waiters[model] = asyncio.get_running_loop().create_future()
             waiter.add_done_callback(_look_at)
-        self._hear(Wanted(model, idle_s))
+        self._hear(facts.Wanted(model, idle_s))
         return await asyncio.shield(waiter)
 
     def note_replica(self, name: str, version: str, *, is_there: bool) -> None:
         """A Serve replica of this version answers, or none does any more. Idempotent."""
         model = ModelVersion(name, version)
-        self._hear(ReplicaRegistered(model) if is_there else ReplicaGone(model))
+        self._hear(facts.ReplicaRegistered(model) if is_there else facts.ReplicaGone(model))
 
     def drop(self, name: str, version: str) -> None:
         """The version is served no more; what failed of it is forgotten. Idempotent."""
-        self._hear(Dropped(ModelVersion(name, version)))
+        self._hear(facts.Dropped(ModelVersion(name, version)))
 
     def replace_tokens(self, tokens: Mapping[str, Any], mark: str) -> None:
         """Of adopted processes, now; those that adopt later get what `find` gives."""
@@ -186,7 +166,7 @@ class ParkingLot:
                 fact = self._facts.popleft()
                 for command in self._book.handle(fact, now_s=time.monotonic()):
                     self._carry_out(command)
-                if isinstance(fact, Ended):
+                if isinstance(fact, facts.Ended):
                     self._forget(fact)
         finally:
             self._is_deciding = False
@@ -194,7 +174,7 @@ class ParkingLot:
 
     def _hear_from_zygote(self, event: Event) -> None:
         """What a process said before its end counts before its end."""
-        tenant = self._tenants.get(event.slot) if isinstance(event, Ended) else None
+        tenant = self._tenants.get(event.slot) if isinstance(event, facts.Ended) else None
         if tenant is None or tenant.listening is None or tenant.listening.done():
             self._hear(event)
             return
@@ -204,18 +184,18 @@ class ParkingLot:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case StartZygote():
+            case facts.StartZygote():
                 self._start_zygote()
-            case Fork(slot):
+            case facts.Fork(slot):
                 self._fork(slot)
-            case Adopt(slot, model):
+            case facts.Adopt(slot, model):
                 self._adopt(slot, model)
-            case Retire(slot, reason):
+            case facts.Retire(slot, reason):
                 self._retire(slot, reason)
-            case Refuse(model, error):
+            case facts.Refuse(model, error):
                 if (waiter := self._waiters.pop(model, None)) is not None and not waiter.done():
                     waiter.set_exception(error)
-            case AskReplica(model, reason):
+            case facts.AskReplica(model, reason):
                 log.info("replica wanted model=%s version=%s reason=%s", *model, reason)
                 self._on_replica_wanted(model, reason)
 
@@ -225,13 +205,13 @@ class ParkingLot:
         except OSError:
             log.exception("zygote does not start")
             # Later: a disk that is full would otherwise be asked without end, and nothing else be heard.
-            asyncio.get_running_loop().call_later(_AGAIN_S, self._hear, ZygoteLost())
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._hear, facts.ZygoteLost())
 
     def _fork(self, slot: SlotId) -> None:
         try:
             end = self._zygote.fork(slot)
         except OSError:  # the zygote is dying; its socket's end tells of it
-            self._hear(Ended(slot, "not forked"))
+            self._hear(facts.Ended(slot, "not forked"))
             return
         tenant = self._tenants[slot] = Tenant(ReplicaAt(ReplicaId(f"{PREFIX}{self._mark}-{slot}"), HOST, 0, self._node_id))
         tenant.listening = asyncio.create_task(self._listen(slot, end))
@@ -242,7 +222,7 @@ class ParkingLot:
             tenant.adopt(self._find(model))
         except FabricError as error:  # it was deleted while the request waited
             tenant.model = model
-            self._hear(AdoptionFailed(slot, error))
+            self._hear(facts.AdoptionFailed(slot, error))
             self._zygote.kill(slot)
 
     def _retire(self, slot: SlotId, reason: str) -> None:
@@ -254,7 +234,7 @@ class ParkingLot:
         tenant.send(Leave(self._rules.linger_s, self._rules.drain_s))
         asyncio.get_running_loop().call_later(self._rules.drain_s + _KILL_AFTER_S, self._zygote.kill, slot)
 
-    def _forget(self, ended: Ended) -> None:
+    def _forget(self, ended: facts.Ended) -> None:
         tenant = self._tenants.pop(ended.slot, None)
         if tenant is None:
             return
@@ -272,19 +252,19 @@ class ParkingLot:
             match said:
                 case IsParked(port):
                     tenant.park(port)
-                    self._hear(Parked(slot))
+                    self._hear(facts.Parked(slot))
                 case IsLive():
                     self._enter_service(slot, tenant, said)
                 case HasFailed(error):
-                    self._hear(AdoptionFailed(slot, error))
+                    self._hear(facts.AdoptionFailed(slot, error))
                 case Activity(num_in_flight):
-                    self._hear(Used(slot, num_in_flight))
+                    self._hear(facts.Used(slot, num_in_flight))
                 case _:
                     raise BugError(f"a parked process said {said!r}", code="bug")
 
     def _enter_service(self, slot: SlotId, tenant: Tenant, said: IsLive) -> None:
         tenant.report = said.report
-        self._hear(WentLive(slot))
+        self._hear(facts.WentLive(slot))
         model = tenant.model
         if model is None or self._book.slot_of(model) != slot:
             return  # it was told to leave meanwhile
@@ -297,7 +277,7 @@ class ParkingLot:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self._hear(Ticked())
+            self._hear(facts.Ticked())
 
 
 def _look_at(waiter: asyncio.Future[ReplicaAt]) -> None:
