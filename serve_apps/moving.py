@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from fabric.claims import Room
 from fabric.errors import NoFitError
 from fabric.offers import ModelPrior
 from fabric.types import Offer
@@ -43,6 +44,11 @@ class Movers:
             if move is not None:
                 moves.append((one.record, move))
         return moves
+
+    def rooms(self) -> list[Room]:
+        """What models wait for, as the last look found it."""
+        waiting = [(name, mover.wanted) for (name, _), mover in self._movers.items() if mover.wanted is not None]
+        return [Room(name, one.offer.tier, one.offer.flavor, one.offer.resources, one.num_replicas) for name, one in waiting]
 
     def _ask(self, mover: Mover, one: Standing, now_s: float) -> Move | None:
         place, wish = one.record.placement, wish_of(one.record)

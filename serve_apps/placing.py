@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fabric.types import Offer, Placement
 
@@ -144,11 +144,14 @@ class Mover:
     _better_since: dict[tuple[str, str], float] = field(default_factory=dict)
     _stuck_since_s: float | None = None
     _left_s: float = -math.inf
+    wanted: Ranked | None = None
+    """The place that it waits for: room there should go to it, not to jobs. Its `num_replicas`: so many are to be had room for."""
 
     def should_move(
         self, current: tuple[str, str], offers: Sequence[Offer], need: Need, now_s: float, *, num_missing: int = 0
     ) -> Move | None:
         """Ask this every few seconds. `current`: flavor and kind; `num_missing`: replicas that are asked for there and do not run."""
+        self.wanted = None
         if not offers:
             return None
         ranked = rank(offers, need)
@@ -156,6 +159,7 @@ class Mover:
         others = [one for one in ranked if one is not here and one.has_room]
         # Replicas that only take long to start are no reason to go elsewhere; those that nobody has room for are.
         if here is None or num_missing > here.offer.num_free:
+            self.wanted = ranked[0] if here is None else replace(here, num_replicas=num_missing)
             return self._leave(others, ranked, now_s, GONE if here is None else FALLBACK)
         self._stuck_since_s = None
         better = [one for one in others if _is_better(one, here)]
@@ -163,6 +167,8 @@ class Mover:
         self._better_since = {key: self._better_since.get(key, now_s) for key in keys}
         if now_s - self.moved_s < STAY_S:
             return None
+        if _is_better(ranked[0], here):
+            self.wanted = ranked[0]
         ready = [one for one in better if now_s - self._better_since[(one.offer.flavor, one.offer.kind)] >= BETTER_FOR_S]
         return self._go(ready[0], ranked, CAME_BACK, now_s) if ready else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from fabric import ray_io
 from fabric.config import FabricConfig
@@ -13,7 +13,7 @@ from fabric.errors import FabricError
 from fabric.job_events import NodesSeen, RunFact
 from fabric.plane.views import leases_of
 from fabric.scheduler.core import Core
-from fabric.types import Node
+from fabric.types import Lease, Node
 from profiler.efficiency import TaskUse
 
 ACTOR = "scheduler"
@@ -36,8 +36,8 @@ def task_uses() -> list[TaskUse]:
 class NodeWatch:
     """Tells the core every second what nodes there are and what others than jobs use of them.
 
-    A tier's `task_share` counts as used by others. Ray shows what jobs hold as used, a little late on both ends: what was
-    granted in the last moments is never counted twice.
+    A tier's `task_share` counts as used by others, and so does what a pool has booked for served models. Ray shows what jobs hold
+    as used, a little late on both ends: what was granted in the last moments is never counted twice.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class NodeWatch:
         nodes: list[Node] = []
         for tier in self._tiers:
             snapshot = ray_io.ask(ray_io.actor(f"pool-{tier.name}").snapshot.remote())
-            nodes += [dataclasses.replace(node, usage=None, used=_shared(node, tier.task_share)) for node in snapshot.nodes]
+            for node in snapshot.nodes:
+                used = with_claims(node, _shared(node, tier.task_share), snapshot.leases)
+                nodes.append(dataclasses.replace(node, usage=None, used=used))
         return tuple(nodes)
 
     def tell(self) -> None:
@@ -95,6 +97,15 @@ def twin_flavors(nodes: Sequence[Node], before: Collection[str] = ()) -> frozens
 def closed_nodes(nodes: Sequence[Node]) -> frozenset[str]:
     """The ids of those that take no new work."""
     return frozenset(node.node_id for node in nodes if node.health != "ready")
+
+
+def with_claims(node: Node, used: Mapping[str, float], leases: Iterable[Lease]) -> Mapping[str, float]:
+    """A node's use with what is booked there on top, up to all that it has."""
+    mine = [lease for lease in leases if lease.node_id == node.node_id]
+    if not mine:
+        return used
+    asked = {name: sum(lease.demand.get(name, 0.0) for lease in mine) for name in used}
+    return {name: min(node.total.get(name, 0.0), amount + asked[name]) for name, amount in used.items()}
 
 
 def _shared(node: Node, share: float) -> Mapping[str, float]:

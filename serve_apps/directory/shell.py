@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fabric.api.tokens import STREAM as TOKENS
+from fabric.claims import Room
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
 from fabric.offers import ModelPrior
@@ -47,10 +49,13 @@ class DirectoryShell:
         open_documents: Callable[[FabricConfig], DocumentsPort],
         port: ServePort,
         offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
+        claim: Callable[[Sequence[Room], Sequence[str]], Any] = lambda rooms, tiers: None,
     ) -> None:
-        """`offers`: the places for a model; without it models stay where they were deployed."""
+        """`offers`: the places for a model; without it models stay where they were deployed. `claim(rooms, tiers)` keeps jobs off the room
+        that models wait for."""
         self._config = config
         self._movers = Movers(offers) if offers is not None else None
+        self._claim = functools.partial(_claimed, claim, config.tier_names)
         self._documents = open_documents(config)
         self._port = port
         self._core = Directory()
@@ -223,6 +228,7 @@ class DirectoryShell:
             standing = [standing_of(record, self._core.reports(record.name, record.version)) for record in ready]
             try:
                 moves = await asyncio.to_thread(self._movers.look, standing, time.monotonic())
+                await asyncio.to_thread(self._claim, self._movers.rooms())
             except FabricError as error:
                 _log.warning("places are not known now: %s", error)
                 continue
@@ -273,6 +279,10 @@ class DirectoryShell:
         reports = {record.version: self._core.reports(name, record.version) for record in records}
         decisions = {record.version: list(self._decisions.get(record.app, ())) for record in records}
         return model_form(name, self._core.table().models[name].default, records, reports, decisions)
+
+
+def _claimed(claim: Callable[[Sequence[Room], Sequence[str]], Any], tiers: Sequence[str], rooms: Sequence[Room]) -> None:
+    claim(rooms, tiers)
 
 
 def _num_wanted(record: DeployRecord) -> int:

@@ -1,15 +1,18 @@
 """Where a model is served: at least cost in time, elsewhere where there is no room, and back again."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 
 import pytest
 
 from fabric.capacity import FlavorCapacity, capacities
+from fabric.claims import ClaimPlan, Room, plan_claims
 from fabric.model_form import render_model
 from fabric.model_runs import Sample, rows_of
 from fabric.offers import CPU, ModelPrior, num_free, offers
-from fabric.types import Estimate, Fingerprint, Flavor, Node, Offer, PoolSnapshot, Resources, Variant
+from fabric.plane.reporting import with_claims
+from fabric.types import Estimate, Fingerprint, Flavor, Lease, Node, Offer, PoolSnapshot, Resources, Variant
 from profiler.estimate import Estimator, TaskProfile
 from profiler.roofline import Cost
 from profiler.shell import _run
@@ -282,3 +285,50 @@ def test_a_shown_model_says_why_it_stands_there_and_why_it_was_scaled() -> None:
     shown = render_model(model_form("resnet", "1", [record], {}, {"1": [scaled]}), now_s=160.0)
     assert "runs on   hot/t4: t4 (hot): CheapestInTime; p95 8 ms (measured), $0.7 per hour" in shown
     assert "10 s ago: 2 -> 4 replicas: cpu_utilization was 131 %, above the target of 70 %" in shown
+
+
+# -- room --------------------------------------------------------------------------------------------------------------------
+
+
+def pool(nodes: list[Node], leases: tuple[Lease, ...] = ()) -> PoolSnapshot:
+    return PoolSnapshot("cold", 0, tuple(nodes), leases)
+
+
+FULL = Node("full", "h1", "cold", "cpu", {"CPU": 4.0}, {"CPU": 4.0})
+HALF = Node("half", "h2", "cold", "cpu", {"CPU": 4.0}, {"CPU": 2.0})
+ROOM = Room("resnet", "cold", "cpu", Resources(1.0), 3)
+
+
+def test_room_is_claimed_where_a_replica_waits_the_shortest_and_released_when_nobody_waits() -> None:
+    plan = plan_claims([ROOM], [pool([FULL, HALF])])
+    assert [(tier, lease.node_id, dict(lease.demand)) for tier, lease in plan.grant] == [("cold", "half", {"CPU": 1.0})] * 3
+    leases = tuple(lease for _, lease in plan.grant)
+    assert plan_claims([ROOM], [pool([FULL, HALF], leases)]) == ClaimPlan((), ())
+    released = plan_claims([], [pool([FULL, HALF], (*leases, Lease("j", "job-1", "half", {"CPU": 1.0})))])
+    assert (released.grant, {lease_id for _, lease_id in released.release}) == ((), {lease.lease_id for lease in leases})
+
+
+def test_a_claim_moves_off_a_node_that_takes_no_new_work_and_never_exceeds_one() -> None:
+    leases = tuple(lease for _, lease in plan_claims([ROOM], [pool([HALF])]).grant)
+    moved = plan_claims([ROOM], [pool([FULL, dataclasses.replace(HALF, health="cordoned")], leases)])
+    assert {lease.node_id for _, lease in moved.grant} == {"full"}
+    many = plan_claims([dataclasses.replace(ROOM, num_replicas=9)], [pool([FULL, HALF])])
+    assert len(many.grant) == 8
+
+
+def test_what_is_claimed_counts_as_used_for_jobs() -> None:
+    leases = tuple(lease for _, lease in plan_claims([ROOM], [pool([HALF])]).grant)
+    assert with_claims(HALF, HALF.used, leases) == {"CPU": 4.0}
+    assert with_claims(FULL, FULL.used, leases) == {"CPU": 4.0}
+
+
+def test_a_model_waits_for_room_where_it_is_missing_replicas_and_where_it_would_rather_be() -> None:
+    mover = Mover(moved_s=-placing.STAY_S)
+    mover.should_move(("cpu", CPU), [SLOW._replace(num_free=0), FAST._replace(num_free=0)], NEED, 0.0, num_missing=1)
+    assert mover.wanted is not None
+    assert (mover.wanted.offer.flavor, mover.wanted.num_replicas) == ("cpu", 1)
+    mover.should_move(HERE, [SLOW._replace(num_free=0), FAST], NEED, 10.0)
+    assert mover.wanted is not None
+    assert (mover.wanted.offer.flavor, mover.wanted.num_replicas) == ("cpu", 2)
+    mover.should_move(("cpu", CPU), [SLOW, FAST], NEED, 20.0)
+    assert mover.wanted is None
