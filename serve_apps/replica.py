@@ -35,7 +35,8 @@ class Replica:
             runs = open_runs(settings) if open_runs is not None else None
             self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, runs=runs)
         except FabricError as error:
-            # Serve passes on only the text of the traceback, and that shows notes but not our hint.
+            # Serve passes on only the text of the traceback, and that shows notes but neither our code nor our hint.
+            error.add_note(f"code: {error.code}")
             if error.hint:
                 error.add_note(f"hint: {error.hint}")
             raise
