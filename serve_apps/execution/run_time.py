@@ -15,8 +15,10 @@ _MOST_WEIGHT = 300.0
 """Of one size: what is older than so many runs of it fades."""
 _BIAS, _BIAS_MEMORY, _DOUBTED_WEIGHT = 0.2, 0.05, 5.0
 """Where runs of all sizes come out this much off what was expected the machine has changed: all that was learnt weighs little."""
-_OUTLIER = 3.0
-"""A run this many times above what is known counts as just that: a pause of the machine is no property of the batch."""
+_OUTLIER = 1.5
+"""A run this many times above what is known counts as just that, and what is hardly known and so far above a run is forgotten: a pause
+of the machine is no property of the batch, and pauses only ever make it slower."""
+_HARDLY_KNOWN = 5.0
 _WELL_KNOWN = 10.0
 _STEPPED = 0.001
 """Sizes that differ from the line by more than 3 %, the square of it."""
@@ -61,6 +63,8 @@ class RunTimes:
         if known is None:
             self._known[rows] = _Size(run_s, 1.0, self.num_runs)
         else:
+            if known.weight < _HARDLY_KNOWN and run_s * _OUTLIER < known.seconds:
+                known.seconds, known.weight = run_s, 1.0
             change = min(run_s, _OUTLIER * known.seconds) - known.seconds
             self._note_bias(change / max(known.seconds, 1e-12))
             # Against the mean of w runs a run deviates by (1 + 1/w) of the variance.
@@ -129,7 +133,9 @@ class RunTimes:
         off = [one.seconds / max(fixed + slope * rows, 1e-12) - 1.0 for rows, one in zip(self._sizes, known, strict=True)]
         weights = [one.weight for one in known]
         excess = sum(weight * gap * gap - self._noise for weight, gap in zip(weights, off, strict=True))
-        self._spread = max(0.0, excess / max(sum(weights), 1e-12))
+        # Sizes differ from the line only where that is twice what chance would do.
+        is_chance = excess < 2.0 * self._noise * math.sqrt(2.0 * len(known))
+        self._spread = 0.0 if is_chance else excess / max(sum(weights), 1e-12)
         self._ratios = [
             1.0 + gap * self._spread / max(self._spread + self._noise / weight, 1e-12) for weight, gap in zip(weights, off, strict=True)
         ]
