@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -83,16 +84,14 @@ class Runner:
         special = {"BYTES", "BF16"}.intersection(self._datatypes.values())
         if len(special) > 1:
             raise ModelError("onnxruntime cannot pass text and bfloat16 in one call", code="unsupported_signature")
-        self._call = {"BYTES": self._with_text, "BF16": self._with_bf16}[special.pop()] if special else self._plainly
+        plainly: Callable[[Mapping[str, Array]], Iterable[Array]] = functools.partial(session.run, self._names)
+        self._call = {"BYTES": self._with_text, "BF16": self._with_bf16}[special.pop()] if special else plainly
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
             return dict(zip(self._names, self._call(inputs), strict=True))
         except Exception as error:
             raise failed(error) from error
-
-    def _plainly(self, inputs: Mapping[str, Array]) -> Iterable[Array]:
-        return self._session.run(self._names, inputs)  # type: ignore[no-any-return]
 
     def _with_text(self, inputs: Mapping[str, Array]) -> Iterable[Array]:
         feed = {name: _text(array) if array.dtype == object else array for name, array in inputs.items()}

@@ -23,6 +23,7 @@ from serve_apps.runtimes.content_digest import content_digest
 from serve_apps.runtimes.one_writer import locked
 from serve_apps.runtimes.onnx import open_session, session_options
 from serve_apps.runtimes.onnx_file import source_bytes, weight_files
+from serve_apps.runtimes.prepared_check import check_forms
 
 FORMAT = 1
 """Part of the folder's name: a change of what this file writes must change it."""
@@ -115,14 +116,13 @@ def _save(file: Path, target: Path, settings: dict[str, str]) -> None:
 
 
 def _check(file: Path, made: Path) -> None:
-    """That both files load: onnxruntime does not tell when its writing stopped at a full disk."""
-    for name in _WRITTEN:
-        try:
-            open_session(made / f"{name}.onnx", saved_options(name, num_threads=1))
-        except ModelError as error:
-            if shutil.disk_usage(made).free < source_bytes(file):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made)) from error
-            raise
+    """That both forms may stand for the model. onnxruntime does not tell when its writing stopped at a full disk: they do not load then."""
+    try:
+        check_forms(file, {made / f"{name}.onnx": saved_options(name, num_threads=1) for name in _WRITTEN})
+    except ModelError as error:
+        if shutil.disk_usage(made).free < source_bytes(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made)) from error
+        raise
 
 
 def saved_options(name: str, num_threads: int) -> onnxruntime.SessionOptions:

@@ -21,27 +21,30 @@ class Signature:
 
     def __init__(self, specs: tuple[TensorSpec, ...]) -> None:
         self.specs = specs
-        self._required = sum(not spec.is_optional for spec in specs)
-        self._wanted = {spec.name: (DTYPES[spec.datatype], spec.shape, -1 in spec.shape, spec) for spec in specs}
+        self._wanted = {spec.name: (DTYPES[spec.datatype], len(spec.shape), _fixed(spec.shape), spec) for spec in specs}
 
     def check(self, inputs: Mapping[str, Array]) -> None:
-        """That `inputs` are arrays of exactly the declared names, dtypes and shapes. Half a microsecond for one input.
+        """That `inputs` are arrays of exactly the declared names, dtypes and shapes. About a microsecond for one input.
 
         Raises: `ModelError` (`unknown_input`, `missing_input`, `wrong_dtype`, `wrong_shape`).
         """
         wanted = self._wanted
-        num_required = 0
         for name, array in inputs.items():
             declared = wanted.get(name)
             if declared is None:
                 self._refuse_name(name)
-            dtype, shape, is_open, spec = declared
-            if array.dtype != dtype:
-                raise wrong("dtype", spec, str(array.dtype))
-            if array.shape != shape and not (is_open and spec.takes(array.shape)):
-                raise wrong("shape", spec, _listed(array.shape))
-            num_required += not spec.is_optional
-        if num_required < self._required:
+            dtype, rank, fixed, spec = declared
+            given = array.dtype
+            # Nearly always the very same object; to compare two costs as much as all the rest.
+            if given is not dtype and given != dtype:
+                raise wrong("dtype", spec, str(given))
+            shape = array.shape
+            if len(shape) != rank:
+                raise wrong("shape", spec, _listed(shape))
+            for axis, size in fixed:
+                if shape[axis] != size:
+                    raise wrong("shape", spec, _listed(shape))
+        if len(inputs) < len(wanted):
             self._refuse_missing(inputs)
 
     def convert(self, inputs: Any) -> dict[str, Array]:
@@ -69,6 +72,11 @@ class Signature:
         for spec in self.specs:
             if spec.name not in inputs and not spec.is_optional:
                 raise ModelError(f"input {spec.name!r} is missing", code="missing_input", hint=f"expected {spec}", name=spec.name)
+
+
+def _fixed(shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """(axis, size) of each dimension that is not free."""
+    return tuple((axis, size) for axis, size in enumerate(shape) if size >= 0)
 
 
 def wrong(what: str, spec: TensorSpec, got: str) -> ModelError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,8 +41,7 @@ def from_array(array: Array, datatype: str) -> torch.Tensor:
 
 def to_array(tensor: torch.Tensor) -> Array:
     """An array over the tensor's own memory; BF16 as uint16."""
-    tensor = tensor.detach().cpu()
-    array: Array = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    array: Array = (tensor.view(torch.uint16) if tensor.dtype is torch.bfloat16 else tensor).numpy(force=True)
     return array
 
 
@@ -52,9 +50,10 @@ def named_outputs(result: Any) -> dict[str, torch.Tensor]:
 
     Raises: `ModelError` (`unsupported_signature`) for what is no tensor.
     """
-    if isinstance(result, torch.Tensor):
-        named: dict[str, Any] = {"output_0": result}
-    elif isinstance(result, Mapping):
+    if isinstance(result, torch.Tensor) and result.dtype in DATATYPES:
+        return {"output_0": result}
+    named: dict[str, Any]
+    if isinstance(result, Mapping):
         named = {str(name): value for name, value in result.items()}
     elif isinstance(result, tuple | list):
         names = getattr(result, "_fields", None) or [f"output_{place}" for place in range(len(result))]
@@ -89,14 +88,11 @@ class Caller:
             raise failed(error) from error
 
     def run(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        with torch.inference_mode(), self._casting():
-            return named_outputs(self._call(*tensors))
-
-    def _casting(self) -> contextlib.AbstractContextManager[Any]:
-        casting: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if self._autocast is not None:
-            casting = torch.autocast("cpu", dtype=self._autocast)
-        return casting
+        with torch.inference_mode():
+            if self._autocast is None:
+                return named_outputs(self._call(*tensors))
+            with torch.autocast("cpu", dtype=self._autocast):
+                return named_outputs(self._call(*tensors))
 
     def _as_declared(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         declared = self._declared.get(name)

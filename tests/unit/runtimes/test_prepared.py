@@ -184,6 +184,29 @@ def test_a_file_where_the_cache_should_be_is_said(tmp_path: Path) -> None:
     assert caught.value.code == "cache_unwritable"
 
 
+def test_forms_that_answer_otherwise_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = write_layers(tmp_path / "other.onnx", seed=1)
+    save = prepared._save
+    monkeypatch.setattr(
+        prepared, "_save", lambda file, target, settings: save(other if target.stem == "packed" else file, target, settings)
+    )
+    with pytest.raises(ModelError, match=r"packed\.onnx of .* answers otherwise"):
+        prepare(write_layers(tmp_path / "m.onnx"), tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["digests"]
+
+
+@pytest.mark.parametrize("operator", ["RandomNormalLike", "Reshape"])
+def test_a_model_that_no_example_can_judge_is_prepared_all_the_same(tmp_path: Path, operator: str) -> None:
+    """One gives other results each time; the other does not run on a made-up shape."""
+    floats = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+    sizes = helper.make_tensor_value_info("s", TensorProto.INT64, ["k"])
+    takes = {"RandomNormalLike": ["x"], "Reshape": ["x", "s"]}[operator]
+    wanted = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph([helper.make_node(operator, takes, ["y"])], "g", [floats, sizes][: len(takes)], wanted)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    assert is_complete(prepare(tmp_path / "m.onnx", tmp_path / "cache"))
+
+
 def test_the_files_of_weights_are_found(tmp_path: Path) -> None:
     assert weight_files(write_layers(tmp_path / "a.onnx")) == []
     assert weight_files(write_layers(tmp_path / "b.onnx", is_external=True)) == [tmp_path / "b.onnx.data"]
