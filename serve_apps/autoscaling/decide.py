@@ -33,6 +33,8 @@ START_S = 5.0
 LONGEST_LEAD_S = 8.0
 """A trend is never projected further than it was watched."""
 YOUNG_S = 2.0
+LATENCY_SETTLE_S = 10.0
+"""p95 of requests is theirs of the last ten seconds: what was measured before a change is no reason for the next one."""
 STALE_S = 6.0
 LEAST_DWELL_S = 3.0
 LONGEST_DWELL_S = 300.0
@@ -110,6 +112,7 @@ class Scaler:
         self._sampled_s = float("-inf")
         self._began_s: float | None = None
         self._last = -1
+        self._changed_s = float("-inf")
         self._patience = 1.0
         self._removed_s: float | None = None
 
@@ -134,7 +137,7 @@ class Scaler:
         """What happened without this policy's doing: births, deaths, starts, and a wake-up by Serve itself."""
         self._began_s = facts.now_s if self._began_s is None else self._began_s
         # The replicas that were there before this policy are not young.
-        born_s = facts.now_s if facts.now_s > self._began_s or facts.num_wanted == 0 else facts.now_s - YOUNG_S
+        born_s = facts.now_s if facts.now_s > self._began_s or facts.num_wanted == 0 else facts.now_s - LATENCY_SETTLE_S
         self._born = {name: self._born.get(name, born_s) for name in facts.reports}
         self.starts.observe(facts.num_running, facts.num_wanted, facts.now_s)
         if self._last == 0 and facts.num_wanted > 0:
@@ -179,6 +182,7 @@ class Scaler:
 
     def _learn(self, is_more: bool, now_s: float) -> None:
         """Flapping is met with patience."""
+        self._changed_s = now_s
         if is_more:
             if self._removed_s is not None and now_s - self._removed_s < REGRET_DWELLS * self.dwell_s():
                 self._patience = min(MOST_PATIENCE, 2.0 * self._patience)
@@ -222,9 +226,9 @@ class Scaler:
     def _by_latency(self, facts: Facts) -> _Advice:
         wanted, target = facts.num_wanted, self.rule.target
         fresh = [report.values for report in facts.reports.values() if report.age_s <= STALE_S and "latency_p95_ms" in report.values]
-        grown = [name for name in facts.reports if facts.now_s - self._born[name] >= YOUNG_S]
-        # What was measured before the last ones came is no reason to call for more.
-        if not fresh or len(grown) < facts.num_running or facts.num_running < wanted:
+        settled = [name for name in facts.reports if facts.now_s - self._born[name] >= LATENCY_SETTLE_S]
+        has_settled = len(settled) >= facts.num_running >= wanted and facts.now_s - self._changed_s >= LATENCY_SETTLE_S
+        if not fresh or not has_settled:
             return _Advice(wanted, 0.0, "", is_known=False)
         weights = [max(values.get("requests_per_s", 0.0), 0.0) for values in fresh]
         total = sum(weights)

@@ -20,6 +20,8 @@ LEAST_QUEUE_RATIO = 1.4
 """A latency target below this many times the service time is out of reach: waiting cannot be made to vanish at any sane cost."""
 SURE = 5.0
 """A slope counts from so many of its standard errors: neighbouring samples share most of what they measured."""
+BEHIND = 1.1
+"""More requests came than were answered, by more than chance has it."""
 JUMP_FRAC = 0.15
 """What differs so much from the last two seconds is no noise."""
 DOWN_LATENCY_FRAC = 0.85
@@ -64,10 +66,10 @@ def latency_busy(latency_ms: float, service_ms: float, offered: float) -> float:
     """How busy a replica is, 0..1 and above where it falls behind, from the p95 of latency with and without waiting.
 
     In a queue with one server and exponential times p95 is `service / (1 - busy)`. It saturates below 1, so that one bad minute does
-    not wind the count up; `offered` (work that came, per replica and second) tells how far above 1 the load is.
+    not wind the count up; `offered` (requests that came for each that was answered) tells how far above 1 the load is.
     """
     seen = 1.0 - service_ms / latency_ms if latency_ms > service_ms > 0 else 0.0
-    return max(seen, offered) if offered > 1.0 else seen
+    return max(seen, offered) if offered > BEHIND else seen
 
 
 def latency_count(latency_ms: float, service_ms: float, offered: float, current: int, target_ms: float) -> int:

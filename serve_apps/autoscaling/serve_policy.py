@@ -31,10 +31,10 @@ class ServePolicy:
         self._actor: Any = None
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        num_told = len(self.scaler.records) and self.scaler.records[-1]
+        before = self.scaler.records[-1] if self.scaler.records else None
         count = self.scaler.decide(facts_of(context, self.scaler.rule.metric))
         latest = self.scaler.records[-1] if self.scaler.records else None
-        if latest is not None and latest is not num_told:
+        if latest is not None and latest is not before:
             self._say(str(context.app_name or ""), latest)
         return count, {"records": [one.as_json() for one in self.scaler.records]}
 

@@ -221,14 +221,14 @@ def busy_queue(now_s: float, count: int) -> Mapping[str, float]:
         "latency_p95_ms": 20.0 / (1.0 - busy),
         "service_p95_ms": 20.0,
         "requests_per_s": 160.0 / count,
-        "offered": 3.2 / count,
+        "offered": 1.0,
         "idle_s": 0.0,
     }
 
 
 def test_a_latency_target_is_reached_without_winding_up() -> None:
     world = World(Autoscale("latency_p95", 80.0, 1, 50), lambda now_s: 0.0, count=2)
-    world.run(60, busy_queue)
+    world.run(180, busy_queue)
     assert 4 <= world.wanted <= 6
     assert busy_queue(0.0, world.wanted)["latency_p95_ms"] <= 100.0
 
@@ -262,7 +262,7 @@ def test_two_readings_at_one_instant_do_not_divide_by_zero() -> None:
 def test_a_replica_reports_its_use_its_requests_and_its_idleness() -> None:
     state = {"cpu_s": 3.0, "ongoing": 0}
     meter = ReplicaMeter(
-        0.5, now_s=0.0, num_ongoing=lambda: int(state["ongoing"]), read_cpu_s=lambda: state["cpu_s"], read_gpu=lambda: 40.0, num_slots=2
+        0.5, now_s=0.0, num_ongoing=lambda: int(state["ongoing"]), read_cpu_s=lambda: state["cpu_s"], read_gpu=lambda: 40.0
     )
     for at in range(1, 101):
         meter.note(at * 0.02, 0.030 if at % 10 else 0.200, 0.010)
@@ -273,12 +273,21 @@ def test_a_replica_reports_its_use_its_requests_and_its_idleness() -> None:
     assert told["requests_per_s"] == pytest.approx(50.0)
     assert told["latency_p95_ms"] == pytest.approx(200.0)
     assert told["service_p95_ms"] == pytest.approx(10.0)
-    assert told["offered"] == pytest.approx(0.25)
+    assert told["offered"] == pytest.approx(1.0)
     assert (told["gpu_utilization"], told["idle_s"], told["ongoing_requests"]) == (40.0, 0.0, 0.0)
     assert meter.sample(20.0)["idle_s"] == pytest.approx(18.0)
     assert meter.sample(20.0)["latency_p95_ms"] == 0.0
     state["ongoing"] = 1
     assert meter.sample(21.0)["idle_s"] == 0.0
+
+
+def test_a_replica_that_falls_behind_says_how_far() -> None:
+    waiting = [0]
+    meter = ReplicaMeter(1.0, now_s=0.0, num_ongoing=lambda: waiting[0], read_cpu_s=lambda: 0.0)
+    for at in range(1, 51):
+        meter.note(at * 0.1, 0.1, 0.1)
+    waiting[0] = 50
+    assert meter.sample(5.0)["offered"] == pytest.approx(2.0)
 
 
 # -- inside Serve ------------------------------------------------------------------------------------------------------------
