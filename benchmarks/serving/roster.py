@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ def options(description: str, *, rounds: int) -> argparse.Namespace:
     args = parser.parse_args()
     if args.nice:
         raise_priority(args.nice)
+    # Ended from outside, as by `timeout`, it must still end its servers, some of which may be frozen.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return args
 
 
@@ -90,16 +93,16 @@ def _started(stack: contextlib.ExitStack, recipe: Recipe, venvs: Path, body: byt
         try:
             server.install(venvs)
             server.start()
-        except NotStarted:
+            settle(server, body)
+        except (NotStarted, OSError, RuntimeError, http.client.HTTPException) as error:
             server.stop()
             if not left:
-                raise
+                raise NotStarted(str(error)) from error
             continue
         except BaseException:
             server.stop()
             raise
         stack.callback(server.stop)
-        settle(server, body)
         server.freeze()
         return server
     raise AssertionError

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 
 import numpy
 
 import fabric
 from serve_apps import ModelService
+from serve_apps.model_file import deploy_file
 
 
 class Echo(ModelService):
@@ -23,18 +23,11 @@ def main() -> None:
     os.environ.update({"FABRIC_SERVING__PORT": http_port, "FABRIC_SERVING__GRPC_PORT": grpc_port})
     fabric.connect()
     if len(sys.argv) > 3:
-        _deploy_file(Path(sys.argv[3]))
+        deploy_file(sys.argv[3], name="echo", tier="cold", say=print)
     else:
         Echo().deploy(name="echo", tier="cold")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.pause()
-
-
-def _deploy_file(path: Path) -> None:
-    from serve_apps import deployment
-    from serve_apps.model_service import plan_deploy
-
-    deployment.deploy_file(path, plan_deploy(Echo, name="echo", tier="cold"), lambda line: print(line, file=sys.stderr))
 
 
 if __name__ == "__main__":
