@@ -119,6 +119,7 @@ def test_the_openapi_document_has_every_page_with_its_keys(world: World) -> None
         ("/v1/plan", "post"), ("/v1/usage", "get"), ("/v1/policy", "get"), ("/v1/policy", "put"), ("/v1/policy/history", "get"),
         ("/v1/policy/rollback", "post"), ("/v1/artefacts", "put"), ("/v1/artefacts/{digest}", "head"), ("/v1/tokens", "post"),
         ("/v1/tokens", "get"), ("/v1/tokens/{token_id}", "delete"), ("/v1/health", "get"),
+        ("/v1/models", "get"), ("/v1/models/{name}", "get"), ("/v1/models/{name}", "delete"), ("/v1/models/{name}/logs", "get"),
     }  # fmt: skip
     assert pages == expected
     for path, method in pages - {("/v1/health", "get")}:

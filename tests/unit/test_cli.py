@@ -78,6 +78,7 @@ def test_every_read_has_json() -> None:
     expected = {"status", "tiers", "explain", "profile", "doctor", "config show", "node labels", "node resources", "simulate", "replay"}
     expected |= {"submit", "queue", "cancel", "plan", "usage", "efficiency", "token create", "token list", "token revoke"}
     expected |= {"policy apply", "policy show", "policy history", "policy rollback"}
+    expected |= {"model list", "model show"}
     expected |= {"profiles export", "profiles import", "profiles forget"}
     assert reads == {f"fabric {name}" for name in expected}
 
