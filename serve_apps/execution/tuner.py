@@ -27,8 +27,8 @@ _GAIN = 1.03
 """A smaller batch must be this much better for each row: what it leaves behind waits for another run."""
 _NUM_ARRIVALS = 256
 _REFRESH_RUNS = 32
-_REPLAY_EVERY_S = 0.2
-"""A replay takes about 2 ms, on the server's own thread."""
+_REPLAY_EVERY_S = 0.5
+"""A replay takes about 2 to 5 ms, on the server's own thread."""
 _IDLE_FRAC = 0.05
 """A model that would be less busy than this one row at a time has no batches worth a thought."""
 _FULL = "full"
