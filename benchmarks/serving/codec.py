@@ -4,8 +4,7 @@
 
 `json_16_fp32_us`: 16 floats in JSON, in and out. `binary_1mb_us`: a FP32 tensor of 1 MiB behind JSON, in pieces of 64 KiB as they come
 from a socket, and back as binary. `protobuf_*`: the same as `ModelInferRequest`. `memcpy_1mb_us`: one copy of 1 MiB here, for scale.
-Each is the median of the rounds' medians; `*_min_us` the least of all; `*_cpu_us` the processor time of the thread per request, which
-a busy machine hides less.
+Each is the median of the rounds' medians; `*_min_us` the least of all: on a busy machine it is the truer figure.
 """
 
 from __future__ import annotations
@@ -74,17 +73,14 @@ def message(num_floats: int) -> bytes:
     return b"".join(write_request(InferRequest("echo", (Tensor("x", "FP32", numpy.arange(num_floats, dtype="<f4")),))))
 
 
-async def round_us(
-    app: RestApp, path: str, body: bytes, headers: list[tuple[bytes, bytes]], num_requests: int
-) -> tuple[list[float], float]:
-    """The times of the requests of one round, sorted; the processor time of one."""
+async def round_us(app: RestApp, path: str, body: bytes, headers: list[tuple[bytes, bytes]], num_requests: int) -> list[float]:
+    """The times of the requests of one round, sorted."""
     usual = [(b"host", b"localhost:8000"), (b"accept", b"*/*"), (b"user-agent", b"benchmark"), (b"content-type", b"application/json")]
     sent = [*usual, (b"content-length", str(len(body)).encode()), *headers]
     scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": sent}
     pieces = [body[i : i + PIECE_BYTES] for i in range(0, len(body), PIECE_BYTES)]
     messages = [{"type": "http.request", "body": piece, "more_body": i < len(pieces) - 1} for i, piece in enumerate(pieces)]
     times = []
-    cpu_s = time.thread_time()
     for _ in range(num_requests):
         left = iter(messages)
 
@@ -97,17 +93,16 @@ async def round_us(
         start_s = time.perf_counter()
         await app(scope, receive, send)
         times.append((time.perf_counter() - start_s) * 1e6)
-    return sorted(times), (time.thread_time() - cpu_s) / num_requests * 1e6
+    return sorted(times)
 
 
-def memcpy_us() -> tuple[list[float], float]:
+def memcpy_us() -> list[float]:
     data, times = bytes(2**20), []
-    cpu_s = time.thread_time()
     for _ in range(300):
         start_s = time.perf_counter()
         bytearray(data)
         times.append((time.perf_counter() - start_s) * 1e6)
-    return sorted(times), (time.thread_time() - cpu_s) / len(times) * 1e6
+    return sorted(times)
 
 
 def main() -> None:
@@ -115,16 +110,15 @@ def main() -> None:
     plane = DataPlane()
     plane.add(Echo())
     app = RestApp(plane)
-    rounds: dict[str, list[tuple[list[float], float]]] = {}
+    rounds: dict[str, list[list[float]]] = {}
     for _ in range(arguments.rounds):
         for name, (path, body, headers, num_requests) in bodies().items():
             rounds.setdefault(name, []).append(asyncio.run(round_us(app, path, body, headers, num_requests)))
         rounds.setdefault("memcpy_1mb", []).append(memcpy_us())
     figures = {}
     for name, measured in rounds.items():
-        figures[f"{name}_us"] = median([times[len(times) // 2] for times, _ in measured])
-        figures[f"{name}_min_us"] = min(times[0] for times, _ in measured)
-        figures[f"{name}_cpu_us"] = median([cpu_us for _, cpu_us in measured])
+        figures[f"{name}_us"] = median([times[len(times) // 2] for times in measured])
+        figures[f"{name}_min_us"] = min(times[0] for times in measured)
     report(figures, GOALS, as_json=arguments.json)
 
 
