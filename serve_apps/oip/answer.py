@@ -85,6 +85,8 @@ def error_answer(error: BaseException) -> Answer:
     wait_s = retry_after_s(error)
     if wait_s is not None:
         answer.headers.append((b"retry-after", b"%d" % wait_s))
+    if answer.status == 401:
+        answer.headers.append((b"www-authenticate", b"Bearer"))
     return answer
 
 

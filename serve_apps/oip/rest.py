@@ -177,7 +177,7 @@ async def _send(send: Send, route: Route, answer: Answer, *, is_head: bool) -> N
 
 def _failed(route: Route, error: Exception) -> Answer:
     if not isinstance(error, FabricError):
-        log.exception("request failed kind=%s model=%s", route.kind, route.model)
+        log.exception("request failed kind=%s model=%r", route.kind, route.model)
     if route.kind.startswith("grpc_"):
         return grpc_bodies.error_answer(error)
     answer = error_answer(error)

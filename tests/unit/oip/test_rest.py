@@ -139,6 +139,7 @@ def test_nothing_but_health_is_answered_to_a_stranger() -> None:
         assert server.get(path).status == 200
     for path in ("/v2", "/v2/models/vector-fp32", "/v2/models/vector-fp32/ready", "/v2/models/stats"):
         assert (server.get(path).status, server.get(path).json["code"]) == (401, "unauthenticated")
+        assert server.get(path).headers["www-authenticate"] == "Bearer"
     assert server.post("/grpc/ModelInfer").headers["grpc-status"] == "16"
     assert server.post("/vector-fp32/predict", {}).json["error"]["code"] == "unauthenticated"
     assert books.records == []
