@@ -47,6 +47,7 @@ def main() -> None:
             write_model(model)
         with (fabric if args.through == "fabric" else front)(model, folder) as place:
             figures = measured(place, args.rounds, args.cold_rounds)
+        print(figures, file=sys.stderr)  # they took minutes: whatever becomes of the peer, they are seen
         if args.peer_rounds:
             peer_ms = ray_serve_ms(model, args.peer_rounds)
             figures |= {"ray_serve_ms_p50": median(peer_ms), "ratio.ray_serve": figures["ms_p50"] / median(peer_ms)}

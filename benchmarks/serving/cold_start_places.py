@@ -183,5 +183,6 @@ def ray_serve_ms(model: Path, num_rounds: int) -> list[float]:
         done = subprocess.run(command, env={**os.environ, _MARK: _RUN}, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise SystemExit(done.stderr)
-    took_ms: list[float] = json.loads(done.stdout.strip().splitlines()[-1])
+    # Ray says things of its own on standard output as well.
+    took_ms: list[float] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[") and line.endswith("]")))
     return took_ms

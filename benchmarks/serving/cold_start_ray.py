@@ -48,7 +48,7 @@ def main(path: str, num_rounds: int) -> None:
         with urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8000/big", body), timeout=120) as answer:
             answer.read()
         took_ms.append(1e3 * (time.perf_counter() - started_s))
-    print(json.dumps(took_ms))
+    print(json.dumps(took_ms), flush=True)
     serve.shutdown()
     ray.shutdown()
 
