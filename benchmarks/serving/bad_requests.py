@@ -36,6 +36,8 @@ DECLARED_GRPC = {"CANCELLED", "UNIMPLEMENTED", "UNAVAILABLE", "DEADLINE_EXCEEDED
 LANES = 4
 EVERY = 500
 SAMPLES = 200
+GZIP = "gzip bomb"
+"""Sent in the first fifth only: what it leaves in the heap for a while would hide what grows."""
 GOOD = infer("good", FP32, ONE)
 GOALS = {"undeclared": "0", "crashes": "0", "good_failed": "0", "rss_growth_mib": "<= 8"}
 
@@ -61,6 +63,8 @@ class Lane:
                 self.good_failed += status != 200 or b"[1.5,-2.5]" not in body
                 continue
             request = next(self._requests)
+            if isinstance(request, Case) and request.name == GZIP and number > count // 5:
+                continue
             if isinstance(request, Case):
                 self.judge_http(request, *self.over_http(request))
             elif self._channel is not None:
