@@ -20,11 +20,10 @@ _BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATED = re.compile(r"(?P<expression>\S.*?)\s+# -> (?P<value>.+)")
 _CURL = re.compile(r"(?P<command>curl .+?)\s+# (?P<answer>\{.+\})")
 
-# Ray Serve's port is the only thing that is not as typed: another program of this machine may hold 8000.
+# The port of served models is the only thing that is not as typed: another program of this machine may hold 8000.
 PRELUDE = """
-import json, urllib.request
-import serve_apps.model_service
-serve_apps.model_service.DEFAULT_PORT = {port}
+import json, os, urllib.request
+os.environ["FABRIC_SERVING__PORT"] = "{port}"
 
 def stated(line, value, expected):
     assert repr(value) == expected, f"{{line}}: the README says {{expected}}, it is {{value!r}}"
