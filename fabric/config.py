@@ -321,3 +321,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     }
     model = groups[str(location[0])] if location else FabricConfig
     return list(model.model_fields)
+
+
+def send_no_usage_data() -> None:
+    """onnxruntime 1.29 and later uploads usage data on Linux, from a thread that starts when it is imported. A value that is set stays."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

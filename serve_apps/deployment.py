@@ -5,6 +5,8 @@ Where it runs is asked of `fabric.client`, never decided here.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +40,8 @@ Say = Callable[[str], None]
 _POLL_S = 0.2
 _APPLIED_S = 10.0
 _AWAY_S = 60.0
+_RESOLVED_FOR_S = 2.0
+"""Shorter than an earlier version lives on."""
 
 
 @dataclass(slots=True)
@@ -49,6 +53,7 @@ class Live:
     rest: str
     grpc: str
     _handle: DeploymentHandle[Any] | None = None
+    _resolved_s: float = -math.inf
 
     @property
     def url(self) -> str:
@@ -56,9 +61,10 @@ class Live:
         return f"{self.rest}/{self.name}"
 
     def predict(self, arguments: Mapping[str, Any]) -> Any:
-        """One remote call with arguments by name, waited for. What `predict` raised on the replica is raised here as itself."""
-        if self._handle is None:
-            self._handle = serve.get_app_handle(f"{self.name}.v{self.version}")
+        """One remote call with arguments by name, waited for, to the version that answers now. What `predict` raised on the replica is
+        raised here as itself."""
+        self._resolve()
+        assert self._handle is not None
         try:
             return self._handle.predict.remote(dict(arguments)).result()
         except RayTaskError as error:
@@ -71,8 +77,27 @@ class Live:
             self._handle = None
             raise RuntimeFault(f"model {self.name} cannot be reached: {error}", code="service_unreachable") from error
 
+    def _resolve(self) -> None:
+        """Of which version the handle is; asked for every few seconds, since others deploy too."""
+        now_s = time.monotonic()
+        if self._handle is not None and now_s - self._resolved_s < _RESOLVED_FOR_S:
+            return
+        version = self.version
+        with contextlib.suppress(UnavailableError):  # while it is away the version that was known goes on
+            version = ray_io.ask(ray_io.actor(ACTOR).record.remote(self.name)).version
+        if self._handle is None or version != self.version:
+            self._handle = serve.get_app_handle(f"{self.name}.v{version}")
+        self.version, self._resolved_s = version, now_s
+
     def delete(self) -> None:
         ray_io.ask(ray_io.actor(ACTOR).delete.remote(self.name))
+
+
+def find(name: str) -> Live:
+    """A model that is deployed. Raises: UnknownNameError (`unknown_model`), UnavailableError where this fabric serves none."""
+    record: DeployRecord = _patiently(lambda: ray_io.actor(ACTOR).record.remote(name))
+    settings: IngressSettings = _patiently(lambda: ray_io.actor(INGRESS).settings.remote())
+    return Live(name, record.version, settings.url, settings.grpc_address)
 
 
 def deploy_service(capture: Capture, plan: Plan, say: Say) -> Live:

@@ -20,7 +20,8 @@ SETTLE_S = 1.0
 
 
 class Replica:
-    """`place()`: (this replica's id, its node's id, its node's address). `open_runs`: where the runs of a model are reported."""
+    """`place()`: (this replica's id, its node's id, its node's address). `open_runs`: where the runs of a model are reported.
+    `read_gpu()`: percent of its cards, None where it has none."""
 
     def __init__(
         self,
@@ -28,12 +29,13 @@ class Replica:
         directory: DirectoryPort,
         place: Callable[[], tuple[str, str, str]],
         open_runs: Callable[[ReplicaSettings], RunsPort] | None = None,
+        read_gpu: Callable[[], float | None] | None = None,
     ) -> None:
         replica_id, node_id, node_host = place()
         settings = replace(settings, host=settings.host or node_host)
         try:
             runs = open_runs(settings) if open_runs is not None else None
-            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, runs=runs)
+            self._host = ReplicaHost(settings, ReplicaId(replica_id), node_id=node_id, runs=runs, read_gpu=read_gpu)
         except FabricError as error:
             # Serve passes on only the text of the traceback, and that shows notes but neither our code nor our hint.
             error.add_note(f"code: {error.code}")

@@ -38,8 +38,9 @@ class ReplicaHost:
     port of `settings.host`."""
 
     def __init__(
-        self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", model: Served | None = None, is_bridge: bool = False,
-        open_server: Callable[[RestApp], Server] | None = None, runs: RunsPort | None = None,
+        self, settings: ReplicaSettings, replica_id: ReplicaId, *, node_id: str = "", model: Served | None = None,
+        is_bridge: bool = False, open_server: Callable[[RestApp], Server] | None = None, runs: RunsPort | None = None,
+        read_gpu: Callable[[], float | None] | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.id = replica_id
@@ -50,7 +51,7 @@ class ReplicaHost:
         self._usage = UsageLog(settings.usage_path, str(replica_id))
         self._shipped_s = time.monotonic()
         now_s = time.monotonic()
-        self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing)
+        self._meter = ReplicaMeter(settings.num_cpus, now_s=now_s, num_ongoing=lambda: self.model.num_ongoing, read_gpu=read_gpu)
         self._sampled: tuple[float, dict[str, float]] = (-math.inf, {})
         self._runs = runs
         self.model.tell(self._meter.note if runs is None else self._heard)

@@ -15,6 +15,7 @@ from ray.serve.schema import ApplicationStatusOverview
 
 from fabric import ray_io
 from fabric.config import FabricConfig
+from fabric.model_runs import gpu_percent
 from fabric.ray_io import NAMESPACE
 from serve_apps.autoscaling.rule import Autoscale
 from serve_apps.autoscaling.serve_policy import ServePolicy, serve_options
@@ -90,7 +91,11 @@ class RayServe:
             **amount,
         )
         return decorate(Replica).bind(
-            settings_for(record, self._config, is_open=self._is_open, host=self._host), RayDirectory(), replica_place, open_runs
+            settings_for(record, self._config, is_open=self._is_open, host=self._host),
+            RayDirectory(),
+            replica_place,
+            open_runs,
+            gpu_percent,
         )
 
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
+from fabric.config import send_no_usage_data
 from serve_apps.tensors import Array, ModelMetadata, TensorSpec
+
+# Before any module of this package imports onnxruntime.
+send_no_usage_data()
 
 NUM_THREADS: ContextVar[int] = ContextVar("num_threads", default=1)
 """Threads that one model may use in one `infer`; a replica sets it to its CPUs before it builds its service."""

@@ -17,6 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import serve_apps
 from fabric.errors import ModelError, UnavailableError, UserError
 from serve_apps import ModelService, load_model
 from serve_apps.oip import messages
@@ -204,6 +205,8 @@ def test_the_next_version_takes_over_without_a_failed_request_and_a_broken_one_c
     try:
         second = Steps(10).deploy(progress=lambda line: None)
         assert wait_until(lambda: seen[-1][1] == {"result": 11}, within_s=15)
+        assert wait_until(lambda: first.predict(1) == 11, within_s=15), "a program that deployed the version before asks the new one"
+        assert serve_apps.remote("steps").predict(x=1) == 11
         with pytest.raises(ModelError) as caught:
             Steps(-1).deploy(progress=lambda line: None)
         assert caught.value.code == "constructor_failed" and "no such step" in caught.value.message
