@@ -17,6 +17,8 @@ from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, Serving
 BEAT_S = 2.0
 SILENT_S = 7.0
 """Three beats and a little: a replica that is only slow keeps its place."""
+MAX_FAILED = 5
+"""Versions that did not start, kept to be shown."""
 
 
 @dataclass(slots=True)
@@ -46,9 +48,12 @@ class Directory:
     # -- deploys -----------------------------------------------------------------------------------------------------------
 
     def begin(self, name: str, user: str, settings: Mapping[str, Any], source: str, wall_s: float) -> DeployRecord:
-        """A new version, not routed to yet."""
+        """A new version, not routed to yet. Of those that failed the last few are kept."""
         model = self._models.setdefault(name, _Model(name))
         model.num_given += 1
+        failed = [version for version, record in model.versions.items() if record.state == "failed"]
+        for version in failed[: -MAX_FAILED + 1]:
+            del model.versions[version]
         record = DeployRecord(name, str(model.num_given), user, wall_s, dict(settings), source)
         model.versions[record.version] = record
         self._is_stale = True
@@ -82,17 +87,21 @@ class Directory:
             self._is_stale = True
 
     def delete(self, name: str) -> list[DeployRecord]:
-        """Forget the model; its versions, whose replicas are to be ended. Raises: UnknownNameError (`unknown_model`)."""
+        """Its versions, whose replicas are to be ended; nothing is routed to them any more. Only the last number that was given stays: a
+        model that is deployed again at once must not take the name of what is still being ended.
+
+        Raises: UnknownNameError (`unknown_model`).
+        """
         records = self.records(name)
-        del self._models[name]
+        self._models[name] = _Model(name, num_given=self._models[name].num_given)
         self._is_stale = True
         return records
 
     def records(self, name: str) -> list[DeployRecord]:
         """Oldest first. Raises: UnknownNameError (`unknown_model`)."""
         model = self._models.get(name)
-        if model is None:
-            raise UnknownNameError.of("model", name, sorted(self._models))
+        if model is None or not model.versions:
+            raise UnknownNameError.of("model", name, sorted(one.name for one in self._models.values() if one.versions))
         return list(model.versions.values())
 
     def record(self, name: str, version: str = "") -> DeployRecord:
@@ -141,7 +150,7 @@ class Directory:
     def table(self) -> ServingTable:
         """As it stands; the same object while nothing changes."""
         if self._is_stale:
-            models = {model.name: self._entry(model) for model in self._models.values()}
+            models = {model.name: self._entry(model) for model in self._models.values() if model.versions}
             self._table = ServingTable(self._table.seq + 1, models)
             self._is_stale = False
         return self._table

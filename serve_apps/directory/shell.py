@@ -35,6 +35,7 @@ TEND_S = 1.0
 MAX_DECISIONS = 20
 TOKENS_S = 2.0
 POLL_S = 0.2
+AGAIN_S = 5.0
 RETIRE_AFTER_S = 2.0
 """Between the change of the table and the end of the earlier version's replicas: every ingress has heard of it by then."""
 _log = logging.getLogger(__name__)
@@ -99,8 +100,7 @@ class DirectoryShell:
     async def delete(self, name: str) -> list[DeployRecord]:
         """Raises: UnknownNameError (`unknown_model`)."""
         records = self._core.delete(name)
-        await asyncio.to_thread(self._documents.forget, STREAM, [name])
-        self._tell()
+        await self._keep(name)
         for record in records:
             self._spawn(self._end(record))
         return records
@@ -168,8 +168,7 @@ class DirectoryShell:
             await self._keep(record.name)
             _log.info("activated model=%s version=%s retiring=%d", record.name, record.version, len(earlier))
             await asyncio.sleep(RETIRE_AFTER_S)
-            for each in earlier:
-                await self._end(each)
+            await asyncio.gather(*(self._end(each) for each in earlier))
             await self._keep(record.name)
 
     async def _until_running(self, record: DeployRecord) -> str:
@@ -194,13 +193,17 @@ class DirectoryShell:
         await asyncio.to_thread(self._port.delete, record)
 
     async def _end(self, record: DeployRecord) -> None:
-        try:
-            await asyncio.to_thread(self._port.delete, record)
-        except Exception:  # Serve may be restarting: `_reconcile` comes back to it
-            _log.exception("cannot end model=%s version=%s yet", record.name, record.version)
+        """Until it has ended: Serve may be restarting."""
+        while True:
+            try:
+                await asyncio.to_thread(self._port.delete, record)
+            except Exception:
+                _log.exception("cannot end model=%s version=%s yet", record.name, record.version)
+                await asyncio.sleep(AGAIN_S)
+                continue
+            self._core.retired(record.name, record.version)
+            self._tell()
             return
-        self._core.retired(record.name, record.version)
-        self._tell()
 
     # -- tending -----------------------------------------------------------------------------------------------------------
 
@@ -247,11 +250,8 @@ class DirectoryShell:
 
     async def _reconcile(self) -> None:
         """Once after a start: what an earlier life of this actor began and did not finish."""
-        for record in self._unfinished:
-            if record.state == "starting":
-                await self._carry(record)
-            else:
-                await self._end(record)
+        works = [self._carry(record) if record.state == "starting" else self._end(record) for record in self._unfinished]
+        await asyncio.gather(*works)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

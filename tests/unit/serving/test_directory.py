@@ -121,6 +121,25 @@ def test_what_is_kept_brings_the_same_table_back_once_replicas_report(directory:
     assert metadata_from_json(None) is None
 
 
+def test_a_model_that_is_deployed_again_after_its_end_goes_on_with_the_numbers(directory: Directory) -> None:
+    begin(directory)
+    directory.beat(report(), 0.0)
+    directory.activate("m", "1")
+    assert [record.version for record in directory.delete("m")] == ["1"]
+    assert directory.table().models == {} and not directory.beat(report(), 1.0)
+    with pytest.raises(UnknownNameError):
+        directory.record("m")
+    again = Directory()
+    again.restore([("m", directory.kept("m"))])
+    assert begin(again).version == "2" and begin(directory).version == "2"
+
+
+def test_of_versions_that_did_not_start_the_last_few_are_kept(directory: Directory) -> None:
+    for number in range(12):
+        assert directory.fail("m", begin(directory).version, "why").version == str(number + 1)
+    assert [record.version for record in directory.records("m")] == ["8", "9", "10", "11", "12"]
+
+
 def test_unknown_names_are_refused_with_the_nearest(directory: Directory) -> None:
     begin(directory, "resnet")
     for call in (directory.records, directory.delete, directory.record):
