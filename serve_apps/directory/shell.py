@@ -190,20 +190,22 @@ class DirectoryShell:
     async def _fail(self, record: DeployRecord, why: str) -> None:
         self._core.fail(record.name, record.version, why)
         await self._keep(record.name)
-        await asyncio.to_thread(self._port.delete, record)
+        self._spawn(self._end_app(record))
 
     async def _end(self, record: DeployRecord) -> None:
-        """Until it has ended: Serve may be restarting."""
+        await self._end_app(record)
+        self._core.retired(record.name, record.version)
+        self._tell()
+
+    async def _end_app(self, record: DeployRecord) -> None:
+        """Tried until it is done: Serve may be restarting."""
         while True:
             try:
                 await asyncio.to_thread(self._port.delete, record)
+                return
             except Exception:
                 _log.exception("cannot end model=%s version=%s yet", record.name, record.version)
                 await asyncio.sleep(AGAIN_S)
-                continue
-            self._core.retired(record.name, record.version)
-            self._tell()
-            return
 
     # -- tending -----------------------------------------------------------------------------------------------------------
 
