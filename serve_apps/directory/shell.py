@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fabric.api.tokens import STREAM as TOKENS
+from fabric.api.tokens import DocumentsPort
 from fabric.claims import Room
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
@@ -25,7 +26,7 @@ from fabric.types import Offer
 from serve_apps.directory.core import Directory
 from serve_apps.directory.form import model_form
 from serve_apps.directory.records import DeployRecord, ReplicaReport
-from serve_apps.directory.requests import BeatAnswer, DeployRequest, DocumentsPort, Progress, ServePort
+from serve_apps.directory.requests import BeatAnswer, DeployRequest, Progress, ServePort
 from serve_apps.directory.table import ReplicaId, ServingTable
 from serve_apps.moving import LOOK_S, Movers, standing_of
 from serve_apps.place_model import Wish, placement_json
