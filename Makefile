@@ -62,9 +62,10 @@ test-clients: setup
 bench: setup
 	for file in routing task_overhead startup; do $(BIN)/python benchmarks/$$file.py || exit 1; done
 
-# Pin anew what pyproject.toml asks for.
+# Pin anew what pyproject.toml asks for, but for the frameworks: torch is pinned above, the large ones are `test-frameworks`' own.
+LOCKED := postgres demo profile litert sklearn dev
 lock:
-	$(BIN)/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 --no-header --no-annotate --upgrade -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml $(LOCKED:%=--extra %) --python-version 3.11 --no-header --no-annotate --upgrade -o requirements.lock
 
 clean:
 	rm -rf .venv $(FRAMEWORKS) build dist *.egg-info
