@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from serve_apps.directory.observed import Observed
 from serve_apps.directory.table import ReplicaId
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
@@ -58,6 +59,7 @@ class ReplicaReport:
     flavor: str = ""
     stats: Mapping[str, float] = field(default_factory=dict)
     is_bridge: bool = False
+    observed: Observed = field(default_factory=Observed)
 
 
 def metadata_from_json(body: Mapping[str, Any] | None) -> ModelMetadata | None:

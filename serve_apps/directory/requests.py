@@ -25,11 +25,22 @@ class DeployRequest:
 
 @dataclass(frozen=True, slots=True)
 class BeatAnswer:
-    """`is_wanted` False: the version is gone, the replica may end. `tokens`: all of them, where they changed since `tokens_mark`."""
+    """`is_wanted` False: the version is gone, the replica may end. `tokens`: all of them, where they changed since `tokens_mark`.
+    `shadow`: where copies of its requests go, and how many. `beat_s`: how long the replica waits until its next report; 0: as always."""
 
     is_wanted: bool
     tokens_mark: str
     tokens: Mapping[str, Any] | None = None
+    shadow: ShadowOrder | None = None
+    beat_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOrder:
+    """`share` ten-thousandths of a replica's requests are copied to `replicas`, (host, port) each."""
+
+    share: int
+    replicas: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

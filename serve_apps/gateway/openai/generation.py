@@ -17,7 +17,8 @@ from fabric.errors import UserError
 from serve_apps.gateway.openai import fields
 from serve_apps.tensors import ModelMetadata
 
-_ROLES = frozenset({"system", "developer", "user", "assistant"})
+_ROLES = ("assistant", "developer", "system", "user")
+"""A tuple: what is looked for in it may be anything, unhashable too."""
 _REFUSED: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "logprobs": (False, 0), "top_logprobs": (0,), "echo": (False,), "suffix": ("",), "logit_bias": ({},),
     "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"), "audio": (),
@@ -105,7 +106,7 @@ def _messages(document: fields.Document) -> list[dict[str, str]]:
 
 def _message(message: Any, where: str) -> dict[str, str]:
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
-        raise fields.wrong(where, f"{where} is an object with a role of {', '.join(sorted(_ROLES))}")
+        raise fields.wrong(where, f"{where} is an object with a role of {', '.join(_ROLES)}")
     content = message.get("content")
     if isinstance(content, list):
         if not all(isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content):

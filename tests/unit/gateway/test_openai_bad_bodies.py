@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.gateway.in_memory import gateway
@@ -39,6 +39,7 @@ def posted(path: str, content: bytes) -> Reply:
 
 @settings(max_examples=100, deadline=None)
 @given(path=st.sampled_from(["embeddings", "completions", "chat/completions"]), body=BODIES)
+@example(path="chat/completions", body={"model": "rote", "messages": [{"role": []}]})
 def test_every_body_is_answered_or_refused(path: str, body: Any) -> None:
     reply = posted(f"/v1/{path}", json.dumps(body).encode())
     assert reply.status < 500, reply.body
