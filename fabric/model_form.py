@@ -30,7 +30,7 @@ def render_model(model: Mapping[str, Any], now_s: float | None = None) -> str:
 
 
 def _row(model: Mapping[str, Any]) -> list[str]:
-    versions = {version["version"]: version for version in model["versions"]}
+    versions = {version["deployment"]: version for version in model["versions"]}
     shown = versions.get(model["default"]) or model["versions"][0]
     replicas = shown["replicas"]
     return [

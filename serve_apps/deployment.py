@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class Live:
     version: str
     rest: str
     grpc: str
-    _handle: DeploymentHandle[Any] | None = None
+    _shares: Mapping[str, int] = field(default_factory=dict)
+    _handles: dict[str, DeploymentHandle[Any]] = field(default_factory=dict)
     _resolved_s: float = -math.inf
 
     @property
@@ -61,12 +63,11 @@ class Live:
         return f"{self.rest}/{self.name}"
 
     def predict(self, arguments: Mapping[str, Any]) -> Any:
-        """One remote call with arguments by name, waited for, to the version that answers now. What `predict` raised on the replica is
+        """One remote call with arguments by name, waited for, to a version that answers now. What `predict` raised on the replica is
         raised here as itself."""
-        self._resolve()
-        assert self._handle is not None
+        handle = self._handle()
         try:
-            return self._handle.predict.remote(dict(arguments)).result()
+            return handle.predict.remote(dict(arguments)).result()
         except RayTaskError as error:
             cause = error.cause
             if isinstance(cause, Exception) and not isinstance(cause, RayError):
@@ -74,20 +75,22 @@ class Live:
             # The exception could not be pickled: only its text arrived.
             raise ModelError(f"predict failed on the replica: {last_lines(str(error))}", code="predict_failed") from None
         except RayServeException as error:
-            self._handle = None
+            self._resolved_s = -math.inf
             raise RuntimeFault(f"model {self.name} cannot be reached: {error}", code="service_unreachable") from error
 
-    def _resolve(self) -> None:
-        """Of which version the handle is; asked for every few seconds, since others deploy too."""
+    def _handle(self) -> DeploymentHandle[Any]:
+        """Of who answers this call, drawn by the model's split. It is asked for every few seconds, since others deploy too."""
         now_s = time.monotonic()
-        if self._handle is not None and now_s - self._resolved_s < _RESOLVED_FOR_S:
-            return
-        version = self.version
-        with contextlib.suppress(UnavailableError):  # while it is away the version that was known goes on
-            version = ray_io.ask(ray_io.actor(ACTOR).record.remote(self.name)).version
-        if self._handle is None or version != self.version:
-            self._handle = serve.get_app_handle(f"{self.name}.v{version}")
-        self.version, self._resolved_s = version, now_s
+        if not self._shares or now_s - self._resolved_s >= _RESOLVED_FOR_S:
+            with contextlib.suppress(UnavailableError):  # while it is away what was known goes on
+                self._shares = ray_io.ask(ray_io.actor(ACTOR).shares.remote(self.name))
+            self._handles = {app: handle for app, handle in self._handles.items() if app in self._shares}
+            self._resolved_s = now_s
+        apps = self._shares or {f"{self.name}.v{self.version}": 1}
+        (app,) = random.choices(list(apps), list(apps.values()))
+        if app not in self._handles:
+            self._handles[app] = serve.get_app_handle(app)
+        return self._handles[app]
 
     def delete(self) -> None:
         ray_io.ask(ray_io.actor(ACTOR).delete.remote(self.name))
@@ -133,7 +136,7 @@ def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
     try:
         _wait_ready(directory, record, say)
     except BaseException:  # also a Ctrl-C: a half-started version must not stay behind unseen
-        ray_io.ask(directory.abandon.remote(record.name, record.version))
+        ray_io.ask(directory.abandon.remote(record.name, record.key))
         raise
     seq = ray_io.ask(directory.table_after.remote(-1, 0.0)).seq
     ray_io.ask(ray_io.actor(INGRESS).applied.remote(seq, _APPLIED_S))
@@ -171,7 +174,7 @@ def _with_address(config: FabricConfig, plan: Plan) -> FabricConfig:
 def _wait_ready(directory: Any, record: DeployRecord, say: Say) -> None:
     started_s, said = time.monotonic(), ""
     while True:
-        progress: Progress = _patiently(lambda: directory.progress.remote(record.name, record.version))
+        progress: Progress = _patiently(lambda: directory.progress.remote(record.name, record.key))
         state, why = progress.record.state, progress.record.why
         if state == "ready":
             return
@@ -208,5 +211,5 @@ def _failure(progress: Progress) -> Exception:
     return ModelError(
         f"{record.name} did not start on its replica:\n{record.why}",
         code="constructor_failed",
-        hint="the version before goes on answering" if int(record.version) > 1 else ".local() runs the same constructor here",
+        hint="what answered before goes on answering" if record.key != "1" else ".local() runs the same constructor here",
     )

@@ -37,7 +37,7 @@ class Movers:
     def look(self, standing: Iterable[Standing], now_s: float) -> list[tuple[DeployRecord, Move]]:
         """The moves to make now, each told once. Raises: UnavailableError where the fabric cannot be asked."""
         moves = []
-        found = {(one.record.name, one.record.version): one for one in standing if one.record.placement}
+        found = {(one.record.name, one.record.key): one for one in standing if one.record.placement}
         self._movers = {key: self._movers.get(key) or Mover(now_s) for key in found}
         for key, one in found.items():
             move = self._ask(self._movers[key], one, now_s)

@@ -31,8 +31,8 @@ class RayDirectory:
         answer: BeatAnswer = ray_io.ask(ray_io.actor(ACTOR).tokens_after.remote(mark))
         return answer
 
-    def record(self, name: str, version: str) -> DeployRecord:
-        record: DeployRecord = ray_io.ask(ray_io.actor(ACTOR).record.remote(name, version))
+    def deployment(self, name: str, key: str) -> DeployRecord:
+        record: DeployRecord = ray_io.ask(ray_io.actor(ACTOR).deployment.remote(name, key))
         return record
 
 

@@ -76,7 +76,7 @@ class ReplicaHost:
         settings = self.settings
         return ReplicaReport(
             self.id, settings.name, settings.version, settings.host, self.server.port, self.model.metadata, self._node_id,
-            settings.flavor, self.stats(STATS_AGE_S), self._is_bridge,
+            settings.flavor, self.stats(STATS_AGE_S), self._is_bridge, deployment=settings.deployment,
         )  # fmt: skip
 
     def _heard(self, now_s: float, latency_s: float, service_s: float) -> None:

@@ -16,7 +16,8 @@ from serve_apps.serve_options import ServeOptions, parse_serve_options
 @dataclass(frozen=True, slots=True)
 class ReplicaSettings:
     """`source`: a digest in the artefact store at `storage`; `host`: where it listens; `is_open`: no token is needed, and a request
-    without one is `user`'s; `num_cpus`: what it may use; `kind`: what it computes on, `cpu` or a kind of accelerator."""
+    without one is `user`'s; `num_cpus`: what it may use; `kind`: what it computes on, `cpu` or a kind of accelerator; `deployment`: which
+    of the version's, as the directory keys it."""
 
     name: str
     version: str
@@ -27,7 +28,7 @@ class ReplicaSettings:
     num_cpus: float
     flavor: str = ""
     kind: str = "cpu"
-    """What the model computes on."""
+    deployment: str = ""
     host: str = "127.0.0.1"
     is_open: bool = True
     user: str = ""
@@ -46,6 +47,7 @@ def settings_for(record: DeployRecord, config: FabricConfig, *, is_open: bool, h
     return ReplicaSettings(
         name=record.name,
         version=record.version,
+        deployment=record.key,
         source=record.source,
         storage=config.storage,
         state_path=config.state_path,

@@ -1,38 +1,46 @@
 """Decides which version of a model answers, from what deploys and replicas report. Plain and synchronous; `now_s` is monotonic.
 
-Invariants: a version number is given once; the default version is one that has been ready, and changes only when its successor is
-ready or it is deleted; a replica that has not reported for `SILENT_S` is not routed to; `seq` grows with every change of the table.
+What runs is a deployment of a version: `3` is the first of version 3, `3.1` the next, at another place or after it failed.
+
+Invariants: a deployment's key is given once; the default is one that has been ready, and changes only when its successor is ready or it
+is deleted; a split names only what is routed to; a replica that has not reported for `SILENT_S` is not routed to; `seq` grows with every
+change of the table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fabric.errors import UnknownNameError, UserError
 from serve_apps.directory.records import DeployRecord, ReplicaReport, with_state
-from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, VersionEntry
+from serve_apps.directory.sightings import Sightings
+from serve_apps.directory.table import WHOLE, ModelEntry, ReplicaAt, ReplicaId, ServingTable, Shadow, Split, VersionEntry
 
 BEAT_S = 2.0
 SILENT_S = 7.0
 """Three beats and a little: a replica that is only slow keeps its place."""
 MAX_FAILED = 5
-"""Versions that did not start, kept to be shown."""
+"""Deployments that did not start, kept to be shown."""
+_ROUTED = ("ready", "retiring")
 
 
 @dataclass(slots=True)
 class _Model:
+    """`given`: how many deployments each version has had. `versions` is by deployment, in the order in which they began."""
+
     name: str
     default: str = ""
-    num_given: int = 0
+    given: dict[str, int] = field(default_factory=dict)
     versions: dict[str, DeployRecord] = field(default_factory=dict)
+    split: Split | None = None
+    shadow: Shadow | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
 
-
-@dataclass(slots=True)
-class _Seen:
-    report: ReplicaReport
-    at_s: float
+    @property
+    def last_given(self) -> int:
+        return max(map(int, self.given), default=0)
 
 
 class Directory:
@@ -40,60 +48,100 @@ class Directory:
 
     def __init__(self) -> None:
         self._models: dict[str, _Model] = {}
-        self._seen: dict[ReplicaId, _Seen] = {}
-        self._gone: set[ReplicaId] = set()
+        self.sightings = Sightings()
         self._table: ServingTable = ServingTable()
         self._is_stale = False
 
     # -- deploys -----------------------------------------------------------------------------------------------------------
 
-    def begin(self, name: str, user: str, settings: Mapping[str, Any], source: str, wall_s: float) -> DeployRecord:
-        """A new version, not routed to yet. Of those that failed the last few are kept."""
+    def begin(self, name: str, user: str, settings: Mapping[str, Any], source: str, wall_s: float, *, version: str = "") -> DeployRecord:
+        """A new deployment, not routed to yet, of the given version or of the next number. Of those that failed the last few are kept."""
         model = self._models.setdefault(name, _Model(name))
-        model.num_given += 1
-        failed = [version for version, record in model.versions.items() if record.state == "failed"]
-        for version in failed[: -MAX_FAILED + 1]:
-            del model.versions[version]
-        record = DeployRecord(name, str(model.num_given), user, wall_s, dict(settings), source)
-        model.versions[record.version] = record
-        self._is_stale = True
-        return record
+        version = version or str(model.last_given + 1)
+        copy = model.given.get(version, 0)
+        model.given[version] = copy + 1
+        failed = [key for key, record in model.versions.items() if record.state == "failed"]
+        for key in failed[: -MAX_FAILED + 1]:
+            del model.versions[key]
+        return self._keep(DeployRecord(name, version, user, wall_s, dict(settings), source, copy=copy))
 
-    def placed(self, name: str, version: str, placement: Mapping[str, Any]) -> DeployRecord:
-        return self._keep(replace(self.record(name, version), placement=dict(placement)))
+    def placed(self, name: str, key: str, placement: Mapping[str, Any]) -> DeployRecord:
+        return self._keep(replace(self.deployment(name, key), placement=dict(placement)))
 
-    def activate(self, name: str, version: str) -> list[DeployRecord]:
-        """Make it the default; the earlier versions, which are to be retired, are returned. Again, it changes nothing.
+    def stand_by(self, name: str, key: str) -> DeployRecord:
+        """It is ready, and gets the requests that name it; the default stays.
 
-        Raises: UnknownNameError, UserError (`not_ready`) while no replica of it reports.
+        Raises: UnknownNameError, UserError (`not_ready`) while no replica of it has reported.
         """
-        record = self.record(name, version)
+        record = self.deployment(name, key)
         if record.metadata is None:
-            raise UserError(f"no replica of {name} version {version} has reported", code="not_ready")
+            raise UserError(f"no replica of {name} {key} has reported", code="not_ready")
+        return self._keep(with_state(record, "ready"))
+
+    def activate(self, name: str, key: str) -> list[DeployRecord]:
+        """Make it the default, alone: a split and a shadow end. The deployments that are to be retired are returned: what else was ready,
+        and what began earlier. Again, it changes nothing. Raises: as `stand_by`."""
+        self.stand_by(name, key)
         model = self._models[name]
-        model.default = version
-        self._keep(with_state(record, "ready"))
-        earlier = [one for one in model.versions.values() if one.version != version and one.state in ("ready", "starting", "retiring")]
-        return [self._keep(with_state(one, "retiring")) for one in earlier if int(one.version) < int(version)]
+        model.default, model.split, model.shadow = key, None, None
+        self._is_stale = True
+        order = list(model.versions)
+        earlier = set(order[: order.index(key)])
+        others = [one for one in model.versions.values() if one.key != key]
+        over = [one for one in others if one.state in ("ready", "retiring") or (one.state == "starting" and one.key in earlier)]
+        return [self._keep(with_state(one, "retiring")) for one in over]
 
-    def fail(self, name: str, version: str, why: str) -> DeployRecord:
+    def direct(self, name: str, split: Split | None, shadow: Shadow | None = None) -> None:
+        """Who gets the requests that name no version, and whose are copied. Raises: UnknownNameError, UserError (`bad_split`)."""
+        model = self._models[name]
+        keys = [*(split.shares if split else ()), *((shadow.of, shadow.to) if shadow else ())]
+        for key in keys:
+            if self.deployment(name, key).state != "ready":
+                raise UserError(f"{name} {key} is {self.deployment(name, key).state}: it gets no requests", code="not_ready")
+        if split is not None and (sum(split.shares.values()) != WHOLE or min(split.shares.values()) < 0):
+            raise UserError(f"the shares {dict(split.shares)} do not sum to {WHOLE}", code="bad_split")
+        if (split, shadow) != (model.split, model.shadow):
+            model.split, model.shadow = split, shadow
+            self._is_stale = True
+
+    def retire(self, name: str, key: str) -> DeployRecord:
+        """It finishes what it has. Raises: UnknownNameError, UserError (`is_default`)."""
+        record = self.deployment(name, key)
+        if record.key == self._models[name].default:
+            raise UserError(f"{name} {key} answers: it cannot be retired", code="is_default", hint="make another version the default")
+        self._undirect(record)
+        return self._keep(with_state(record, "retiring"))
+
+    def set_aliases(self, name: str, aliases: Mapping[str, str]) -> None:
+        """What else a request may call a version: alias to version."""
+        model = self._models.get(name)
+        if model is not None and model.aliases != aliases:
+            model.aliases = dict(aliases)
+            self._is_stale = True
+
+    def fail(self, name: str, key: str, why: str) -> DeployRecord:
         """It did not start: it is kept, to be shown, and never routed to."""
-        return self._keep(with_state(self.record(name, version), "failed", why))
+        record = self.deployment(name, key)
+        self._undirect(record)
+        return self._keep(with_state(record, "failed", why))
 
-    def retired(self, name: str, version: str) -> None:
+    def retired(self, name: str, key: str) -> None:
         """Its replicas are gone."""
         model = self._models.get(name)
-        if model is not None and model.versions.pop(version, None) is not None:
+        if model is not None and model.versions.pop(key, None) is not None:
+            self.sightings.forget(name, key)
             self._is_stale = True
 
     def delete(self, name: str) -> list[DeployRecord]:
-        """Its versions, whose replicas are to be ended; nothing is routed to them any more. Only the last number that was given stays: a
+        """Its versions, whose replicas are to be ended; nothing is routed to them any more. Only the numbers that were given stay: a
         model that is deployed again at once must not take the name of what is still being ended.
 
         Raises: UnknownNameError (`unknown_model`).
         """
         records = self.records(name)
-        self._models[name] = _Model(name, num_given=self._models[name].num_given)
+        for record in records:
+            self.sightings.forget(name, record.key)
+        self._models[name] = _Model(name, given=self._models[name].given)
         self._is_stale = True
         return records
 
@@ -105,45 +153,54 @@ class Directory:
         return list(model.versions.values())
 
     def record(self, name: str, version: str = "") -> DeployRecord:
-        """The named version, or the default. Raises: UnknownNameError (`unknown_model`, `unknown_version`)."""
-        records = {record.version: record for record in self.records(name)}
-        wanted = version or self._models[name].default or max(records, key=int, default="")
-        if wanted not in records:
-            raise UnknownNameError.of("version", wanted, list(records))
-        return records[wanted]
+        """The named deployment, version or alias, or the default. Raises: UnknownNameError (`unknown_model`, `unknown_version`)."""
+        last = self.records(name)[-1].key
+        model = self._models[name]
+        return self.deployment(name, (_names(model).get(version, version) if version else model.default) or last)
+
+    def deployment(self, name: str, key: str) -> DeployRecord:
+        """Raises: UnknownNameError (`unknown_model`, `unknown_version`)."""
+        records = self.records(name)
+        for record in records:
+            if record.key == key:
+                return record
+        raise UnknownNameError.of("version", key, [record.key for record in records])
+
+    def default(self, name: str) -> str:
+        """The deployment that answers; empty where there is none."""
+        return self._models[name].default
+
+    def shares(self, name: str) -> dict[str, int]:
+        """Ten-thousandths of the requests that name no version, by deployment. Raises: UnknownNameError (`unknown_model`)."""
+        model = self._models[self.record(name).name]
+        return dict(model.split.shares) if model.split is not None else {self.record(name).key: WHOLE}
 
     # -- replicas ----------------------------------------------------------------------------------------------------------
 
     def beat(self, report: ReplicaReport, now_s: float) -> bool:
-        """A replica reports; whether its version is still wanted. A replica that has said good-bye stays away."""
+        """A replica reports; whether its deployment is still wanted. A replica that has said good-bye stays away."""
         model = self._models.get(report.name)
-        record = model.versions.get(report.version) if model else None
-        if record is None or report.id in self._gone:
+        record = model.versions.get(report.key) if model else None
+        if record is None or self.sightings.has_left(report.id):
             return False
-        known = self._seen.get(report.id)
-        self._seen[report.id] = _Seen(report, now_s)
-        if known is None or _place(known.report) != _place(report):
-            self._is_stale = True
+        self._is_stale |= self.sightings.note(report, now_s)
         if record.metadata is None:
             self._keep(replace(record, metadata=report.metadata))
         return record.state != "failed"
 
     def leave(self, replica_id: ReplicaId) -> None:
         """It takes no new requests from now on."""
-        self._gone.add(replica_id)
-        if self._seen.pop(replica_id, None) is not None:
-            self._is_stale = True
+        self._is_stale |= self.sightings.leave(replica_id)
 
     def expire(self, now_s: float) -> list[ReplicaId]:
         """Those that have fallen silent, forgotten now."""
-        silent = [replica_id for replica_id, seen in self._seen.items() if now_s - seen.at_s > SILENT_S]
-        for replica_id in silent:
-            del self._seen[replica_id]
-            self._is_stale = True
+        silent = self.sightings.expire(now_s - SILENT_S)
+        self._is_stale |= bool(silent)
         return silent
 
     def reports(self, name: str, version: str) -> list[ReplicaReport]:
-        return [seen.report for seen in self._seen.values() if (seen.report.name, seen.report.version) == (name, version)]
+        """Of one deployment."""
+        return self.sightings.reports(name, version)
 
     # -- the table, and what is kept ---------------------------------------------------------------------------------------
 
@@ -159,24 +216,35 @@ class Directory:
         """What must outlive this process, of one model."""
         model = self._models[name]
         versions = [record.as_json() for record in model.versions.values()]
-        return {"default": model.default, "num_given": model.num_given, "versions": versions}
+        return {
+            "default": model.default,
+            "given": dict(model.given),
+            "versions": versions,
+            "split": None if model.split is None else asdict(model.split),
+            "shadow": None if model.shadow is None else asdict(model.shadow),
+        }
 
     def restore(self, documents: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         for name, body in documents:
-            records = [DeployRecord.from_json(one) for one in body["versions"]]
-            model = _Model(name, body["default"], int(body["num_given"]), {record.version: record for record in records})
-            self._models[name] = model
+            records = {record.key: record for record in map(DeployRecord.from_json, body["versions"])}
+            # The form of 0.1 had one number for all.
+            given = body.get("given") or {str(number + 1): 1 for number in range(int(body.get("num_given", 0)))}
+            split, shadow = body.get("split"), body.get("shadow")
+            self._models[name] = _Model(
+                name, body["default"], given, records, Split(**split) if split else None, Shadow(**shadow) if shadow else None
+            )
         self._is_stale = True
 
     def _entry(self, model: _Model) -> ModelEntry:
-        return ModelEntry(model.name, model.default, {version: self._version(record) for version, record in model.versions.items()})
+        versions = {key: self._version(record) for key, record in model.versions.items()}
+        return ModelEntry(model.name, model.default, versions, model.split, model.shadow, _names(model))
 
     def _version(self, record: DeployRecord) -> VersionEntry:
         replicas = tuple(
             ReplicaAt(report.id, report.host, report.port, report.node_id, report.flavor)
-            for report in self.reports(record.name, record.version)
+            for report in self.reports(record.name, record.key)
         )
-        is_routed = record.state in ("ready", "retiring")
+        is_routed = record.state in _ROUTED
         return VersionEntry(
             record.version,
             record.metadata,
@@ -185,11 +253,28 @@ class Directory:
             record.why or record.state,
         )
 
+    def _undirect(self, record: DeployRecord) -> None:
+        """It gets no requests any more but those that name it."""
+        model = self._models[record.name]
+        if model.split is not None and record.key in model.split.shares:
+            model.split = None
+        if model.shadow is not None and record.key in (model.shadow.of, model.shadow.to):
+            model.shadow = None
+
     def _keep(self, record: DeployRecord) -> DeployRecord:
-        self._models[record.name].versions[record.version] = record
+        self._models[record.name].versions[record.key] = record
         self._is_stale = True
         return record
 
 
-def _place(report: ReplicaReport) -> tuple[str, int]:
-    return report.host, report.port
+def _names(model: _Model) -> dict[str, str]:
+    """What a request may call a version. A number means, of its deployments, the default, else the last one that is routed to, else the
+    last."""
+    of: dict[str, str] = {}
+    for key, record in model.versions.items():
+        before = model.versions.get(of.get(record.version, ""))
+        if before is None or (before.key != model.default and (record.state in _ROUTED or before.state not in _ROUTED)):
+            of[record.version] = key
+    own = {key: key for key in model.versions if key not in of}
+    aliases = {alias: of[version] for alias, version in model.aliases.items() if version in of}
+    return {**aliases, **own, **of}

@@ -17,9 +17,9 @@ def model_form(
     reports: Mapping[str, list[ReplicaReport]],
     decisions: Mapping[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """One model with its versions, newest first. `reports` and the autoscaler's `decisions`: by version."""
+    """One model with its versions, newest first. `reports` and the autoscaler's `decisions`: by deployment."""
     told = {version: [{**one, "text": explain_decision(one)} for one in found] for version, found in decisions.items()}
-    versions = [{**_version(record, reports.get(record.version, [])), "decisions": told.get(record.version, [])} for record in records]
+    versions = [{**_version(record, reports.get(record.key, [])), "decisions": told.get(record.key, [])} for record in records]
     return {"name": name, "default": default, "versions": versions[::-1]}
 
 
@@ -27,6 +27,7 @@ def _version(record: DeployRecord, reports: list[ReplicaReport]) -> dict[str, An
     metadata = record.metadata
     return {
         "version": record.version,
+        "deployment": record.key,
         "state": record.state,
         "why": record.why,
         "user": record.user,

@@ -15,8 +15,8 @@ State = Literal["starting", "ready", "retiring", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class DeployRecord:
-    """One version as it was deployed. `settings`: the checked arguments of `deploy`; `source`: the digest of what is run, in the
-    artefact store; `created_s`: wall clock; `why`: of a failure, or of the place."""
+    """One deployment of a version. `settings`: the checked arguments of `deploy`; `source`: the digest of what is run, in the
+    artefact store; `created_s`: wall clock; `why`: of a failure, or of the place; `copy`: 0 for a version's first deployment."""
 
     name: str
     version: str
@@ -28,11 +28,17 @@ class DeployRecord:
     why: str = ""
     placement: Mapping[str, Any] = field(default_factory=dict)
     metadata: ModelMetadata | None = None
+    copy: int = 0
+
+    @property
+    def key(self) -> str:
+        """Of this deployment among all of its model."""
+        return deployment_key(self.version, self.copy)
 
     @property
     def app(self) -> str:
         """The name of its application in Serve."""
-        return f"{self.name}.v{self.version}"
+        return f"{self.name}.v{self.key}"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,6 +66,17 @@ class ReplicaReport:
     stats: Mapping[str, float] = field(default_factory=dict)
     is_bridge: bool = False
     observed: Observed = field(default_factory=Observed)
+    deployment: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of its deployment."""
+        return self.deployment or self.version
+
+
+def deployment_key(version: str, copy: int) -> str:
+    """`3` for a version's first deployment, `3.1` for the next."""
+    return f"{version}.{copy}" if copy else version
 
 
 def metadata_from_json(body: Mapping[str, Any] | None) -> ModelMetadata | None:

@@ -14,13 +14,15 @@ ACTOR = "models"
 
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
-    """`settings`: the checked arguments of `deploy`, as JSON; `source`: a digest of the artefact store; `placement`: Ray's own terms."""
+    """`settings`: the checked arguments of `deploy`, as JSON; `source`: a digest of the artefact store; `placement`: Ray's own terms;
+    `version`: a number that it has already; empty: the next one."""
 
     name: str
     user: str
     settings: Mapping[str, Any]
     source: str
     placement: Mapping[str, Any]
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,22 +81,22 @@ class DirectoryShell:
     async def deploy(self, request: DeployRequest) -> DeployRecord:
         """Begin a new version; `progress` tells how far it is."""
         self._tend()
-        record = self._core.begin(request.name, request.user, request.settings, request.source, time.time())
-        record = self._core.placed(record.name, record.version, request.placement)
+        record = self._core.begin(request.name, request.user, request.settings, request.source, time.time(), version=request.version)
+        record = self._core.placed(record.name, record.key, request.placement)
         await self._keep(record.name)
         self._spawn(self._carry(record))
         return record
 
-    async def progress(self, name: str, version: str) -> Progress:
-        """Raises: UnknownNameError."""
-        record = self._core.record(name, version)
-        return Progress(record, len(self._core.reports(name, version)), _num_wanted(record))
+    async def progress(self, name: str, key: str) -> Progress:
+        """Of one deployment. Raises: UnknownNameError."""
+        record = self._core.deployment(name, key)
+        return Progress(record, len(self._core.reports(name, key)), _num_wanted(record))
 
-    async def abandon(self, name: str, version: str) -> None:
-        """The deployer gives up: a version that is not ready yet is ended. Again, or later, it changes nothing."""
+    async def abandon(self, name: str, key: str) -> None:
+        """The deployer gives up: a deployment that is not ready yet is ended. Again, or later, it changes nothing."""
         with contextlib.suppress(UnknownNameError):
-            if self._core.record(name, version).state == "starting":
-                await self._fail(self._core.record(name, version), "given up by who deployed it")
+            if (record := self._core.deployment(name, key)).state == "starting":
+                await self._fail(record, "given up by who deployed it")
 
     async def delete(self, name: str) -> list[DeployRecord]:
         """Raises: UnknownNameError (`unknown_model`)."""
@@ -147,9 +147,17 @@ class DirectoryShell:
     async def tokens_after(self, mark: str) -> BeatAnswer:
         return BeatAnswer(True, self._tokens_mark, None if mark == self._tokens_mark else self._tokens)
 
+    async def shares(self, name: str) -> dict[str, int]:
+        """Ten-thousandths of a model's calls, by Serve's application. Raises: UnknownNameError."""
+        return {self._core.deployment(name, key).app: share for key, share in self._core.shares(name).items() if share}
+
     async def record(self, name: str, version: str = "") -> DeployRecord:
-        """Raises: UnknownNameError."""
+        """Of what a request may call it: a version, an alias, a deployment; empty: who answers. Raises: UnknownNameError."""
         return self._core.record(name, version)
+
+    async def deployment(self, name: str, key: str) -> DeployRecord:
+        """Raises: UnknownNameError."""
+        return self._core.deployment(name, key)
 
     # -- carrying ----------------------------------------------------------------------------------------------------------
 
@@ -159,15 +167,15 @@ class DirectoryShell:
             await asyncio.to_thread(self._port.start, record)
             why = await self._until_running(record)
         except Exception as error:
-            _log.exception("deploy failed model=%s version=%s", record.name, record.version)
+            _log.exception("deploy failed model=%s version=%s", record.name, record.key)
             why = error.render() if isinstance(error, FabricError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(UnknownNameError):  # deleted meanwhile
             if why:
                 await self._fail(record, why)
                 return
-            earlier = self._core.activate(record.name, record.version)
+            earlier = self._core.activate(record.name, record.key)
             await self._keep(record.name)
-            _log.info("activated model=%s version=%s retiring=%d", record.name, record.version, len(earlier))
+            _log.info("activated model=%s version=%s retiring=%d", record.name, record.key, len(earlier))
             await asyncio.sleep(RETIRE_AFTER_S)
             await asyncio.gather(*(self._end(each) for each in earlier))
             await self._keep(record.name)
@@ -176,9 +184,9 @@ class DirectoryShell:
         """Empty when enough replicas report; else why they do not."""
         deadline_s = time.monotonic() + float(record.settings.get("timeout_s", 180.0))
         while True:
-            if self._core.record(record.name, record.version).state != "starting":
+            if self._core.deployment(record.name, record.key).state != "starting":
                 return "given up"
-            num_running = len(self._core.reports(record.name, record.version))
+            num_running = len(self._core.reports(record.name, record.key))
             app = await asyncio.to_thread(self._port.state, record)
             if num_running >= _num_wanted(record) and app.state == "running":
                 return ""
@@ -189,13 +197,13 @@ class DirectoryShell:
             await asyncio.sleep(POLL_S)
 
     async def _fail(self, record: DeployRecord, why: str) -> None:
-        self._core.fail(record.name, record.version, why)
+        self._core.fail(record.name, record.key, why)
         await self._keep(record.name)
         self._spawn(self._end_app(record))
 
     async def _end(self, record: DeployRecord) -> None:
         await self._end_app(record)
-        self._core.retired(record.name, record.version)
+        self._core.retired(record.name, record.key)
         self._tell()
 
     async def _end_app(self, record: DeployRecord) -> None:
@@ -205,7 +213,7 @@ class DirectoryShell:
                 await asyncio.to_thread(self._port.delete, record)
                 return
             except Exception:
-                _log.exception("cannot end model=%s version=%s yet", record.name, record.version)
+                _log.exception("cannot end model=%s version=%s yet", record.name, record.key)
                 await asyncio.sleep(AGAIN_S)
 
     # -- tending -----------------------------------------------------------------------------------------------------------
@@ -231,7 +239,7 @@ class DirectoryShell:
             # A model with a version on its way is on the move already.
             settled = [found for found in versions if all(one.state != "starting" for one in found)]
             ready = [record for found in settled for record in found if record.state == "ready"]
-            standing = [standing_of(record, self._core.reports(record.name, record.version)) for record in ready]
+            standing = [standing_of(record, self._core.reports(record.name, record.key)) for record in ready]
             try:
                 moves = await asyncio.to_thread(self._movers.look, standing, time.monotonic())
                 await asyncio.to_thread(self._claim, self._movers.rooms())
@@ -239,9 +247,9 @@ class DirectoryShell:
                 _log.warning("places are not known now: %s", error)
                 continue
             for record, move in moves:
-                _log.info("move model=%s version=%s reason=%s to=%s", record.name, record.version, move.reason, move.choice.explain())
+                _log.info("move model=%s version=%s reason=%s to=%s", record.name, record.key, move.reason, move.choice.explain())
                 place = placement_json(move.choice, ModelPrior.from_json(record.placement.get("prior")))
-                await self.deploy(DeployRequest(record.name, record.user, record.settings, record.source, place))
+                await self.deploy(DeployRequest(record.name, record.user, record.settings, record.source, place, record.version))
 
     async def _watch_tokens(self) -> None:
         while True:
@@ -279,8 +287,8 @@ class DirectoryShell:
 
     def _shown(self, name: str) -> dict[str, Any]:
         records = self._core.records(name)
-        reports = {record.version: self._core.reports(name, record.version) for record in records}
-        decisions = {record.version: list(self._decisions.get(record.app, ())) for record in records}
+        reports = {record.key: self._core.reports(name, record.key) for record in records}
+        decisions = {record.key: list(self._decisions.get(record.app, ())) for record in records}
         return model_form(name, self._core.table().models[name].default, records, reports, decisions)
 
 

@@ -22,7 +22,7 @@ DEFAULT_PARKED = 1
 def make_waker(config: FabricConfig, settings: IngressSettings, access: Access) -> IngressWaker:
     """In the ingress's own process."""
     directory = RayDirectory()
-    adoptions = Adoptions(config, access, is_open=settings.is_open, record_of=directory.record)
+    adoptions = Adoptions(config, access, is_open=settings.is_open, record_of=directory.deployment)
     num_parked = DEFAULT_PARKED if config.serving.parked is None else config.serving.parked
     if sys.platform != "linux":  # elsewhere nothing ends a child with its parent: Serve alone wakes
         num_parked = 0

@@ -37,7 +37,7 @@ class Adoption:
 
     @property
     def model(self) -> ModelVersion:
-        return ModelVersion(self.settings.name, self.settings.version)
+        return ModelVersion(self.settings.name, self.settings.deployment or self.settings.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fabric.errors import UnknownNameError, UserError
 from serve_apps.directory.core import SILENT_S, Directory
+from serve_apps.directory.observed import Observed, Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport, metadata_from_json
-from serve_apps.directory.table import ReplicaId
+from serve_apps.directory.table import ReplicaId, Shadow, Split
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
 METADATA = ModelMetadata(
@@ -149,6 +150,96 @@ def test_unknown_names_are_refused_with_the_nearest(directory: Directory) -> Non
     with pytest.raises(UnknownNameError) as caught:
         directory.record("resnet", "7")
     assert caught.value.code == "unknown_version"
+
+
+def ready(directory: Directory, version: str = "", port: int = 1000) -> str:
+    """A further deployment with one replica, standing by."""
+    record = directory.begin("m", "ann", {"replicas": 1}, "digest", 0.0, version=version)
+    number = f"r{record.key}"
+    directory.beat(replace(report(record.version, number, port), deployment=record.key), 0.0)
+    return directory.stand_by("m", record.key).key
+
+
+def test_a_version_may_run_at_two_places_and_its_number_means_the_one_that_answers(directory: Directory) -> None:
+    assert ready(directory, port=1) == "1"
+    directory.activate("m", "1")
+    assert ready(directory, "1", port=2) == "1.1"
+    entry = directory.table().models["m"]
+    assert (entry.default, dict(entry.names)) == ("1", {"1": "1", "1.1": "1.1"})
+    assert [one.key for one in directory.activate("m", "1.1")] == ["1"]
+    entry = directory.table().models["m"]
+    assert (entry.default, dict(entry.names)) == ("1.1", {"1": "1.1", "1.1": "1.1"}) and directory.record("m", "1").key == "1.1"
+    assert answering(directory) == [2] and begin(directory).version == "2"
+
+
+def test_a_version_that_stands_by_answers_who_names_it_until_a_split_gives_it_a_share(directory: Directory) -> None:
+    ready(directory)
+    directory.activate("m", "1")
+    ready(directory, port=2000)
+    directory.set_aliases("m", {"challenger": "2", "gone": "9"})
+    assert answering(directory) == [1000] and directory.shares("m") == {"1": 10_000}
+    assert directory.table().find("m", "challenger").version == "2"  # type: ignore[union-attr]
+    assert directory.table().find("m", "gone") is None
+    directory.direct("m", Split({"1": 9_500, "2": 500}), Shadow("1", "2", 100))
+    assert directory.shares("m") == {"1": 9_500, "2": 500}
+    again = Directory()
+    again.restore([("m", directory.kept("m"))])
+    assert again.table().models["m"].split == Split({"1": 9_500, "2": 500}) and again.table().models["m"].shadow == Shadow("1", "2", 100)
+    assert [one.key for one in directory.activate("m", "2")] == ["1"] and directory.table().models["m"].split is None
+
+
+def test_traffic_is_led_only_to_what_is_ready_and_in_shares_that_sum(directory: Directory) -> None:
+    ready(directory)
+    directory.activate("m", "1")
+    begin(directory)
+    for split, code in (
+        ({"1": 5_000, "2": 5_000}, "not_ready"),
+        ({"1": 9_999}, "bad_split"),
+        ({"1": 10_001, "1.5": -1}, "unknown_version"),
+    ):
+        with pytest.raises(UserError) as caught:
+            directory.direct("m", Split(split))
+        assert caught.value.code == code
+        assert directory.table().models["m"].split is None
+    with pytest.raises(UserError, match="answers"):
+        directory.retire("m", "1")
+
+
+def test_a_deployment_that_fails_or_retires_takes_its_share_back(directory: Directory) -> None:
+    ready(directory)
+    directory.activate("m", "1")
+    for does_fail in (True, False):
+        key = ready(directory)
+        directory.direct("m", Split({"1": 1, key: 9_999}), Shadow("1", key, 1))
+        directory.fail("m", key, "it broke") if does_fail else directory.retire("m", key)
+        entry = directory.table().models["m"]
+        assert (entry.split, entry.shadow, entry.default) == (None, None, "1")
+
+
+def test_what_was_seen_never_falls_when_replicas_die_come_back_or_say_good_bye(directory: Directory) -> None:
+    ready(directory)
+
+    def beat(replica: str, num_errors: int, now_s: float) -> None:
+        directory.beat(replace(report(replica=replica), observed=Observed({3: 10}, num_errors)), now_s)
+
+    def seen() -> tuple[int, int]:
+        total = directory.sightings.observed("m", "1")
+        return total.num_requests, total.num_errors
+
+    beat("a", 1, 0.0)
+    beat("b", 2, 0.0)
+    assert seen() == (23, 3)
+    assert set(directory.expire(SILENT_S + 1)) >= {"a", "b"} and seen() == (23, 3)
+    assert directory.sightings.num_lost("m", "1") == 3, "with the one that it was ready by"
+    beat("a", 5, SILENT_S + 2)
+    assert seen() == (27, 7)
+    directory.leave(ReplicaId("a"))
+    assert seen() == (27, 7)
+    directory.sightings.add_metric("m", "1", "conversion", Sum(2, 1.0, 1.0))
+    directory.sightings.add_metric("m", "1", "conversion", Sum(1, 1.0, 1.0))
+    assert directory.sightings.observed("m", "1").metrics == {"conversion": Sum(3, 2.0, 2.0)}
+    directory.retired("m", "1")
+    assert directory.sightings.observed("m", "1") == Observed()
 
 
 class Life(RuleBasedStateMachine):
