@@ -145,7 +145,7 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     settings = ingress_settings(config, is_twin=is_twin)
     serve_port = RayServe(config, is_open=settings.is_open, host="127.0.0.1" if is_twin else "")
     options = {**_actor_options(DIRECTORY), "resources": _HEAD, "max_concurrency": 1000}
-    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, serve_port, offers_for, sync_claims)
+    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, open_registry, serve_port, offers_for, sync_claims)
     options = {**_actor_options(INGRESS), "resources": _HEAD}
     ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), functools.partial(make_waker, config))
     ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)

@@ -33,6 +33,9 @@ from serve_apps.ingress.shell import ACTOR as INGRESS
 from serve_apps.model_service import Capture
 from serve_apps.place_model import Wish, place_model, placement_json
 from serve_apps.plan import Plan
+from serve_apps.registry.reading import word_for
+from serve_apps.rollout.spec import RolloutSpec
+from serve_apps.runtimes.formats import recognise
 from serve_apps.serve_port import last_lines
 from serve_apps.source import FileSource, ServiceSource, Source, put_source
 
@@ -103,20 +106,25 @@ def find(name: str) -> Live:
     return Live(name, record.version, settings.url, settings.grpc_address)
 
 
-def deploy_service(capture: Capture, plan: Plan, say: Say) -> Live:
+def deploy_service(capture: Capture, plan: Plan, say: Say, rollout: RolloutSpec | None = None) -> Live:
     """A captured service. Raises: as `ModelService.deploy`."""
     source = ServiceSource.of(capture.cls, capture.args, capture.kwargs, capture.hints)
-    return _deploy(source, plan, ModelPrior(fingerprint=Fingerprint(domain=plan.domain, phase="inference")), say)
+    prior = ModelPrior(fingerprint=Fingerprint(domain=plan.domain, phase="inference"))
+    return _deploy(source, plan, prior, say, f"class {capture.cls.__qualname__}", rollout=rollout)
 
 
 def deploy_path(path: Path, plan: Plan, say: Say) -> Live:
     """A model file or folder. Raises: ModelError (`model_not_found`), and as `ModelService.deploy`."""
     say(f"{plan.name}: storing {path.name}")
     source = FileSource.of(path.absolute(), ArtefactStore(client.current().config.storage))
-    return _deploy(source, plan, read_prior(path) if path.is_file() else ModelPrior(), say)
+    found = recognise(path)
+    prior = read_prior(path) if path.is_file() else ModelPrior()
+    return _deploy(source, plan, prior, say, str(path), framework=word_for(found) if found else "unknown")
 
 
-def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
+def _deploy(
+    source: Source, plan: Plan, prior: ModelPrior, say: Say, origin: str, *, framework: str = "", rollout: RolloutSpec | None = None
+) -> Live:
     """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
     wish = Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas)
     prior = (prior or ModelPrior()).declared(plan.domain)
@@ -130,7 +138,10 @@ def _deploy(source: Source, plan: Plan, prior: ModelPrior, say: Say) -> Live:
     digest = put_source(source, ArtefactStore(config.storage))
     twin = " (twin)" if placement.is_twin else ""
     say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {choice.explain()}")
-    request = DeployRequest(plan.name, config.user, plan.as_settings(), digest, placement_json(choice, prior))
+    request = DeployRequest(
+        plan.name, config.user, plan.as_settings(), digest, placement_json(choice, prior), framework=framework, origin=origin,
+        rollout=None if rollout is None else rollout.as_json(),
+    )  # fmt: skip
     directory = ray_io.actor(ACTOR)
     record: DeployRecord = ray_io.ask(directory.deploy.remote(request))
     try:

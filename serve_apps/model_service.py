@@ -20,6 +20,7 @@ from serve_apps.serve_options import ServeArguments
 
 if TYPE_CHECKING:
     from serve_apps.deployment import Live
+    from serve_apps.rollout.spec import RolloutSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,14 @@ class ModelService(metaclass=_Capturing):
         latency_target_ms: float | None = None,
         domain: str = "other",
         progress: Callable[[str], None] | None = None,
+        rollout: RolloutSpec | None = None,
         **options: Unpack[ServeArguments],
     ) -> Self:
         """Start the replicas and wait until they run; deploying the same name again updates it.
 
         `replicas` is the number to start with (default: 1, or autoscale's `min`). `host` and `port` are those of the fabric's one
-        HTTP server, and count when it is first started. `options`: see `ServeOptions`. `progress` receives one line per change
+        HTTP server, and count when it is first started. `rollout`: a `Canary`; the version before goes on answering, and this one proves
+        itself step by step (see `fabric rollout status`). `options`: see `ServeOptions`. `progress` receives one line per change
         (default: standard error).
 
         Raises: `UserError` for unsound arguments (`part_not_deployed` for a service among the constructor's arguments), `ModelError`
@@ -146,7 +149,7 @@ class ModelService(metaclass=_Capturing):
         # Brings in Ray, which whoever only defines or tests a service does not need.
         from serve_apps import deployment
 
-        self._live = deployment.deploy_service(capture, plan, progress or _to_stderr)
+        self._live = deployment.deploy_service(capture, plan, progress or _to_stderr, rollout)
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from fabric.errors import UnknownNameError
@@ -20,6 +21,22 @@ class ModelsPort(Protocol):
 
     def logs(self, name: str, version: str, max_lines: int) -> str: ...
 
+    def rollouts(self, name: str = "") -> list[dict[str, Any]]:
+        """Of every model, or of one. Raises: UnknownNameError (`unknown_rollout`)."""
+        ...
+
+    def start_rollout(self, name: str, to: str, tier: str | None, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
+        """Raises: UserError (`bad_rollout`, `bad_guard`, `signature_differs`, …), RejectedError (`rollout_running`)."""
+        ...
+
+    def order_rollout(self, name: str, order: str, user: str) -> dict[str, Any]:
+        """Raises: UnknownNameError (`unknown_rollout`), RejectedError (`rollout_ended`, `rollout_not_ready`)."""
+        ...
+
+    def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
+        """Raises: as `order_rollout`, UserError (`no_earlier_version`)."""
+        ...
+
 
 class NoModels:
     """Where nothing is served."""
@@ -34,4 +51,18 @@ class NoModels:
         raise UnknownNameError.of("model", name, [])
 
     def logs(self, name: str, version: str, max_lines: int) -> str:
+        raise UnknownNameError.of("model", name, [])
+
+    def rollouts(self, name: str = "") -> list[dict[str, Any]]:
+        if name:
+            raise UnknownNameError.of("model", name, [])
+        return []
+
+    def start_rollout(self, name: str, to: str, tier: str | None, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
+        raise UnknownNameError.of("model", name, [])
+
+    def order_rollout(self, name: str, order: str, user: str) -> dict[str, Any]:
+        raise UnknownNameError.of("model", name, [])
+
+    def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
         raise UnknownNameError.of("model", name, [])

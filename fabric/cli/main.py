@@ -37,6 +37,7 @@ COMMANDS = {
     "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
     "replay": ("fabric.cli.replay:replay", "Run what the journal recorded again, under another policy or on other machines."),
     "model": ("fabric.cli.model:model", "Served models: deploy, list, show, logs, delete."),
+    "rollout": ("fabric.cli.rollout:rollout", "New versions of models, step by step, with guards and automatic rollback."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),
     "config": ("fabric.cli.config:config", "The settings in force and where each came from."),
     "doctor": ("fabric.cli.doctor:doctor", "Check this machine and the cluster, with a cure for each fault."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fabric import ray_io
@@ -27,6 +28,22 @@ class RayModels:
 
     def logs(self, name: str, version: str, max_lines: int) -> str:
         return str(ray_io.ask(self._directory(name).logs.remote(name, version, max_lines)))
+
+    def rollouts(self, name: str = "") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = ray_io.ask(self._directory(name).rollouts.remote(name)) if name or self._is_there() else []
+        return found
+
+    def start_rollout(self, name: str, to: str, tier: str | None, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
+        begun: dict[str, Any] = ray_io.ask(self._directory(name).start_rollout.remote(name, to, tier, dict(spec), user))
+        return begun
+
+    def order_rollout(self, name: str, order: str, user: str) -> dict[str, Any]:
+        told: dict[str, Any] = ray_io.ask(self._directory(name).order_rollout.remote(name, order, user))
+        return told
+
+    def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
+        told: dict[str, Any] = ray_io.ask(self._directory(name).roll_back.remote(name, to, user))
+        return told
 
     def _directory(self, name: str = "") -> Any:
         if not self._is_there():

@@ -10,11 +10,12 @@ change of the table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabric.errors import UnknownNameError, UserError
 from serve_apps.directory.records import DeployRecord, ReplicaReport, with_state
+from serve_apps.directory.requests import ShadowOrder
 from serve_apps.directory.sightings import Sightings
 from serve_apps.directory.table import WHOLE, ModelEntry, ReplicaAt, ReplicaId, ServingTable, Shadow, Split, VersionEntry
 
@@ -23,6 +24,7 @@ SILENT_S = 7.0
 """Three beats and a little: a replica that is only slow keeps its place."""
 MAX_FAILED = 5
 """Deployments that did not start, kept to be shown."""
+MAX_BEFORE = 10
 _ROUTED = ("ready", "retiring")
 
 
@@ -37,6 +39,8 @@ class _Model:
     split: Split | None = None
     shadow: Shadow | None = None
     aliases: dict[str, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+    """Versions that answered earlier, the latest last."""
 
     @property
     def last_given(self) -> int:
@@ -83,6 +87,8 @@ class Directory:
         and what began earlier. Again, it changes nothing. Raises: as `stand_by`."""
         self.stand_by(name, key)
         model = self._models[name]
+        if model.default in model.versions and (was := model.versions[model.default].version) != model.versions[key].version:
+            model.before = [*(one for one in model.before if one != was), was][-MAX_BEFORE:]
         model.default, model.split, model.shadow = key, None, None
         self._is_stale = True
         order = list(model.versions)
@@ -170,6 +176,11 @@ class Directory:
         """The deployment that answers; empty where there is none."""
         return self._models[name].default
 
+    def version_before(self, name: str) -> str:
+        """The version that answered before the one that does now; empty where there was none. Raises: UnknownNameError."""
+        now = self.record(name).version
+        return next((version for version in reversed(self._models[name].before) if version != now), "")
+
     def shares(self, name: str) -> dict[str, int]:
         """Ten-thousandths of the requests that name no version, by deployment. Raises: UnknownNameError (`unknown_model`)."""
         model = self._models[self.record(name).name]
@@ -198,6 +209,15 @@ class Directory:
         self._is_stale |= bool(silent)
         return silent
 
+    def orders(self, report: ReplicaReport) -> tuple[ShadowOrder | None, bool]:
+        """(where copies of this replica's requests go, whether it is watched closely)."""
+        model = self._models[report.name]
+        shadow = model.shadow
+        is_watched = model.split is not None or shadow is not None
+        if shadow is None or shadow.of != report.key or report.is_bridge:
+            return None, is_watched
+        return ShadowOrder(shadow.share, tuple((one.host, one.port) for one in self.reports(report.name, shadow.to))), is_watched
+
     def reports(self, name: str, version: str) -> list[ReplicaReport]:
         """Of one deployment."""
         return self.sightings.reports(name, version)
@@ -213,26 +233,17 @@ class Directory:
         return self._table
 
     def kept(self, name: str) -> dict[str, Any]:
-        """What must outlive this process, of one model."""
+        """What must outlive this process, of one model. Splits and aliases have other owners, who tell them anew."""
         model = self._models[name]
         versions = [record.as_json() for record in model.versions.values()]
-        return {
-            "default": model.default,
-            "given": dict(model.given),
-            "versions": versions,
-            "split": None if model.split is None else asdict(model.split),
-            "shadow": None if model.shadow is None else asdict(model.shadow),
-        }
+        return {"default": model.default, "given": dict(model.given), "versions": versions, "before": list(model.before)}
 
     def restore(self, documents: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         for name, body in documents:
             records = {record.key: record for record in map(DeployRecord.from_json, body["versions"])}
             # The form of 0.1 had one number for all.
             given = body.get("given") or {str(number + 1): 1 for number in range(int(body.get("num_given", 0)))}
-            split, shadow = body.get("split"), body.get("shadow")
-            self._models[name] = _Model(
-                name, body["default"], given, records, Split(**split) if split else None, Shadow(**shadow) if shadow else None
-            )
+            self._models[name] = _Model(name, body["default"], given, records, before=list(body.get("before", ())))
         self._is_stale = True
 
     def _entry(self, model: _Model) -> ModelEntry:

@@ -15,7 +15,8 @@ ACTOR = "models"
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
     """`settings`: the checked arguments of `deploy`, as JSON; `source`: a digest of the artefact store; `placement`: Ray's own terms;
-    `version`: a number that it has already; empty: the next one."""
+    `version`: a number that it has already; empty: the next one; `rollout`: a `RolloutSpec` as JSON;
+    `framework`: of a model file, a word; `origin`: where it came from, in words."""
 
     name: str
     user: str
@@ -23,6 +24,9 @@ class DeployRequest:
     source: str
     placement: Mapping[str, Any]
     version: str = ""
+    rollout: Mapping[str, Any] | None = None
+    framework: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

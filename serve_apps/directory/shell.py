@@ -20,25 +20,31 @@ from fabric.api.tokens import STREAM as TOKENS
 from fabric.api.tokens import DocumentsPort
 from fabric.claims import Room
 from fabric.config import FabricConfig
-from fabric.errors import FabricError, UnknownNameError
+from fabric.errors import FabricError, UnknownNameError, UserError
 from fabric.offers import ModelPrior
+from fabric.registry.registry import Registry
 from fabric.types import Offer
+from serve_apps.directory.carrier import Carrier, num_wanted
 from serve_apps.directory.core import Directory
 from serve_apps.directory.form import model_form
+from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.releases import Releases, parse_canary
 from serve_apps.directory.requests import BeatAnswer, DeployRequest, Progress, ServePort
+from serve_apps.directory.rollouts import STREAM as ROLLOUTS
+from serve_apps.directory.rollouts import Rollouts
+from serve_apps.directory.surge import check_surge
 from serve_apps.directory.table import ReplicaId, ServingTable
 from serve_apps.moving import LOOK_S, Movers, standing_of
 from serve_apps.place_model import Wish, placement_json
+from serve_apps.rollout.spec import RolloutSpec
 
 STREAM = "models"
 TEND_S = 1.0
 MAX_DECISIONS = 20
 TOKENS_S = 2.0
-POLL_S = 0.2
-AGAIN_S = 5.0
-RETIRE_AFTER_S = 2.0
-"""Between the change of the table and the end of the earlier version's replicas: every ingress has heard of it by then."""
+WATCHED_BEAT_S = 0.5
+"""Of replicas of a model in a rollout: what goes wrong is seen early."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,11 +55,12 @@ class DirectoryShell:
         self,
         config: FabricConfig,
         open_documents: Callable[[FabricConfig], DocumentsPort],
+        open_registry: Callable[[FabricConfig], Registry],
         port: ServePort,
         offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
         claim: Callable[[Sequence[Room], Sequence[str]], Any] = lambda rooms, tiers: None,
     ) -> None:
-        """`offers`: the places for a model; without it models stay where they were deployed. `claim(rooms, tiers)` keeps jobs off the room
+        """`open_registry`: of the fabric's models; `offers`: the places for a model; without it models stay where they were deployed. `claim(rooms, tiers)` keeps jobs off the room
         that models wait for."""
         self._config = config
         self._movers = Movers(offers) if offers is not None else None
@@ -61,9 +68,13 @@ class DirectoryShell:
         self._documents = open_documents(config)
         self._port = port
         self._core = Directory()
+        self._carrier = Carrier(self._core, port, self._keep)
         self._core.restore(self._documents.load(STREAM).items())
         names = list(self._core.table().models)
         records = [record for name in names for record in self._core.records(name)]
+        self._releases = Releases(self._core, open_registry(config), offers)
+        self._rollouts = Rollouts(self._core, self._carrier, self._save, self._keep, self._spawn)
+        self._rollouts.restore(self._documents.load(ROLLOUTS))
         self._unfinished = [record for record in records if record.state in ("starting", "retiring")]
         self._tokens: dict[str, Any] = {}
         self._tokens_mark = ""
@@ -79,31 +90,40 @@ class DirectoryShell:
     # -- deployers ---------------------------------------------------------------------------------------------------------
 
     async def deploy(self, request: DeployRequest) -> DeployRecord:
-        """Begin a new version; `progress` tells how far it is."""
+        """Begin a new deployment; `progress` tells how far it is. With a rollout it is the challenger of what answers, if something does.
+
+        Raises: RejectedError (`rollout_running`), UserError (`bad_max_surge`).
+        """
         self._tend()
+        self._rollouts.refuse_overlap(request.name)
+        spec = self._spec_of(request)
+        request = await self._releases.numbered(request)
         record = self._core.begin(request.name, request.user, request.settings, request.source, time.time(), version=request.version)
         record = self._core.placed(record.name, record.key, request.placement)
+        run = None if spec is None else self._rollouts.begin(record, spec, request.user)
         await self._keep(record.name)
-        self._spawn(self._carry(record))
+        self._spawn(self._carry(record) if run is None else self._rollouts.start(run, record))
         return record
 
     async def progress(self, name: str, key: str) -> Progress:
         """Of one deployment. Raises: UnknownNameError."""
         record = self._core.deployment(name, key)
-        return Progress(record, len(self._core.reports(name, key)), _num_wanted(record))
+        return Progress(record, len(self._core.reports(name, key)), num_wanted(record))
 
     async def abandon(self, name: str, key: str) -> None:
         """The deployer gives up: a deployment that is not ready yet is ended. Again, or later, it changes nothing."""
         with contextlib.suppress(UnknownNameError):
             if (record := self._core.deployment(name, key)).state == "starting":
-                await self._fail(record, "given up by who deployed it")
+                self._core.fail(name, key, "given up by who deployed it")
+                await self._keep(name)
+                self._spawn(self._carrier.end_app(record))
 
     async def delete(self, name: str) -> list[DeployRecord]:
         """Raises: UnknownNameError (`unknown_model`)."""
         records = self._core.delete(name)
         await self._keep(name)
         for record in records:
-            self._spawn(self._end(record))
+            self._spawn(self._carrier.end(record))
         return records
 
     async def shown(self, name: str = "") -> list[dict[str, Any]]:
@@ -123,7 +143,9 @@ class DirectoryShell:
         self._tend()
         is_wanted = self._core.beat(report, time.monotonic())
         self._tell()
-        return BeatAnswer(is_wanted, self._tokens_mark, None if tokens_mark == self._tokens_mark else self._tokens)
+        shadow, is_watched = self._core.orders(report) if is_wanted else (None, False)
+        tokens = None if tokens_mark == self._tokens_mark else self._tokens
+        return BeatAnswer(is_wanted, self._tokens_mark, tokens, shadow, WATCHED_BEAT_S if is_watched else 0.0)
 
     async def leave(self, replica_id: ReplicaId) -> None:
         self._core.leave(replica_id)
@@ -132,6 +154,46 @@ class DirectoryShell:
     async def scaled(self, app: str, decision: Mapping[str, Any]) -> None:
         """The autoscaler's latest decision for one application: kept in memory, for people."""
         self._decisions.setdefault(app, deque(maxlen=MAX_DECISIONS)).append(dict(decision))
+
+    # -- rollouts ----------------------------------------------------------------------------------------------------------
+
+    async def start_rollout(self, name: str, to: str, tier: str | None, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
+        """Deploy a registered version beside what answers. `fields`: of a `Canary`. Raises: as `parse_canary`, `Releases.request`, `deploy`."""
+        self._tend()
+        self._rollouts.refuse_overlap(name)
+        request = await self._releases.request(name, to, user, tier=tier, spec=parse_canary(fields))
+        await self.deploy(request)
+        return self._rollouts.shown(name)
+
+    async def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
+        """To the version before, or to `to`: at once where it stands by, else it is deployed. A rollout under way is aborted.
+
+        Raises: UnknownNameError, UserError (`no_earlier_version`).
+        """
+        self._tend()
+        if self._rollouts.is_running(name):
+            await self._rollouts.order(name, "abort", user)
+            to = to or self._core.record(name).version
+        wanted = to or self._core.version_before(name)
+        if not wanted:
+            raise UserError(f"{name} has had one version only", code="no_earlier_version", hint=f"fabric model versions {name}")
+        if wanted not in (self._core.record(name).version, self._core.record(name).key):
+            await self.deploy(await self._releases.request(name, wanted, user))
+        return {"model": name, "version": wanted, "state": "answers" if self._core.record(name).version == wanted else "starting"}
+
+    async def rollouts(self, name: str = "") -> list[dict[str, Any]]:
+        """Under way or the last, of all models or of one. Raises: UnknownNameError (`unknown_rollout`)."""
+        self._tend()
+        return [self._rollouts.shown(name)] if name else self._rollouts.listed()
+
+    async def order_rollout(self, name: str, verb: str, user: str) -> dict[str, Any]:
+        """See `Rollouts.order`."""
+        return await self._rollouts.order(name, verb, user)
+
+    async def feedback(self, told: Sequence[tuple[str, str, str, Sum]]) -> None:
+        """What users posted back: (model, deployment, metric, values)."""
+        for name, key, metric, values in told:
+            self._core.sightings.add_metric(name, key, metric, values)
 
     # -- ingresses ---------------------------------------------------------------------------------------------------------
 
@@ -162,66 +224,24 @@ class DirectoryShell:
     # -- carrying ----------------------------------------------------------------------------------------------------------
 
     async def _carry(self, record: DeployRecord) -> None:
-        """A new version from Serve's start to its activation, or to its end where it does not start."""
-        try:
-            await asyncio.to_thread(self._port.start, record)
-            why = await self._until_running(record)
-        except Exception as error:
-            _log.exception("deploy failed model=%s version=%s", record.name, record.key)
-            why = error.render() if isinstance(error, FabricError) else f"{type(error).__name__}: {error}"
+        """A new deployment from Serve's start to its activation, or to its end where it does not start."""
         with contextlib.suppress(UnknownNameError):  # deleted meanwhile
+            why = await self._carrier.bring_up(record)
             if why:
-                await self._fail(record, why)
+                await self._carrier.fail(record, why)
                 return
-            earlier = self._core.activate(record.name, record.key)
+            over = self._core.activate(record.name, record.key)
+            self._spawn(self._learn(record))
             await self._keep(record.name)
-            _log.info("activated model=%s version=%s retiring=%d", record.name, record.key, len(earlier))
-            await asyncio.sleep(RETIRE_AFTER_S)
-            await asyncio.gather(*(self._end(each) for each in earlier))
-            await self._keep(record.name)
-
-    async def _until_running(self, record: DeployRecord) -> str:
-        """Empty when enough replicas report; else why they do not."""
-        deadline_s = time.monotonic() + float(record.settings.get("timeout_s", 180.0))
-        while True:
-            if self._core.deployment(record.name, record.key).state != "starting":
-                return "given up"
-            num_running = len(self._core.reports(record.name, record.key))
-            app = await asyncio.to_thread(self._port.state, record)
-            if num_running >= _num_wanted(record) and app.state == "running":
-                return ""
-            if app.state == "failed":
-                return app.why
-            if time.monotonic() > deadline_s:
-                return f"deploy_timeout: {num_running} of {_num_wanted(record)} replicas run"
-            await asyncio.sleep(POLL_S)
-
-    async def _fail(self, record: DeployRecord, why: str) -> None:
-        self._core.fail(record.name, record.key, why)
-        await self._keep(record.name)
-        self._spawn(self._end_app(record))
-
-    async def _end(self, record: DeployRecord) -> None:
-        await self._end_app(record)
-        self._core.retired(record.name, record.key)
-        self._tell()
-
-    async def _end_app(self, record: DeployRecord) -> None:
-        """Tried until it is done: Serve may be restarting."""
-        while True:
-            try:
-                await asyncio.to_thread(self._port.delete, record)
-                return
-            except Exception:
-                _log.exception("cannot end model=%s version=%s yet", record.name, record.key)
-                await asyncio.sleep(AGAIN_S)
+            _log.info("activated model=%s deployment=%s retiring=%d", record.name, record.key, len(over))
+            await self._carrier.end_later(over)
 
     # -- tending -----------------------------------------------------------------------------------------------------------
 
     def _tend(self) -> None:
         """Start the loops, once, from the first call: an actor's constructor runs outside its event loop."""
         if not self._tasks:
-            for loop in (self._expire, self._watch_tokens, self._reconcile, self._move):
+            for loop in (self._expire, self._watch_tokens, self._reconcile, self._move, self._rollouts.watch):
                 self._spawn(loop())
 
     async def _expire(self) -> None:
@@ -237,7 +257,11 @@ class DirectoryShell:
             await asyncio.sleep(LOOK_S)
             versions = [self._core.records(name) for name in self._core.table().models]
             # A model with a version on its way is on the move already.
-            settled = [found for found in versions if all(one.state != "starting" for one in found)]
+            settled = [
+                found
+                for found in versions
+                if all(one.state != "starting" for one in found) and not self._rollouts.is_running(found[0].name)
+            ]
             ready = [record for found in settled for record in found if record.state == "ready"]
             standing = [standing_of(record, self._core.reports(record.name, record.key)) for record in ready]
             try:
@@ -257,12 +281,34 @@ class DirectoryShell:
                 tokens = await asyncio.to_thread(self._documents.load, TOKENS)
                 mark = hashlib.sha256(json.dumps(tokens, sort_keys=True).encode()).hexdigest()
                 self._tokens, self._tokens_mark = tokens, mark
+                await self._releases.follow_aliases()
+                self._tell()
             await asyncio.sleep(TOKENS_S)
 
     async def _reconcile(self) -> None:
         """Once after a start: what an earlier life of this actor began and did not finish."""
-        works = [self._carry(record) if record.state == "starting" else self._end(record) for record in self._unfinished]
-        await asyncio.gather(*works)
+        await asyncio.gather(*map(self._finish, self._unfinished))
+
+    async def _finish(self, record: DeployRecord) -> None:
+        run = self._rollouts.challenges(record)
+        if record.state == "retiring":
+            await self._carrier.end(record)
+        elif run is not None:
+            await self._rollouts.start(run, record)
+        else:
+            await self._carry(record)
+
+    def _spec_of(self, request: DeployRequest) -> RolloutSpec | None:
+        """None: nothing answers yet, or no rollout is asked for. Raises: UserError (`bad_max_surge`)."""
+        try:
+            champion = self._core.record(request.name)
+        except UnknownNameError:
+            return None
+        if request.rollout is None or champion.key != self._core.default(request.name):
+            return None
+        spec = RolloutSpec.from_json(request.rollout)
+        check_surge(num_wanted(champion), spec.max_surge, is_scaled=bool(champion.settings.get("autoscale")))
+        return spec
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -274,8 +320,18 @@ class DirectoryShell:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a loop of the directory ended", exc_info=error)
 
+    async def _learn(self, record: DeployRecord) -> None:
+        """What its replicas found of the version; it serves without."""
+        try:
+            await self._releases.learn(self._core.deployment(record.name, record.key))
+        except FabricError as error:
+            _log.warning("not noted in the registry model=%s version=%s: %s", record.name, record.version, error)
+
+    async def _save(self, stream: str, documents: Mapping[str, Any]) -> None:
+        await asyncio.to_thread(self._documents.save, stream, documents)
+
     async def _keep(self, name: str) -> None:
-        await asyncio.to_thread(self._documents.save, STREAM, {name: self._core.kept(name)})
+        await self._save(STREAM, {name: self._core.kept(name)})
         self._tell()
 
     def _tell(self) -> None:

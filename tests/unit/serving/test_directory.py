@@ -13,6 +13,7 @@ from fabric.errors import UnknownNameError, UserError
 from serve_apps.directory.core import SILENT_S, Directory
 from serve_apps.directory.observed import Observed, Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport, metadata_from_json
+from serve_apps.directory.requests import ShadowOrder
 from serve_apps.directory.table import ReplicaId, Shadow, Split
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
@@ -182,9 +183,9 @@ def test_a_version_that_stands_by_answers_who_names_it_until_a_split_gives_it_a_
     assert directory.table().find("m", "gone") is None
     directory.direct("m", Split({"1": 9_500, "2": 500}), Shadow("1", "2", 100))
     assert directory.shares("m") == {"1": 9_500, "2": 500}
-    again = Directory()
-    again.restore([("m", directory.kept("m"))])
-    assert again.table().models["m"].split == Split({"1": 9_500, "2": 500}) and again.table().models["m"].shadow == Shadow("1", "2", 100)
+    order, is_watched = directory.orders(report())
+    assert order == ShadowOrder(100, (("127.0.0.1", 2000),)) and is_watched
+    assert directory.orders(report("2"))[0] is None
     assert [one.key for one in directory.activate("m", "2")] == ["1"] and directory.table().models["m"].split is None
 
 

@@ -1,0 +1,305 @@
+"""Rollouts carried: what is written down before traffic changes, what happens to replicas, and what a crash in between leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fabric.errors import RejectedError, UnavailableError, UnknownNameError, UserError
+from serve_apps.directory import carrier, rollouts
+from serve_apps.directory.carrier import Carrier
+from serve_apps.directory.core import Directory
+from serve_apps.directory.observed import Observed
+from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.requests import AppState
+from serve_apps.directory.rollouts import FACTS, STREAM, Rollouts
+from serve_apps.directory.surge import Surge, check_surge, surge_at
+from serve_apps.directory.table import ReplicaId, Split
+from serve_apps.rollout.spec import Canary
+from serve_apps.tensors import ModelMetadata, TensorSpec
+
+METADATA = ModelMetadata("m", ("1",), "onnx", (TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
+FAST = {latency: 100 for latency in range(60, 70)}
+SPEC = Canary(steps=[10, 100], soak=10.0, min_samples=10, guards=["error_rate<=+1%"])
+
+
+class Serve:
+    """Ray Serve as the directory sees it: what was started has its replicas at once, unless it is said to fail."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.apps: dict[str, int] = {}
+        self.most = 0
+        self.fails = ""
+
+    def start(self, record: DeployRecord) -> None:
+        self.apps[record.app] = int(record.settings["replicas"])
+        self.most = max(self.most, sum(self.apps.values()))
+
+    def state(self, record: DeployRecord) -> AppState:
+        if self.fails and record.app not in ("m.v1",):
+            return AppState("failed", why=self.fails)
+        self.world.beat(record)
+        return AppState("running", self.apps[record.app])
+
+    def delete(self, record: DeployRecord) -> None:
+        self.apps.pop(record.app, None)
+
+    def logs(self, record: DeployRecord, max_lines: int) -> str:
+        return ""
+
+
+class World:
+    """The directory without its actor: a clock that is moved by hand, a journal in a dict that may be away."""
+
+    def __init__(self, num_replicas: int = 2) -> None:
+        self.now_s = 1000.0
+        self.core = Directory()
+        self.serve = Serve(self)
+        self.kept: dict[str, dict[str, Any]] = {STREAM: {}, FACTS: {}}
+        self.is_away = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.seen: dict[str, Observed] = {}
+        self.rollouts = self._made()
+        record = self.begin(num_replicas)
+        self.serve.start(record)
+        self.beat(record)
+        self.core.activate("m", record.key)
+
+    def _made(self) -> Rollouts:
+        return Rollouts(self.core, Carrier(self.core, self.serve, self.keep), self.save, self.keep, self.spawn, lambda: self.now_s)
+
+    def restart(self) -> None:
+        """The directory's process dies, and comes back with what it kept."""
+        self.rollouts = self._made()
+        self.core.direct("m", None)
+        self.rollouts.restore(self.kept[STREAM])
+
+    def begin(self, num_replicas: int = 2, **settings: Any) -> DeployRecord:
+        return self.core.begin("m", "ann", {"replicas": num_replicas, **settings}, "digest", 0.0)
+
+    def beat(self, record: DeployRecord) -> None:
+        for number in range(self.serve.apps[record.app]):
+            observed = self.seen.get(record.key, Observed()) if number == 0 else Observed()
+            report = ReplicaReport(ReplicaId(f"{record.key}-{number}"), "m", record.version, "h", 1000 + number, METADATA, observed=observed)
+            self.core.beat(replace(report, deployment=record.key), self.now_s)
+
+    def serves(self, key: str, num: int = 1000, errors: int = 0) -> None:
+        before = self.seen.get(key, Observed())
+        self.seen[key] = before + Observed({bucket: num // 10 for bucket in FAST}, errors)
+        self.beat(self.core.deployment("m", key))
+
+    async def save(self, stream: str, documents: Mapping[str, Any]) -> None:
+        if self.is_away:
+            raise UnavailableError("the database is away")
+        self.kept[stream].update(documents)
+
+    async def keep(self, name: str) -> None:
+        if self.is_away:
+            raise UnavailableError("the database is away")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+
+    async def settled(self) -> None:
+        await asyncio.gather(*self.tasks)
+        self.tasks.clear()
+
+    async def started(self, spec: Any = SPEC, **settings: Any) -> DeployRecord:
+        record = self.begin(**settings)
+        await self.rollouts.start(self.rollouts.begin(record, spec, "ann"), record)
+        return record
+
+    async def after(self, seconds: float = 5.0, errors: int = 0, num: int = 1000) -> None:
+        """Both versions serve for a while, and are looked at."""
+        for _ in range(max(1, round(seconds))):
+            self.now_s += 1.0
+            for record in self.core.records("m"):
+                if record.state == "ready":
+                    self.serves(record.key, num, errors if record.key == "2" else 0)
+            await self.rollouts.look()
+
+    @property
+    def split(self) -> Split | None:
+        return self.core.table().models["m"].split
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "RETIRE_AFTER_S", 0.0)
+    monkeypatch.setattr(rollouts, "RETIRE_AFTER_S", 0.0)
+    monkeypatch.setattr(carrier, "POLL_S", 0.0)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+def test_a_good_version_gets_its_steps_and_then_everything_and_the_old_one_ends_only_then() -> None:
+    async def story() -> None:
+        world = World()
+        record = await world.started()
+        await world.after(1)
+        assert dict(world.split.shares) == {"1": 9_000, "2": 1_000}  # type: ignore[union-attr]
+        assert world.serve.apps == {"m.v1": 2, "m.v2": 2}
+        await world.after(60)
+        await world.settled()
+        assert world.rollouts.shown("m")["state"] == "promoted"
+        assert (world.core.default("m"), world.split, world.serve.apps) == (record.key, None, {"m.v2": 2})
+        told = [fact["to"] for fact in world.kept[FACTS].values()]
+        assert told == ["stepping", "stepping", "promoted"] and all("figures" in fact for fact in world.kept[FACTS].values())
+
+    run(story)
+
+
+def test_a_bad_version_is_taken_back_with_the_reason_and_the_old_one_never_stopped() -> None:
+    async def story() -> None:
+        world = World()
+        await world.started()
+        await world.after(1)
+        await world.after(5, errors=300)
+        await world.settled()
+        assert world.rollouts.shown("m")["state"] == "rolled_back"
+        assert (world.core.default("m"), world.split, world.serve.apps) == ("1", None, {"m.v1": 2})
+        assert "error_rate" in world.core.deployment("m", "2").why
+
+    run(story)
+
+
+def test_a_version_that_cannot_start_leaves_traffic_where_it_was() -> None:
+    async def story() -> None:
+        world = World()
+        world.serve.fails = "ImportError: no module named tokens"
+        await world.started()
+        await world.after(1)
+        await world.settled()
+        assert world.rollouts.shown("m")["state"] == "failed"
+        assert (world.core.default("m"), world.split, world.serve.apps) == ("1", None, {"m.v1": 2})
+        assert "no module named tokens" in world.core.deployment("m", "2").why
+
+    run(story)
+
+
+def test_while_the_database_is_away_traffic_stays_and_then_it_goes_on() -> None:
+    async def story() -> None:
+        world = World()
+        await world.started()
+        await world.after(1)
+        before = world.split
+        world.is_away = True
+        await world.after(30)
+        assert world.split == before and world.rollouts.shown("m")["trouble"] == "the database is away"
+        with pytest.raises(UnavailableError):
+            await world.rollouts.order("m", "promote", "ann")
+        assert world.rollouts.shown("m")["state"] != "promoted"
+        world.is_away = False
+        await world.after(60)
+        await world.settled()
+        assert world.rollouts.shown("m")["state"] == "promoted" and world.core.default("m") == "2"
+        assert world.rollouts.shown("m")["trouble"] == ""
+
+    run(story)
+
+
+def test_a_directory_that_dies_goes_on_where_it_was() -> None:
+    async def story() -> None:
+        world = World()
+        await world.started()
+        await world.after(6)
+        world.restart()
+        assert world.split is None
+        await world.after(1)
+        assert world.split is not None and world.rollouts.is_running("m")
+        await world.after(60)
+        await world.settled()
+        assert world.core.default("m") == "2"
+        world.restart()
+        await world.after(2)
+        assert not world.rollouts.is_running("m") and world.core.default("m") == "2", "what has ended is not ended again"
+
+    run(story)
+
+
+def test_one_that_died_between_the_decision_and_the_change_makes_the_change() -> None:
+    async def story() -> None:
+        world = World()
+        await world.started()
+        await world.after(1)
+        world.kept[STREAM]["m"]["rollout"]["state"] = "promoted"
+        world.restart()
+        await world.after(1)
+        await world.settled()
+        assert (world.core.default("m"), world.serve.apps) == ("2", {"m.v2": 2})
+
+    run(story)
+
+
+def test_one_model_has_one_rollout_at_a_time() -> None:
+    async def story() -> None:
+        world = World()
+        await world.started()
+        with pytest.raises(RejectedError) as caught:
+            world.rollouts.begin(world.begin(), SPEC, "bob")
+        assert caught.value.code == "rollout_running"
+        await world.rollouts.order("m", "abort", "ann")
+        assert not world.rollouts.is_running("m")
+        with pytest.raises(RejectedError, match="aborted"):
+            await world.rollouts.order("m", "resume", "ann")
+        with pytest.raises(UnknownNameError):
+            world.rollouts.shown("resnet")
+
+    run(story)
+
+
+def test_without_surge_both_together_never_have_more_replicas_than_the_model_has() -> None:
+    async def story() -> None:
+        world = World(4)
+        spec = Canary(steps=[1, 50, 100], soak=5.0, min_samples=10, guards=["error_rate<=+1%"], max_surge=0)
+        await world.started(spec, num_replicas=4)
+        seen = set()
+        for _ in range(80):
+            await world.after(1)
+            await world.settled()
+            seen.add((world.serve.apps.get("m.v1", 0), world.serve.apps.get("m.v2", 0)))
+        assert world.serve.most == 4 and {(3, 1), (2, 2), (1, 3), (0, 4)} <= seen
+        assert world.core.default("m") == "2"
+
+    run(story)
+
+
+def test_without_surge_a_way_back_gives_the_old_version_its_replicas_again() -> None:
+    async def story() -> None:
+        world = World(4)
+        spec = Canary(steps=[50, 100], soak=50.0, min_samples=10, guards=["error_rate<=+1%"], max_surge=0)
+        await world.started(spec, num_replicas=4)
+        for errors in (0, 0, 400, 400):
+            await world.after(1, errors=errors)
+            await world.settled()
+        assert world.serve.apps == {"m.v1": 4} and world.serve.most == 4
+
+    run(story)
+
+
+@pytest.mark.parametrize("num", [2, 3, 7])
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_surge_keeps_its_bound_and_one_of_each(num: int, most: int) -> None:
+    for percent in range(101):
+        surge = surge_at(percent / 100, num, most)
+        assert isinstance(surge, Surge)
+        assert surge.num_champion + surge.num_challenger <= num + most
+        assert 1 <= surge.num_champion <= num and 1 <= surge.num_challenger <= num
+    assert surge_at(0.5, num, None) is None
+
+
+def test_a_surge_that_cannot_be_kept_is_refused() -> None:
+    for num, is_scaled in ((1, False), (3, True)):
+        with pytest.raises(UserError) as caught:
+            check_surge(num, 0, is_scaled=is_scaled)
+        assert caught.value.code == "bad_max_surge"
+    check_surge(1, 1, is_scaled=False)
+    check_surge(1, None, is_scaled=True)
