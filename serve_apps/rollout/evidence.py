@@ -1,0 +1,113 @@
+"""Evidence that may be looked at as often as one likes: an e-process about one proportion, or about two that are seen side by side.
+
+The null is `rate1 <= scale * rate0 + shift` (or `>=`). Each block of requests multiplies the wealth of a gambler who bets against it; while
+the null holds the wealth is no more than 1 on average at any time that one may choose to stop, so it passes 1/alpha with probability alpha
+at most, however often it is looked at (Ville). One gambler for each size of difference; what counts is their mean, weighted.
+
+- A gambler's odds on a block are q(block) / p(block), p being what in the null is nearest to his q (the reverse information projection). For
+  a convex null that is the best possible bet, and valid although the champion's own rate is unknown and may change from block to block.
+  Source: Turner, Ly, Gruenwald, "Generic E-variables for exact sequential k-sample tests", 2024.
+- Outcomes need not be independent: requests are dealt to both sides at random, so slow minutes fall on both.
+- New gamblers enter as time passes, with weights that sum to 1 at most: what breaks late is not forgiven for the good time before it.
+  Source: Shin, Ramdas, Rinaldo, "E-detectors", 2023; Howard et al., "Time-uniform confidence sequences", 2021, for mixtures.
+- A count may be fractional (a request on a bucket's border): by the inequality of means that only makes the bet more careful.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+AGAINST = ((0.1, 0.02), (0.2, 0.03), (0.4, 0.07), (0.8, 0.18), (1.2, 0.22), (1.6, 0.2), (2.4, 0.13), (3.2, 0.08), (4.5, 0.04), (7.0, 0.03))
+"""How far beyond the bound, in log-odds, and the weight of it: most on what is worth a rollback and can be seen in some hundred requests."""
+WITHIN = ((0.2, 0.1), (0.4, 0.2), (0.8, 0.3), (1.6, 0.3), (3.2, 0.1))
+_LEAST = 1e-9
+_MOST_LOG = 1e6
+
+
+@dataclass(slots=True)
+class Evidence:
+    """`is_against` True: the null is "within the bound", and what grows is the evidence that it is not. False: the null is "at the bound
+    or beyond". `logs`: logarithms of the wealth of each size; `best_log_e`: the highest that their mean ever was."""
+
+    scale: float
+    shift: float
+    is_against: bool
+    logs: list[float] = field(default_factory=list)
+    best_log_e: float = 0.0
+
+    @property
+    def log_e(self) -> float:
+        return _log_sum(self.logs) if self.logs else 0.0
+
+    @property
+    def p_value(self) -> float:
+        """Always valid: how likely evidence as strong as this is, at any time, while the null holds."""
+        return min(1.0, math.exp(-max(0.0, self.best_log_e)))
+
+    def add(self, rate0: float, champion: tuple[float, float], challenger: tuple[float, float], entering: float) -> None:
+        """A block: (requests, of which counted) of both sides. `rate0`: the champion's rate as it was known before the block; `entering`:
+        the weight of the gamblers that enter with it."""
+        sizes = AGAINST if self.is_against else WITHIN
+        if not self.logs:
+            self.logs = [-math.inf] * len(sizes)
+        rate0 = _inside(rate0)
+        bound = _inside(self.scale * rate0 + self.shift)
+        for index, (size, weight) in enumerate(sizes):
+            rate1 = _moved(bound, size if self.is_against else -size)
+            entered = _log_add(self.logs[index], math.log(weight * entering)) if entering > 0 else self.logs[index]
+            self.logs[index] = min(_MOST_LOG, entered + self._log_odds(rate0, rate1, champion, challenger))
+        self.best_log_e = max(self.best_log_e, self.log_e)
+
+    def _log_odds(self, rate0: float, rate1: float, champion: tuple[float, float], challenger: tuple[float, float]) -> float:
+        null0, null1 = nearest_in_null(rate0, champion[0], rate1, challenger[0], self.scale, self.shift)
+        return _log_ratio(rate0, null0, *champion) + _log_ratio(rate1, null1, *challenger)
+
+
+def nearest_in_null(rate0: float, num0: float, rate1: float, num1: float, scale: float, shift: float) -> tuple[float, float]:
+    """The pair on the line `p1 = scale * p0 + shift` from which `num0` and `num1` draws are least told apart from the given rates."""
+    if scale == 0.0:
+        return rate0, _inside(shift)
+    if scale == 1.0 and shift == 0.0:
+        both = (num0 * rate0 + num1 * rate1) / (num0 + num1)
+        return both, both
+    crossing = _inside((rate1 - shift) / scale)
+    low, high = sorted((rate0, crossing))
+    low, high = max(low, _inside(-shift / scale)), min(high, _inside((1 - shift) / scale))
+    p0 = min(high, max(low, rate0))
+    for _ in range(60):
+        p1 = _inside(scale * p0 + shift)
+        slope0, slope1 = p0 * (1 - p0), p1 * (1 - p1)
+        gradient = num0 * (p0 - rate0) / slope0 + scale * num1 * (p1 - rate1) / slope1
+        low, high = (low, p0) if gradient > 0 else (p0, high)
+        curve0 = rate0 / p0**2 + (1 - rate0) / (1 - p0) ** 2
+        curve1 = rate1 / p1**2 + (1 - rate1) / (1 - p1) ** 2
+        step = p0 - gradient / (num0 * curve0 + scale**2 * num1 * curve1)
+        following = step if low < step < high else 0.5 * (low + high)
+        if abs(following - p0) <= 1e-10 * p0:
+            break
+        p0 = following
+    return p0, _inside(scale * p0 + shift)
+
+
+def _log_ratio(rate: float, null: float, num: float, counted: float) -> float:
+    return counted * math.log(rate / null) + (num - counted) * math.log((1 - rate) / (1 - null))
+
+
+def _moved(rate: float, log_odds: float) -> float:
+    odds = rate / (1 - rate) * math.exp(log_odds)
+    return _inside(odds / (1 + odds))
+
+
+def _inside(rate: float) -> float:
+    return min(1 - _LEAST, max(_LEAST, rate))
+
+
+def _log_add(one: float, other: float) -> float:
+    high, low = max(one, other), min(one, other)
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+
+
+def _log_sum(logs: list[float]) -> float:
+    high = max(logs)
+    return high if high == -math.inf else high + math.log(sum(math.exp(one - high) for one in logs))
