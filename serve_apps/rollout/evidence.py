@@ -7,7 +7,9 @@ at most, however often it is looked at (Ville). One gambler for each size of dif
 - A gambler's odds on a block are q(block) / p(block), p being what in the null is nearest to his q (the reverse information projection). For
   a convex null that is the best possible bet, and valid although the champion's own rate is unknown and may change from block to block.
   Source: Turner, Ly, Gruenwald, "Generic E-variables for exact sequential k-sample tests", 2024.
-- Outcomes need not be independent: requests are dealt to both sides at random, so slow minutes fall on both.
+- Where the null is that no more of the challenger's are counted than of the champion's (a latency at the champion's quantile), the odds are
+  those of the split: of all that were counted in a block, how many fell on the challenger. Requests are dealt at random, so that is
+  hypergeometric whatever happened in the block: a slow minute that hits both sides is no evidence at all. Source: Fisher 1935.
 - New gamblers enter as time passes, with weights that sum to 1 at most: what breaks late is not forgiven for the good time before it.
   Source: Shin, Ramdas, Rinaldo, "E-detectors", 2023; Howard et al., "Time-uniform confidence sequences", 2021, for mixtures.
 - A count may be fractional (a request on a bucket's border): by the inequality of means that only makes the bet more careful.
@@ -18,7 +20,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-AGAINST = ((0.1, 0.02), (0.2, 0.03), (0.4, 0.07), (0.8, 0.18), (1.2, 0.22), (1.6, 0.2), (2.4, 0.13), (3.2, 0.08), (4.5, 0.04), (7.0, 0.03))
+import numpy
+
+AGAINST = ((0.1, 0.01), (0.2, 0.02), (0.4, 0.06), (0.8, 0.21), (1.2, 0.26), (1.6, 0.22), (2.4, 0.12), (3.2, 0.05), (4.5, 0.03), (7.0, 0.02))
 """How far beyond the bound, in log-odds, and the weight of it: most on what is worth a rollback and can be seen in some hundred requests."""
 WITHIN = ((0.2, 0.1), (0.4, 0.2), (0.8, 0.3), (1.6, 0.3), (3.2, 0.1))
 _LEAST = 1e-9
@@ -51,26 +55,50 @@ class Evidence:
         sizes = AGAINST if self.is_against else WITHIN
         if not self.logs:
             self.logs = [-math.inf] * len(sizes)
-        rate0 = _inside(rate0)
-        bound = _inside(self.scale * rate0 + self.shift)
-        for index, (size, weight) in enumerate(sizes):
-            rate1 = _moved(bound, size if self.is_against else -size)
+        signed = [size if self.is_against else -size for size, _ in sizes]
+        if self.scale == 1.0 and self.shift == 0.0:
+            odds = split_log_odds(champion, challenger, signed)
+        else:
+            odds = self._rate_log_odds(_inside(rate0), champion, challenger, signed)
+        for index, (_, weight) in enumerate(sizes):
             entered = _log_add(self.logs[index], math.log(weight * entering)) if entering > 0 else self.logs[index]
-            self.logs[index] = min(_MOST_LOG, entered + self._log_odds(rate0, rate1, champion, challenger))
+            self.logs[index] = min(_MOST_LOG, entered + odds[index])
         self.best_log_e = max(self.best_log_e, self.log_e)
 
-    def _log_odds(self, rate0: float, rate1: float, champion: tuple[float, float], challenger: tuple[float, float]) -> float:
-        null0, null1 = nearest_in_null(rate0, champion[0], rate1, challenger[0], self.scale, self.shift)
-        return _log_ratio(rate0, null0, *champion) + _log_ratio(rate1, null1, *challenger)
+    def _rate_log_odds(
+        self, rate0: float, champion: tuple[float, float], challenger: tuple[float, float], sizes: list[float]
+    ) -> list[float]:
+        bound, found = _inside(self.scale * rate0 + self.shift), []
+        for size in sizes:
+            rate1 = _moved(bound, size)
+            null0, null1 = nearest_in_null(rate0, champion[0], rate1, challenger[0], self.scale, self.shift)
+            found.append(_log_ratio(rate0, null0, *champion) + _log_ratio(rate1, null1, *challenger))
+        return found
+
+
+def split_log_odds(champion: tuple[float, float], challenger: tuple[float, float], sizes: list[float]) -> list[float]:
+    """For each size (logarithm of an odds ratio): how much likelier it makes the challenger's part of all that were counted than chance
+    does. Counts are whole here."""
+    (num0, counted0), (num1, counted1) = champion, challenger
+    counted = int(counted0 + counted1)
+    least, most = max(0, counted - int(num0)), min(int(num1), counted)
+    if most <= least:
+        return [0.0] * len(sizes)
+    chances = numpy.arange(least, most)
+    steps = (counted - chances) * (num1 - chances) / ((chances + 1) * (num0 - counted + chances + 1))
+    logs = numpy.concatenate(([0.0], numpy.cumsum(numpy.log(steps))))
+    logs -= logs.max()
+    places = numpy.arange(most - least + 1)
+    tilts = numpy.asarray(sizes)[:, None] * places
+    tops = (logs + tilts).max(axis=1)
+    norms = tops + numpy.log(numpy.exp(logs + tilts - tops[:, None]).sum(axis=1)) - math.log(float(numpy.exp(logs).sum()))
+    return [float(size * (counted1 - least) - norm) for size, norm in zip(sizes, norms, strict=True)]
 
 
 def nearest_in_null(rate0: float, num0: float, rate1: float, num1: float, scale: float, shift: float) -> tuple[float, float]:
     """The pair on the line `p1 = scale * p0 + shift` from which `num0` and `num1` draws are least told apart from the given rates."""
     if scale == 0.0:
         return rate0, _inside(shift)
-    if scale == 1.0 and shift == 0.0:
-        both = (num0 * rate0 + num1 * rate1) / (num0 + num1)
-        return both, both
     crossing = _inside((rate1 - shift) / scale)
     low, high = sorted((rate0, crossing))
     low, high = max(low, _inside(-shift / scale)), min(high, _inside((1 - shift) / scale))

@@ -25,3 +25,8 @@ def num_above(counts: Mapping[int, float], latency_ms: float) -> float:
     """How many requests took longer; a bucket that the limit cuts counts in part."""
     place = BUCKETS_PER_OCTAVE * math.log2(max(latency_ms, 1e-9) / FIRST_BUCKET_MS)
     return sum(count * min(1.0, max(0.0, bucket - place)) for bucket, count in counts.items())
+
+
+def nearest_bucket(latency_ms: float) -> int:
+    """The bucket whose end is nearest."""
+    return round(BUCKETS_PER_OCTAVE * math.log2(latency_ms / FIRST_BUCKET_MS))

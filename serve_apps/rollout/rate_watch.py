@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_apps.directory.observed import Observed
+from serve_apps.directory.observed import FIRST_BUCKET_MS, Observed, bucket_end_ms
 from serve_apps.rollout.block import SATISFIED_ALPHA, Block, GuardFigures, Verdict, figures_of
 from serve_apps.rollout.evidence import Evidence
 from serve_apps.rollout.guards import Guard
-from serve_apps.rollout.histogram import num_above, quantile_ms
+from serve_apps.rollout.histogram import nearest_bucket, num_above, quantile_ms
 
 RECENT_S = 300.0
 """The champion's quantile, at which latencies are compared, is that of requests with this half-life."""
 LEAST_TAIL = 5.0
 """It is known once so many of them were beyond it."""
+LEAST_BLOCK = 10
+"""Requests of both sides: a smaller block hardly tells anything of their difference."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class RateWatch:
     pending: list[float] = field(default_factory=lambda: [0.0] * 4)
     seen: list[float] = field(default_factory=lambda: [0.0] * 4)
     entering: float = 0.0
+    carried: float = 0.0
 
     @classmethod
     def of(cls, guard: Guard) -> RateWatch:
@@ -53,7 +56,7 @@ class RateWatch:
             return
         self.pending = [one + other for one, other in zip(self.pending, counts, strict=True)]
         num0, counted0, num1, counted1 = self.pending
-        if num1 <= 0 or (num0 <= 0 and self.against.scale > 0):
+        if num1 <= 0 or (self.against.scale > 0 and (num0 <= 0 or num0 + num1 < LEAST_BLOCK)):
             return
         is_first = not self.against.logs
         rate0 = self._rate0()
@@ -70,13 +73,18 @@ class RateWatch:
             return None
         if self.guard.kind == "error_rate":
             return champion.num_requests, champion.num_errors, challenger.num_requests, challenger.num_errors
+        if self.guard.is_absolute:
+            return 0.0, 0.0, sum(challenger.latency_counts.values()), num_above(challenger.latency_counts, self.guard.shift)
         at_ms = self._compared_at_ms()
-        limit_ms = self._limit_ms(at_ms)
-        if limit_ms is None:
+        if at_ms is None:
             return None
-        slow0 = num_above(champion.latency_counts, at_ms) if at_ms else 0.0
-        slow1 = num_above(challenger.latency_counts, limit_ms)
-        return sum(champion.latency_counts.values()), slow0, sum(challenger.latency_counts.values()), slow1
+        # On a border of buckets the challenger's count is whole. The champion's is not, and what is cut off is carried on.
+        limit_ms = bucket_end_ms(nearest_bucket(max(FIRST_BUCKET_MS, self.guard.scale * at_ms + self.guard.shift)))
+        at_ms = (limit_ms - self.guard.shift) / self.guard.scale
+        slow0, self.carried = divmod(num_above(champion.latency_counts, at_ms) + self.carried, 1.0)
+        slow1 = round(num_above(challenger.latency_counts, limit_ms))
+        num0 = sum(champion.latency_counts.values())
+        return num0, min(slow0, num0), sum(challenger.latency_counts.values()), slow1
 
     def _remember(self, block: Block) -> None:
         if self.guard.kind != "latency" or self.guard.is_absolute:
@@ -92,15 +100,8 @@ class RateWatch:
             return None
         return quantile_ms(self.recent, self.guard.tail)
 
-    def _limit_ms(self, at_ms: float | None) -> float | None:
-        if self.guard.is_absolute:
-            return self.guard.shift
-        return None if at_ms is None else max(0.0, self.guard.scale * at_ms + self.guard.shift)
-
     def _rate0(self) -> float:
         """What the champion's rate is taken to be, from before this block."""
-        if self.guard.kind == "latency":
-            return self.guard.tail
         return (self.seen[1] + 0.5) / (self.seen[0] + 500.0)
 
     def verdict(self, alpha: float) -> Verdict:
@@ -120,12 +121,12 @@ class RateWatch:
     def _values(self, champion: Observed, challenger: Observed) -> tuple[float | None, float | None, float | None]:
         if self.guard.kind == "latency":
             other = quantile_ms(champion.latency_counts, self.guard.tail)
-            return quantile_ms(challenger.latency_counts, self.guard.tail), other, self._limit_ms(other)
-        num0, counted0, num1, counted1 = self.seen
-        value = counted1 / num1 if num1 else None
+            value = quantile_ms(challenger.latency_counts, self.guard.tail)
+        else:
+            num0, counted0, num1, counted1 = self.seen
+            value, other = (counted / num if num else None for counted, num in ((counted1, num1), (counted0, num0)))
         if self.guard.kind == "agreement":
             return None if value is None else 1 - value, None, self.guard.shift
-        other = counted0 / num0 if num0 else None
         bound = self.guard.shift if self.guard.is_absolute else None if other is None else self.guard.scale * other + self.guard.shift
         return value, other, bound
 
@@ -137,6 +138,7 @@ class RateWatch:
             "pending": list(self.pending),
             "seen": list(self.seen),
             "entering": self.entering,
+            "carried": self.carried,
         }
 
     def restore(self, body: Mapping[str, Any]) -> None:
@@ -145,6 +147,7 @@ class RateWatch:
             evidence.best_log_e, evidence.logs = best, [-math.inf if one is None else one for one in logs]
         self.recent = {int(bucket): count for bucket, count in body["recent"].items()}
         self.pending, self.seen, self.entering = list(body["pending"]), list(body["seen"]), body["entering"]
+        self.carried = body["carried"]
 
 
 def _as_rates(guard: Guard) -> tuple[float, float]:

@@ -31,7 +31,7 @@ from serve_apps.rollout.watch import Watch, watch_for
 from serve_apps.rollout.words import violation_text
 
 PATIENCE = 3.0
-FIRST_WEIGHT = 0.8
+FIRST_WEIGHT = 0.9
 """Of the evidence that begins with the rollout; the rest begins later, and so finds what breaks later."""
 LONGEST_GAP_S = 5.0
 """Nobody watched for longer than this between two looks: it does not count as soak."""
