@@ -27,6 +27,7 @@ AGAINST = ((0.1, 0.01), (0.2, 0.02), (0.4, 0.06), (0.8, 0.21), (1.2, 0.26), (1.6
 WITHIN = ((0.2, 0.1), (0.4, 0.2), (0.8, 0.3), (1.6, 0.3), (3.2, 0.1))
 _LEAST = 1e-9
 _MOST_LOG = 1e6
+Floats = numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Evidence:
         if self.scale == 1.0 and self.shift == 0.0:
             odds = split_log_odds(champion, challenger, signed)
         else:
-            odds = self._rate_log_odds(_inside(rate0), champion, challenger, signed)
+            odds = self._rate_log_odds(min(1 - _LEAST, max(_LEAST, rate0)), champion, challenger, signed)
         for index, (_, weight) in enumerate(sizes):
             entered = _log_add(self.logs[index], math.log(weight * entering)) if entering > 0 else self.logs[index]
             self.logs[index] = min(_MOST_LOG, entered + odds[index])
@@ -68,12 +69,12 @@ class Evidence:
     def _rate_log_odds(
         self, rate0: float, champion: tuple[float, float], challenger: tuple[float, float], sizes: list[float]
     ) -> list[float]:
-        bound, found = _inside(self.scale * rate0 + self.shift), []
-        for size in sizes:
-            rate1 = _moved(bound, size)
-            null0, null1 = nearest_in_null(rate0, champion[0], rate1, challenger[0], self.scale, self.shift)
-            found.append(_log_ratio(rate0, null0, *champion) + _log_ratio(rate1, null1, *challenger))
-        return found
+        bound = min(1 - _LEAST, max(_LEAST, self.scale * rate0 + self.shift))
+        odds = bound / (1 - bound) * numpy.exp(sizes)
+        rates1 = _inside(odds / (1 + odds))
+        null0, null1 = nearest_in_null(rate0, champion[0], rates1, challenger[0], self.scale, self.shift)
+        found = _log_ratio(rate0, null0, *champion) + _log_ratio(rates1, null1, *challenger)
+        return [float(one) for one in found]
 
 
 def split_log_odds(champion: tuple[float, float], challenger: tuple[float, float], sizes: list[float]) -> list[float]:
@@ -95,40 +96,39 @@ def split_log_odds(champion: tuple[float, float], challenger: tuple[float, float
     return [float(size * (counted1 - least) - norm) for size, norm in zip(sizes, norms, strict=True)]
 
 
-def nearest_in_null(rate0: float, num0: float, rate1: float, num1: float, scale: float, shift: float) -> tuple[float, float]:
-    """The pair on the line `p1 = scale * p0 + shift` from which `num0` and `num1` draws are least told apart from the given rates."""
+def nearest_in_null(rate0: float, num0: float, rates1: Floats, num1: float, scale: float, shift: float) -> tuple[Floats, Floats]:
+    """For each of `rates1`: the pair on the line `p1 = scale * p0 + shift` from which `num0` draws at `rate0` and `num1` at that rate are
+    least told apart."""
     if scale == 0.0:
-        return rate0, _inside(shift)
-    crossing = _inside((rate1 - shift) / scale)
-    low, high = sorted((rate0, crossing))
-    low, high = max(low, _inside(-shift / scale)), min(high, _inside((1 - shift) / scale))
-    p0 = min(high, max(low, rate0))
-    for _ in range(60):
+        return numpy.full_like(rates1, rate0), numpy.full_like(rates1, min(1 - _LEAST, max(_LEAST, shift)))
+    crossing = _inside((rates1 - shift) / scale)
+    lowest, highest = max(_LEAST, -shift / scale + _LEAST), min(1 - _LEAST, (1 - shift) / scale - _LEAST)
+    low = numpy.clip(numpy.minimum(rate0, crossing), lowest, highest)
+    high = numpy.clip(numpy.maximum(rate0, crossing), lowest, highest)
+    p0 = numpy.clip((num0 * rate0 + num1 * crossing) / (num0 + num1), low, high)
+    for _ in range(60):  # Newton, and halving where it would leave the bracket
         p1 = _inside(scale * p0 + shift)
-        slope0, slope1 = p0 * (1 - p0), p1 * (1 - p1)
-        gradient = num0 * (p0 - rate0) / slope0 + scale * num1 * (p1 - rate1) / slope1
-        low, high = (low, p0) if gradient > 0 else (p0, high)
+        gradient = num0 * (p0 - rate0) / (p0 * (1 - p0)) + scale * num1 * (p1 - rates1) / (p1 * (1 - p1))
         curve0 = rate0 / p0**2 + (1 - rate0) / (1 - p0) ** 2
-        curve1 = rate1 / p1**2 + (1 - rate1) / (1 - p1) ** 2
+        curve1 = rates1 / p1**2 + (1 - rates1) / (1 - p1) ** 2
+        low, high = numpy.where(gradient > 0, low, p0), numpy.where(gradient > 0, p0, high)
         step = p0 - gradient / (num0 * curve0 + scale**2 * num1 * curve1)
-        following = step if low < step < high else 0.5 * (low + high)
-        if abs(following - p0) <= 1e-10 * p0:
-            break
+        following = numpy.where((step >= low) & (step <= high), step, 0.5 * (low + high))
+        is_near = bool((numpy.abs(following - p0) <= 1e-7 * p0).all())
         p0 = following
+        if is_near:
+            break
     return p0, _inside(scale * p0 + shift)
 
 
-def _log_ratio(rate: float, null: float, num: float, counted: float) -> float:
-    return counted * math.log(rate / null) + (num - counted) * math.log((1 - rate) / (1 - null))
+def _log_ratio(rate: float | Floats, null: Floats, num: float, counted: float) -> Floats:
+    found: Floats = counted * numpy.log(rate / null) + (num - counted) * numpy.log((1 - rate) / (1 - null))
+    return found
 
 
-def _moved(rate: float, log_odds: float) -> float:
-    odds = rate / (1 - rate) * math.exp(log_odds)
-    return _inside(odds / (1 + odds))
-
-
-def _inside(rate: float) -> float:
-    return min(1 - _LEAST, max(_LEAST, rate))
+def _inside(rates: Floats) -> Floats:
+    inside: Floats = numpy.clip(rates, _LEAST, 1 - _LEAST)
+    return inside
 
 
 def _log_add(one: float, other: float) -> float:
