@@ -9,5 +9,6 @@ from serve_apps.load_model import load_model
 from serve_apps.model_service import ModelService
 from serve_apps.multi_model import MultiModelService
 from serve_apps.remote_model import RemoteModel, remote
+from serve_apps.shadow_call import is_shadow
 
-__all__ = ["ModelService", "MultiModelService", "RemoteModel", "Shape", "batched", "load_model", "remote"]
+__all__ = ["ModelService", "MultiModelService", "RemoteModel", "Shape", "batched", "is_shadow", "load_model", "remote"]

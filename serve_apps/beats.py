@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fabric.errors import FabricError
 from serve_apps.directory.core import BEAT_S
 from serve_apps.directory.records import ReplicaReport
+from serve_apps.directory.requests import BeatAnswer
 from serve_apps.ingress.access import Access
 from serve_apps.replica_settings import DirectoryPort
 
@@ -18,10 +19,18 @@ _AGAIN_S = 0.5
 
 
 class Beats:
-    """A thread from `start` to `stop`. `report()` is asked each time; `also()` is run after each, and may take its time."""
+    """A thread from `start` to `stop`. `report()` is asked each time; `heed` gets each answer; `also()` is run after each, and may take
+    its time."""
 
-    def __init__(self, directory: DirectoryPort, report: Callable[[], ReplicaReport], access: Access, also: Callable[[], None]) -> None:
-        self._directory, self._report, self._access, self._also = directory, report, access, also
+    def __init__(
+        self,
+        directory: DirectoryPort,
+        report: Callable[[], ReplicaReport],
+        access: Access,
+        also: Callable[[], None],
+        heed: Callable[[BeatAnswer], None] = lambda answer: None,
+    ) -> None:
+        self._directory, self._report, self._access, self._also, self._heed = directory, report, access, also, heed
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="beats", daemon=True)
 
@@ -44,6 +53,8 @@ class Beats:
                 answer = self._directory.beat(self._report(), self._access.mark)
                 if answer.tokens is not None:
                     self._access.replace(answer.tokens_mark, answer.tokens)
+                self._heed(answer)
+                wait_s = answer.beat_s or BEAT_S
             except FabricError as error:
                 # It may be restarting: it must hear of this replica soon.
                 log.warning("the directory is away: %s", error)

@@ -92,6 +92,8 @@ class ModelService(metaclass=_Capturing):
     service is built and called on an event loop of its own. It runs in the directory in which `deploy` was called, where that directory
     exists on its machine.
 
+    `has_side_effects = True` in the class says that it does more than answer: no request is sent to it twice, and none is copied to it.
+
     Class attributes named as the options of `deploy` (`max_batch_size`, `max_queued`, …) are their defaults. `kind` says what a model of
     text is for: `embeddings` or `generate`.
     """

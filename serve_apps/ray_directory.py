@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ray
 from ray import serve
 
@@ -10,6 +12,7 @@ from fabric.model_runs import ModelRuns
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.requests import ACTOR, BeatAnswer
 from serve_apps.directory.table import ReplicaId, ServingTable
+from serve_apps.gateway.feedback import FeedbackRow
 from serve_apps.replica_settings import ReplicaSettings
 
 
@@ -30,6 +33,10 @@ class RayDirectory:
     def tokens_after(self, mark: str) -> BeatAnswer:
         answer: BeatAnswer = ray_io.ask(ray_io.actor(ACTOR).tokens_after.remote(mark))
         return answer
+
+    def feedback(self, rows: Sequence[FeedbackRow]) -> None:
+        """What users posted back, summed."""
+        ray_io.ask(ray_io.actor(ACTOR).feedback.remote([tuple(row) for row in rows]))
 
     def deployment(self, name: str, key: str) -> DeployRecord:
         record: DeployRecord = ray_io.ask(ray_io.actor(ACTOR).deployment.remote(name, key))

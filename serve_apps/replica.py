@@ -42,12 +42,12 @@ class Replica:
             if error.hint:
                 error.add_note(f"hint: {error.hint}")
             raise
-        self._beats = Beats(directory, self._host.report, self._host.access, self._host.tend)
+        self._beats = Beats(directory, self._host.report, self._host.access, self._host.tend, self._host.heed)
         self._beats.start()
 
     async def predict(self, arguments: dict[str, Any]) -> Any:
         """Python's remote `predict`, its arguments by name."""
-        return await asyncio.wrap_future(self._host.server.run(self._host.model.call(arguments)))
+        return await asyncio.wrap_future(self._host.server.run(self._host.call(arguments)))
 
     async def wake(self) -> None:
         """Nothing but a request that waits for a replica, so that Serve starts one."""

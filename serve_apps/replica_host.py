@@ -7,21 +7,27 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fabric.api.tokens import Principal
 from fabric.artefacts import ArtefactStore
-from fabric.errors import FabricError
+from fabric.errors import FabricError, RejectedError, UserError
 from serve_apps.autoscaling.meter import ReplicaMeter
 from serve_apps.build_model import build_model
 from serve_apps.directory.records import ReplicaReport
+from serve_apps.directory.requests import BeatAnswer
 from serve_apps.directory.table import ReplicaId
 from serve_apps.execution.served import Served
 from serve_apps.ingress.access import Access
+from serve_apps.observer import Observer
+from serve_apps.oip.answer import Answer, Stream
 from serve_apps.oip.dataplane import DataPlane
+from serve_apps.oip.inference import Call
 from serve_apps.oip.rest import RestApp
 from serve_apps.replica_settings import ReplicaSettings, RunsPort
 from serve_apps.server import Server, bind
+from serve_apps.shadow.mirror import Mirror
 from serve_apps.usage.log import UsageLog, UsageRecord
 from serve_apps.usage.ship import ship
 
@@ -55,9 +61,11 @@ class ReplicaHost:
         self._sampled: tuple[float, dict[str, float]] = (-math.inf, {})
         self._runs = runs
         self.model.tell(self._meter.note if runs is None else self._heard)
-        self.plane = DataPlane()
+        self._observer = Observer()
+        self._mirror = Mirror(self._observer, lambda: self.model.num_ongoing)
+        self.plane = DataPlane(takes_aliases=True)
         self.plane.add(self.model)
-        app = RestApp(self.plane, authorize=self.access.authorize, record=self._record)
+        app = RestApp(self.plane, authorize=self.access.authorize, record=self._record, watch=self._watch)
         self.server = open_server(app) if open_server else Server(app, bind(settings.host)).start()
 
     @functools.cached_property
@@ -76,8 +84,31 @@ class ReplicaHost:
         settings = self.settings
         return ReplicaReport(
             self.id, settings.name, settings.version, settings.host, self.server.port, self.model.metadata, self._node_id,
-            settings.flavor, self.stats(STATS_AGE_S), self._is_bridge, deployment=settings.deployment,
+            settings.flavor, self.stats(STATS_AGE_S), self._is_bridge, self._observer.observed(), settings.deployment,
         )  # fmt: skip
+
+    def heed(self, answer: BeatAnswer) -> None:
+        """What the directory says to a beat. Of a model with side effects no request is copied."""
+        self._mirror.order = None if self.model.metadata.has_side_effects else answer.shadow
+
+    async def call(self, arguments: Mapping[str, Any]) -> Any:
+        """Python's remote `predict`, counted as requests are. Raises: what `predict` raised."""
+        began_s = time.perf_counter()
+        status = 500
+        try:
+            result = await self.model.call(arguments)
+            status = 200
+        except (UserError, RejectedError):
+            status = 400
+            raise
+        finally:
+            self._observer.answered(status, 1e3 * (time.perf_counter() - began_s))
+        return result
+
+    def _watch(self, call: Call, answer: Answer | Stream | None, status: int, duration_s: float, /) -> None:
+        self._observer.answered(status, 1e3 * duration_s)
+        if self._mirror.order is not None and status == 200 and isinstance(answer, Answer):
+            self._mirror.offer(call, answer)
 
     def _heard(self, now_s: float, latency_s: float, service_s: float) -> None:
         self._meter.note(now_s, latency_s, service_s)

@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fabric.errors import RuntimeFault
+from serve_apps.oip.tensor_bytes import Buffer
 
 KEEP_ALIVE_S = 600
 """Longer than any proxy in front keeps an idle connection, so that no request meets one that is just being closed."""
@@ -95,12 +96,12 @@ class _Joined:
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
-        self._held = b""
+        self._held: Buffer = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         if self._held:
-            data, self._held = self._held + data, b""
-            self._transport.write(data)
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
         else:
             self._held = data
             self._loop.call_soon(self._flush)

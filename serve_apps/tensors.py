@@ -78,7 +78,8 @@ class ModelMetadata:
     """What a model says of itself. `platform`: as `onnx_onnxv1`. `max_batch_size` 0: its inputs have no batch dimension.
 
     `is_streaming`: one request may have several answers. `text_input`, `text_output`: the names of the tensors that `generate` and
-    the OpenAI dialect use, empty where the model has none. `kind`: `tensors`, `embeddings` or `generate`.
+    the OpenAI dialect use, empty where the model has none. `kind`: `tensors`, `embeddings` or `generate`. `has_side_effects`: it does
+    more than answer, so no request is sent to it twice.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ModelMetadata:
     text_input: str = ""
     text_output: str = ""
     kind: str = "tensors"
+    has_side_effects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from serve_apps.server import Server, bind
 class ReplicaServer:
     """`stop` ends it at once, as when a replica dies."""
 
-    def __init__(self, models: Iterable[Any], **options: Any) -> None:
-        self.plane = DataPlane("replica", "0")
+    def __init__(self, models: Iterable[Any], *, takes_aliases: bool = False, **options: Any) -> None:
+        self.plane = DataPlane("replica", "0", takes_aliases=takes_aliases)
         for model in models:
             self.plane.add(model)
         self._server = Server(RestApp(self.plane, **options), bind("127.0.0.1")).start()

@@ -98,6 +98,7 @@ def service_metadata(cls: type, signature: Signature, manner: Manner, name: str,
         text_input=getattr(cls, "text_input", texts[0] if texts else ""),
         text_output=getattr(cls, "text_output", texts_out[0] if texts_out else ""),
         kind=kind,
+        has_side_effects=bool(getattr(cls, "has_side_effects", False)),
     )
 
 

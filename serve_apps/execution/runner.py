@@ -22,10 +22,17 @@ from serve_apps.execution.statistics import Statistics
 from serve_apps.execution.streams import read_loop, read_thread
 from serve_apps.execution.target import Manner, Ran, Target, run_calls, run_one
 from serve_apps.serve_options import ASYNC_CONCURRENCY, ServeOptions
+from serve_apps.shadow_call import as_shadow, is_shadow
 
 
 class _InLane:
     """A key that no other ticket has: alone, in the thread that built the service."""
+
+
+class _Shadow(NamedTuple):
+    """The key of shadow copies, which share a call only with each other: `is_shadow()` is true in it."""
+
+    key: Hashable
 
 
 class Answer(NamedTuple):
@@ -113,7 +120,7 @@ class Runner:
         return Answer(outcome.result, 0.0, times_s)
 
     async def _run_queued(self, arguments: dict[str, Any], key: Hashable, rows: int, priority: int, deadline_s: float) -> Answer:
-        ticket = Ticket(arguments, key, rows, priority, deadline_s)
+        ticket = Ticket(arguments, _Shadow(key) if is_shadow() else key, rows, priority, deadline_s)
         outcome, times_s, was_inline = await self._wait(ticket)
         if outcome.error is None:
             return Answer(outcome.result, ticket.started_s - ticket.arrived_s, times_s)
@@ -204,8 +211,10 @@ class Runner:
             for ticket in batch:
                 ticket.carry.set_result(None)
             return False
-        requests, rows, call = [ticket.payload for ticket in batch], [ticket.rows for ticket in batch], self._target.call
-        if self._inline.is_inline and not isinstance(batch[0].key, _InLane):
+        requests, rows, call, key = [ticket.payload for ticket in batch], [ticket.rows for ticket in batch], self._target.call, batch[0].key
+        if isinstance(key, _Shadow):
+            call, key = as_shadow(call), key.key
+        if self._inline.is_inline and not isinstance(key, _InLane):
             self._finish(batch, run_calls(call, requests, rows), was_inline=True)
             return True
         assert isinstance(self._lane, ThreadLane)

@@ -9,17 +9,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from fabric.errors import FabricError, ModelError, RejectedError
+from fabric.errors import FabricError, ModelError, RejectedError, UserError
 from serve_apps.execution.cache import ResponseCache, bytes_of, digest_of
 from serve_apps.execution.lanes import Lane
 from serve_apps.execution.runner import Runner
 from serve_apps.execution.statistics import Statistics
 from serve_apps.execution.target import Target, as_model_error
 from serve_apps.serve_options import ServeOptions
+from serve_apps.shadow_call import is_shadow
 from serve_apps.tensors import InferRequest, InferResponse, ModelMetadata, Tensor
 
 # Serve's own logger: what it receives in a replica lands in that replica's log.
 log = logging.getLogger("ray.serve")
+
+MAX_SHADOWS = 8
+"""A shadow copy is refused where so many requests are in flight: none of others' may meet a queue that copies have filled."""
 
 
 class Served:
@@ -63,7 +67,7 @@ class Served:
         try:
             self._check_open()
             digest = None
-            if self._cache is not None:
+            if self._cache is not None and not is_shadow():
                 digest, kept = self._look_up(request)
                 if kept is not None:
                     return self._response(request, kept)
@@ -168,6 +172,14 @@ class Served:
             raise RejectedError(
                 f"{self.metadata.name} {self.version} is being unloaded", code="unloading", retryable=True, retry_after_s=1.0
             )
+        if is_shadow():
+            self._check_shadow()
+
+    def _check_shadow(self) -> None:
+        if self.metadata.has_side_effects:
+            raise UserError(f"{self.metadata.name} has side effects: it takes no shadow copies", code="has_side_effects")
+        if self.num_ongoing >= MAX_SHADOWS:
+            raise RejectedError("no shadow copies now", code="queue_full", retryable=True, retry_after_s=1.0)
 
     def _told(self, error: Exception, came_s: float) -> FabricError:
         """The error as protocols know it; what the service did not mean to raise is logged with its traceback."""

@@ -112,8 +112,12 @@ class TableRepository:
 
     async def index(self, *, only_ready: bool) -> Sequence[IndexEntry]:
         """A parked version is ready: a request to it is answered. Its reason tells."""
-        entries = [_indexed(target) for target in self._routes.targets()]
-        return [entry for entry in entries if entry.state == "READY" or not only_ready]
+        found: dict[tuple[str, str], IndexEntry] = {}
+        for entry in map(_indexed, self._routes.targets()):
+            # A version that is deployed twice stands here once, ready if one of both is.
+            if found.get((entry.name, entry.version), entry).state != "READY" or entry.state == "READY":
+                found[entry.name, entry.version] = entry
+        return [entry for entry in found.values() if entry.state == "READY" or not only_ready]
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Raises: UnknownNameError (`unknown_model`), as a repository that has it not; UserError (`unsupported`) for one that is here."""

@@ -1,7 +1,8 @@
 """Carries a request to a replica and its answer back: chooses, connects, sends, counts.
 
 Invariants: a request is sent once; only while no connection stands may it go to another replica; what the caller gives up is given up
-at the replica, too, by closing the connection.
+at the replica, too, by closing the connection. The exception is a request that was only drawn for a version and is here whole: where that
+version's replica ends with it in hand, the default version answers, unless the model has side effects.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from fabric.errors import UnavailableError
+from fabric.errors import FabricError, UnavailableError
 from serve_apps.gateway.holding import Holding
 from serve_apps.gateway.replica_connection import ReplicaConnection, Reply
 from serve_apps.gateway.replica_pool import ReplicaPool
@@ -64,13 +66,16 @@ class Forwarder:
             address = woken or self.routes.choose(target, self._clock(), refused_by)
             woken = None
             if address is None:
+                if target.fallback is not None and (is_woken or target.state != "PARKED"):
+                    target, refused_by, is_woken = target.fallback, [], False
+                    continue
                 if is_woken:
                     raise no_replica(target.model, target.version, target.reason)
                 if may_wake is not None:
                     may_wake()
-                woken = await self.holding.until_awake(target.model, target.version)
                 is_woken = True
-                target = self.routes.find(target.model, target.version)
+                woken = await self._woken(target)
+                target = replace(self.routes.at(target.model, target.deployment), fallback=target.fallback)
                 refused_by.clear()
                 continue
             connection = self.pool.idle(address)
@@ -82,14 +87,31 @@ class Forwarder:
                 self.routes.refused(address, self._clock())
                 refused_by.append(address)
                 if len(refused_by) >= MAX_REFUSALS:
-                    raise
+                    if target.fallback is None:
+                        raise
+                    target, refused_by = target.fallback, []
             else:
                 self.routes.connected(address)
                 return Lease(self.routes, self.pool, address, connection)
 
+    async def _woken(self, target: Target) -> Address | None:
+        """What the waker gives; None where it fails and another version is at hand."""
+        try:
+            return await self.holding.until_awake(target.model, target.deployment)
+        except FabricError:
+            if target.fallback is None:
+                raise
+            return None
+
     async def ask(self, target: Target, parts: Sequence[Buffer], may_wake: Callable[[], object] | None = None) -> Reply:
         """The whole answer to a request of head and body. Raises: as `lease`, and UnavailableError (`replica_gone`)."""
-        with await self.lease(target, may_wake) as lease:
+        try:
+            with await self.lease(target, may_wake) as lease:
+                return await lease.connection.ask(parts)
+        except UnavailableError:
+            if target.fallback is None or target.metadata.has_side_effects:
+                raise
+        with await self.lease(target.fallback, may_wake) as lease:
             return await lease.connection.ask(parts)
 
     async def ask_at(self, address: Address, parts: Sequence[Buffer]) -> Reply:

@@ -17,6 +17,7 @@ import uvicorn
 
 from fabric.errors import RuntimeFault
 from serve_apps.directory.table import ServingTable
+from serve_apps.gateway.feedback import Feedback
 from serve_apps.gateway.fleet import Fleet
 from serve_apps.gateway.forwarder import Forwarder
 from serve_apps.gateway.grpc_describe import DescribeCalls
@@ -73,7 +74,9 @@ class Gateway:
         loading = repository(self.routes) if repository else None
         self.fleet = Fleet(self._forwarder, loading, name=self._options.name, version=self._options.version)
         openai = OpenAiApp(self.routes, InferClient(self._forwarder), self._metrics, authorize=authorize, limits=limits)
-        self.app = GatewayApp(self.fleet, self._metrics, authorize=authorize, openai=openai, limits=limits)
+        self.feedback = Feedback()
+        """What users posted since somebody took it; any thread may take it."""
+        self.app = GatewayApp(self.fleet, self._metrics, authorize=authorize, openai=openai, feedback=self.feedback, limits=limits)
         self._authorize = authorize
         self.rest_port = 0
         self.grpc_port = 0

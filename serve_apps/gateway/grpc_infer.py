@@ -15,7 +15,7 @@ from fabric.errors import UserError
 from serve_apps.gateway.forwarder import Forwarder
 from serve_apps.gateway.frames import frames
 from serve_apps.gateway.grpc_calls import STATUS_CODES, Context, abort, permission, remaining_s, told_of
-from serve_apps.gateway.heads import grpc_head
+from serve_apps.gateway.heads import as_headers, grpc_head
 from serve_apps.gateway.infer_target import infer_target
 from serve_apps.gateway.metrics import GatewayMetrics
 from serve_apps.gateway.refusal import checked
@@ -90,8 +90,9 @@ class InferCalls:
     def _addressed(self, method: str, message: bytes, context: Context) -> tuple[Target, list[bytes]]:
         """Where a message goes, and the request's parts. Raises: UserError (`bad_protobuf`), UnknownNameError."""
         model, version = infer_target(message)
-        target = self._forwarder.routes.find(model, version)
-        head = grpc_head(method, len(message), context.invocation_metadata() or (), remaining_s(context))
+        metadata = context.invocation_metadata() or ()
+        target = self._forwarder.routes.pick(model, version, as_headers(metadata))
+        head = grpc_head(method, len(message), metadata, remaining_s(context))
         return target, [head, message]
 
 

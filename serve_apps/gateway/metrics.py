@@ -40,7 +40,7 @@ class GatewayMetrics:
 
     def answered(self, target: Target | None, protocol: str, code: str, took_s: float) -> None:
         """`target` None: no model was found. `code`: the status in the protocol's own words."""
-        model, version = (target.model, target.version) if target else (UNKNOWN, UNKNOWN)
+        model, version = (target.model, target.deployment) if target else (UNKNOWN, UNKNOWN)
         key = (model, version, protocol, code)
         counter = self._counted.get(key)
         if counter is None:
@@ -70,7 +70,7 @@ class _TableCollector(Collector):
         held = GaugeMetricFamily("fabric_gateway_held_requests", "Requests that wait for a replica to wake.", labels=labels)
         num_held = self._holding.num_held()
         for target in self._routes.targets():
-            key = (target.model, target.version)
+            key = (target.model, target.deployment)
             replicas.add_metric(key, len(target.replicas))
             ongoing.add_metric(key, sum(map(self._routes.outstanding, target.replicas)))
             held.add_metric(key, num_held.get(key, 0))

@@ -7,14 +7,17 @@ the caller's `authorization`, and the replica asks.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fabric.errors import FabricError, UserError
+from serve_apps.directory.choose_version import USER_HEADER
 from serve_apps.gateway.caller import Caller
 from serve_apps.gateway.docs_page import CONTENT_POLICY, docs_page
+from serve_apps.gateway.feedback import Feedback, read_feedback
 from serve_apps.gateway.fleet import Fleet
 from serve_apps.gateway.metrics import GatewayMetrics
 from serve_apps.gateway.openapi import openapi_document
@@ -34,7 +37,9 @@ _OWN: Mapping[str, Route] = {
     "/docs": Route("docs", ("GET", "HEAD")),
     "/metrics": Route("metrics", ("GET", "HEAD")),
 }
-_HERE = frozenset({"server_metadata", "live", "ready", "index", "load", "unload", "openapi", "docs", "metrics"})
+_HERE = frozenset({"server_metadata", "live", "ready", "index", "load", "unload", "openapi", "docs", "metrics", "feedback"})
+_FEEDBACK = re.compile(r"/v2/models/([^/]+)/feedback/?")
+_FEEDBACK_BYTES = 2**14
 _CLIENT_GONE = 499
 _DOCUMENT_BYTES = 2**20
 
@@ -52,8 +57,16 @@ class GatewayApp:
     """An ASGI application. `openai`: the application under `/v1`."""
 
     def __init__(
-        self, fleet: Fleet, metrics: GatewayMetrics, *, authorize: Authorize, openai: OpenAi, limits: Limits | None = None
+        self,
+        fleet: Fleet,
+        metrics: GatewayMetrics,
+        *,
+        authorize: Authorize,
+        openai: OpenAi,
+        feedback: Feedback,
+        limits: Limits | None = None,
     ) -> None:
+        self._feedback = feedback
         self._fleet = fleet
         self._metrics = metrics
         self._authorize = authorize
@@ -69,7 +82,7 @@ class GatewayApp:
         if path.startswith("/v1/"):
             await self._openai(scope, receive, send)
             return
-        route = _OWN.get(path) or route_of(path)
+        route = _OWN.get(path) or route_of(path) or _feedback_route(path)
         if route is None or route.kind.startswith("grpc_"):
             await send_answer(send, error_answer(UserError(f"nothing is at {path[:200]}", code="not_found")), is_head=method == "HEAD")
         elif method not in route.methods:
@@ -113,6 +126,8 @@ class GatewayApp:
                 return Answer(200, headers, [page])
             case "metrics":
                 return await self._metrics_answer(call)
+            case "feedback":
+                return await self._posted(call)
             case _:
                 return await self._repository(call)
 
@@ -127,6 +142,16 @@ class GatewayApp:
         act = self._fleet.repository.load if call.route.kind == "load" else self._fleet.repository.unload
         await act(call.route.model, read_parameters(document))
         return Answer(200, [], [])
+
+    async def _posted(self, call: _Call) -> Answer:
+        """A user's metric, for the deployment that gave the answer. Raises: UserError, UnknownNameError, RejectedError."""
+        model = call.route.model
+        given = read_feedback(parse_object(await read_body(call.receive, call.headers, self._limits, limit=_FEEDBACK_BYTES)))
+        routes = self._fleet.routes
+        user = {USER_HEADER.encode(): given.user_key.encode()}
+        target = routes.find(model, given.version) if given.version else routes.pick(model, "", user)
+        self._feedback.note(model, target.deployment, given.metric, given.value)
+        return json_answer({"model_name": model, "model_version": target.version, "metric": given.metric, "value": given.value}, 202)
 
     async def _metrics_answer(self, call: _Call) -> Answer:
         """The gateway's own, and those of all replicas, told apart by the label `replica`."""
@@ -161,6 +186,11 @@ class GatewayApp:
                 self._metrics.answered(passing.target, "rest", str(passing.status), time.monotonic() - began_s)
         self._metrics.answered(passing.target, "rest", str(answer.status), time.monotonic() - began_s)
         await send_answer(passing.send, answer, is_head=is_head)
+
+
+def _feedback_route(path: str) -> Route | None:
+    found = _FEEDBACK.fullmatch(path)
+    return None if found is None else Route("feedback", ("POST",), found[1])
 
 
 def _passed(headers: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:

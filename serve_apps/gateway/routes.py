@@ -1,4 +1,5 @@
-"""Decides which replica answers a request: the one with the fewest requests of ours outstanding, of two drawn at random.
+"""Decides which replica answers a request: of the deployment that `choose_version` gives it, the one with the fewest requests of ours
+outstanding, of two drawn at random.
 
 Plain and synchronous; the clock and the draw come from outside. Invariants: a count never falls below zero and belongs to an address,
 not to a table, so that it outlives `replace`; a replica that refused a connection is left out for a while, unless all of them did.
@@ -12,11 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from fabric.errors import UnknownNameError
+from serve_apps.directory.choose_version import VERSION_HEADER as _VERSION
+from serve_apps.directory.choose_version import choose_version, names_of
 from serve_apps.directory.table import ModelEntry, ServingTable, VersionEntry
 from serve_apps.tensors import ModelMetadata
 
 EJECTED_S = 2.0
 """As long as a replica that died takes to leave the directory; a living one that was wrongly left out is back soon."""
+
+VERSION_HEADER = _VERSION.encode()
 
 State = Literal["READY", "PARKED", "UNAVAILABLE"]
 
@@ -33,17 +38,20 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A version of a model, as requests are routed by it. `PARKED`: it has no replica, and a request wakes one.
+    """A deployment of a model, as requests are routed by it. `PARKED`: it has no replica, and a request wakes one.
 
-    `metadata` has all versions of the name; it is bare where no replica has ever loaded the model.
+    `version` is what clients see. `metadata` has all versions of the name; it is bare where no replica has ever loaded the model.
+    `fallback`: who answers where the split chose this one and it cannot be reached; None for a request that names a version.
     """
 
     model: str
+    deployment: str
     version: str
     metadata: ModelMetadata
     replicas: tuple[Address, ...]
     state: State
     reason: str
+    fallback: Target | None = None
 
     @property
     def can_answer(self) -> bool:
@@ -53,7 +61,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    versions: Mapping[str, Target]
+    """`targets` by deployment, oldest first; `names`: what a request may call them."""
+
+    entry: ModelEntry
+    targets: Mapping[str, Target]
+    names: Mapping[str, str]
     default: str
 
 
@@ -81,25 +93,41 @@ class Routes:
         return list(self._models)
 
     def targets(self, model: str = "") -> list[Target]:
-        """Every version of every model, or of one. Raises: UnknownNameError (`unknown_model`)."""
+        """Every deployment of every model, or of one. Raises: UnknownNameError (`unknown_model`)."""
         models = [self._model(model)] if model else self._models.values()
-        return [target for known in models for target in known.versions.values()]
+        return [target for known in models for target in known.targets.values()]
 
     def addresses(self) -> set[Address]:
         """Of all replicas."""
         return {address for target in self.targets() for address in target.replicas}
 
     def find(self, model: str, version: str = "") -> Target:
-        """The version that answers; the default one where none is named.
+        """The deployment of a version; the default one where none is named.
 
         Raises: UnknownNameError (`unknown_model`, `unknown_version`).
         """
         known = self._model(model)
-        target = known.versions.get(version or known.default)
-        if target is None:
-            hint = f"it has {', '.join(known.versions)}"
-            raise UnknownNameError(f"model {model!r} has no version {version!r}", code="unknown_version", hint=hint)
-        return target
+        return _named(known, version) if version else known.targets[known.default]
+
+    def at(self, model: str, deployment: str) -> Target:
+        """Raises: UnknownNameError, where it has gone."""
+        known = self._model(model)
+        target = known.targets.get(deployment)
+        return _named(known, deployment) if target is None else target
+
+    def pick(self, model: str, version: str, headers: Mapping[bytes, bytes]) -> Target:
+        """Who answers one request: the version that it names or that its headers do, else an arm of the split, else the default one.
+        `headers`: names in lower case. Raises: as `find`."""
+        known = self._model(model)
+        if not version and VERSION_HEADER not in headers and known.entry.split is None:
+            return known.targets[known.default]
+        deployment = choose_version(known.entry, version, headers, self._draw)
+        if deployment is None:
+            return _named(known, version or headers[VERSION_HEADER].strip().decode("latin-1"))
+        chosen = known.targets[deployment or known.default]
+        if version or headers.get(VERSION_HEADER) or chosen.deployment == known.default:
+            return chosen
+        return replace(chosen, fallback=known.targets[known.default])
 
     def _model(self, name: str) -> _Model:
         known = self._models.get(name)
@@ -150,19 +178,29 @@ class Routes:
         self._ejected_until_s.pop(address, None)
 
 
+def _named(known: _Model, version: str) -> Target:
+    target = known.targets.get(known.names.get(version, ""))
+    if target is None:
+        hint = f"it has {', '.join(known.names)}"
+        raise UnknownNameError(f"model {known.entry.name!r} has no version {version[:100]!r}", code="unknown_version", hint=hint)
+    return target
+
+
 def _routed(entry: ModelEntry) -> _Model:
-    versions = tuple(sorted(entry.versions, key=_age))
-    targets = {version: _target(entry.name, versions, entry.versions[version]) for version in versions}
-    return _Model(targets, entry.default if entry.default in targets else versions[-1])
+    deployments = sorted(entry.versions, key=_age)
+    versions = tuple(dict.fromkeys(entry.versions[deployment].version for deployment in deployments))
+    targets = {deployment: _target(entry.name, deployment, versions, entry.versions[deployment]) for deployment in deployments}
+    return _Model(entry, targets, names_of(entry), entry.default if entry.default in targets else deployments[-1])
 
 
-def _target(model: str, versions: tuple[str, ...], entry: VersionEntry) -> Target:
+def _target(model: str, deployment: str, versions: tuple[str, ...], entry: VersionEntry) -> Target:
     state: State = "READY" if entry.replicas else "PARKED" if entry.is_ready else "UNAVAILABLE"
     known = entry.metadata
     metadata = ModelMetadata(model, versions, "", (), ()) if known is None else replace(known, name=model, versions=versions)
     addresses = tuple(Address(replica.host, replica.port) for replica in entry.replicas)
-    return Target(model, entry.version, metadata, addresses, state, entry.reason)
+    return Target(model, deployment, entry.version, metadata, addresses, state, entry.reason)
 
 
-def _age(version: str) -> tuple[int, str]:
-    return (int(version) if version.isdecimal() else -1, version)
+def _age(deployment: str) -> tuple[int, int, str]:
+    version, _, nth = deployment.partition(".")
+    return (int(version) if version.isdecimal() else -1, int(nth) if nth.isdecimal() else 0, deployment)

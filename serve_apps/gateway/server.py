@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from serve_apps.directory.table import ServingTable
+from serve_apps.gateway.feedback import Feedback
 from serve_apps.gateway.gateway import Gateway, GatewayOptions
 from serve_apps.gateway.routes import Routes
 from serve_apps.gateway.waking import Waker
@@ -24,7 +25,7 @@ STOPPED_S = 60.0
 
 
 class GatewayServer:
-    """`gateway` is the thread's alone between `start` and `stop`, but for `replace`, which any thread may call."""
+    """`gateway` is the thread's alone between `start` and `stop`, but for `replace` and `feedback`, which any thread may call."""
 
     def __init__(
         self,
@@ -47,6 +48,11 @@ class GatewayServer:
     def rest_port(self) -> int:
         """0 before `start`."""
         return self.gateway.rest_port
+
+    @property
+    def feedback(self) -> Feedback:
+        """What users posted back."""
+        return self.gateway.feedback
 
     @property
     def grpc_port(self) -> int:

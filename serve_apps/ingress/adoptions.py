@@ -60,9 +60,9 @@ class Adoptions:
     def follow(self, table: ServingTable) -> list[ModelVersion]:
         """Gather what is new, forget what is gone; what is gone is returned."""
         wanted = {
-            ModelVersion(model.name, key)
+            ModelVersion(model.name, deployment)
             for model in table.models.values()
-            for key, entry in model.versions.items()
+            for deployment, entry in model.versions.items()
             if entry.min_replicas == 0 and entry.metadata is not None
         }
         for model in wanted - self._known.keys():

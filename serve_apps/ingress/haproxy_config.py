@@ -1,17 +1,29 @@
 """Decides HAProxy's configuration. It is written once: models and replicas come and go in prepared places, through the runtime socket.
 
-Every version of a model gets a backend `v0`, `v1`, … and every replica a server in it; a map leads from a request's exact path to
-a backend. A path that the map does not know goes to the gateway, which knows every model.
+Every deployment of a model gets a backend `v0`, `v1`, … and every replica a server in it; a map leads from a request's exact path to
+a backend. A path that the map does not know goes to the gateway, which knows every model. Where a model's requests are split the map
+has all of the split in one value, so that it changes at once, and rules here do the same sums as `directory/choose_version.py`. An arm
+other than the default has a backend `a0`, `a1`, … with the default's replicas as its reserve: a new version that dies loses no request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from serve_apps.directory.choose_version import USER_HEADER, VERSION_HEADER
+from serve_apps.directory.table import WHOLE
 
 NUM_BACKENDS = 96
 NUM_SERVERS = 32
 """Per backend. What finds no place is served through the gateway."""
+NUM_ARMS = 16
+NUM_RESERVE = 8
+MAX_ARMS = 4
+"""Of one split; with more of them the gateway splits."""
+SPLIT, SPLIT_ONCE = "s:", "o:"
+"""How a split's value in the map begins; of `SPLIT_ONCE` no request is sent twice."""
 
 _HEAD = """\
 global
@@ -43,28 +55,55 @@ defaults
 
 frontend rest
   bind {bind}
-  use_backend %[path,map_str({map},gateway)]
-
+  acl is_pinned req.fhdr({version_header}) -m len gt 0
+  http-request set-var(txn.to) path,map_str({map},gateway) unless is_pinned
+  http-request set-var(txn.pin) req.fhdr({version_header}) if is_pinned
+  http-request set-var(txn.to) path,concat(@,txn.pin),map_str({map},gateway) if is_pinned
+{split}
 backend gateway
   server gateway {gateway}
 """
-
 
 _GRPC = """
 frontend grpc
   bind {bind} proto h2
   acl is_infer path /inference.GRPCInferenceService/ModelInfer
+  acl is_named var(txn.version) -m len gt 0
   http-request wait-for-body time 30s at-least 1024 if is_infer
   http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if is_infer
   http-request set-var(txn.version) req.body,bytes(5),protobuf(2) if is_infer
-  use_backend %[str(grpc/),concat(,txn.model,/),concat(,txn.version),map_str({map},grpc_gateway)] if is_infer
-  default_backend grpc_gateway
-
+  http-request set-var(txn.version) req.fhdr({version_header}) if is_infer !is_named
+  http-request set-var(txn.to) str(grpc/),concat(,txn.model,/),concat(,txn.version),map_str({map},grpc_gateway) if is_infer
+  http-request set-var(txn.to) str(grpc_gateway) unless is_infer
+{split}
 backend grpc_gateway
   server gateway {gateway} proto h2
 """
 """A message's name and version are its first fields, behind five bytes of framing; what is found on no map, compressed messages among
 it, the gateway knows. Source: HAProxy 2.8's configuration manual, `protobuf` and `wait-for-body`."""
+
+_SPLIT = f"""\
+  acl is_split var(txn.to) -m beg {SPLIT} {SPLIT_ONCE}
+  acl is_user var(txn.user) -m len gt 0
+  http-request del-header x-shadow
+  http-request set-var(txn.user) req.fhdr({USER_HEADER}) if is_split
+  http-request set-var(txn.point) rand({WHOLE}) if is_split !is_user
+  http-request set-var(txn.point) var(txn.to),word(2,:),concat(/,txn.user),crc32(1),mod({WHOLE}) if is_split is_user
+  http-request disable-l7-retry if {{ var(txn.to) -m beg {SPLIT_ONCE} }}
+  use_backend %[var(txn.to)] unless is_split
+"""
+"""A split is `s:SALT:END:BACKEND:END:BACKEND:…:BACKEND`: a request belongs to the first backend whose end is above its point. Only the
+ingress's own replicas mark a request as a shadow copy."""
+
+_ARM = """\
+backend a{number}
+  retry-on conn-failure empty-response
+  default-server check inter 2s fastinter 250ms downinter 500ms rise 1 fall 3 observe layer4 error-limit 1 on-error mark-down
+  server-template r 1-{num_servers} 127.0.0.1:9 disabled
+  server-template b 1-{num_reserve} 127.0.0.1:9 backup disabled
+"""
+"""The first connection that a replica refuses marks it down, and the reserve answers where none is left: `redispatch` alone would ask
+the same replicas again. Requests that it had in hand are sent once more, as far as they fit a buffer of 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +132,32 @@ class HaproxySettings:
 def haproxy_config(settings: HaproxySettings) -> str:
     """The text of `haproxy.cfg`. Source: HAProxy 2.8's configuration manual."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    given = {"map": settings.map, "version_header": VERSION_HEADER, "split": _SPLIT + "\n".join(_chosen_arm()) + "\n"}
     text = _HEAD.format(
         socket=settings.socket,
-        map=settings.map,
         bind=f"{host}:{settings.port}",
         gateway=settings.gateway,
         num_threads=settings.num_threads,
         max_connections=settings.max_connections,
+        **given,
     )
     if settings.grpc_port:
-        text += _GRPC.format(bind=f"{host}:{settings.grpc_port}", map=settings.map, gateway=settings.grpc_gateway)
+        text += _GRPC.format(bind=f"{host}:{settings.grpc_port}", gateway=settings.grpc_gateway, **given)
     # A server that refused a connection is passed over by `redispatch`; it is not marked down, since its replica may come back.
     backends = (f"backend v{number}\n  server-template r 1-{NUM_SERVERS} 127.0.0.1:9 disabled\n" for number in range(NUM_BACKENDS))
-    return "\n".join((text, *backends))
+    arms = (_ARM.format(number=number, num_servers=NUM_SERVERS, num_reserve=NUM_RESERVE) for number in range(NUM_ARMS))
+    return "\n".join((text, *backends, *arms))
+
+
+def split_value(salt: str, arms: list[tuple[str, int]], *, may_repeat: bool) -> str:
+    """A split as the map has it. `arms`: (backend, end), at most `MAX_ARMS`, the last one's end is `WHOLE`."""
+    filled = [*arms, *[arms[-1]] * (MAX_ARMS - len(arms))]
+    ends = "".join(f"{end}:{backend}:" for backend, end in filled[:-1])
+    return f"{SPLIT if may_repeat else SPLIT_ONCE}{salt}:{ends}{filled[-1][0]}"
+
+
+def _chosen_arm() -> Iterator[str]:
+    """The rules that read `split_value`."""
+    for at in range(3, 2 * MAX_ARMS, 2):
+        yield f"  use_backend %[var(txn.to),word({at + 1},:)] if {{ var(txn.to),word({at},:),sub(txn.point) gt 0 }}"
+    yield f"  use_backend %[var(txn.to),word({2 * MAX_ARMS + 1},:)]"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fabric.errors import FabricError
 from serve_apps.directory.requests import BeatAnswer
 from serve_apps.directory.table import ServingTable
+from serve_apps.gateway.feedback import FeedbackRow
 from serve_apps.gateway.server import GatewayServer
 from serve_apps.ingress.access import Access
 from serve_apps.ingress.haproxy import Haproxy, haproxy_binary
@@ -21,6 +22,7 @@ ACTOR = "ingress"
 WAIT_S = 2.0
 """How long one question for news is held; tokens are asked for as often."""
 AGAIN_S = 0.5
+FEEDBACK_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +32,8 @@ class TablePort(Protocol):
     def table_after(self, seq: int, timeout_s: float) -> ServingTable: ...
 
     def tokens_after(self, mark: str) -> BeatAnswer: ...
+
+    def feedback(self, rows: Sequence[FeedbackRow]) -> None: ...
 
 
 class IngressShell:
@@ -61,7 +65,8 @@ class IngressShell:
             front = HaproxySettings(settings.folder, settings.host, settings.port, rest, settings.grpc_port, grpc)
             self._haproxy = Haproxy(binary, front)
             self._haproxy.start()
-        threading.Thread(target=self._follow, name="follow-table", daemon=True).start()
+        for work in (self._follow, self._wake_along, self._feed_back):
+            threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True).start()
 
     def settings(self) -> IngressSettings:
         return self._settings
@@ -95,4 +100,26 @@ class IngressShell:
         with self._is_new:
             self._table = table
             self._is_new.notify_all()
-        self._waker.follow(table)
+
+    def _wake_along(self) -> None:
+        """What may be woken follows on a thread of its own: it may have a model to fetch, and no change of traffic waits for that."""
+        seq = 0
+        while True:
+            with self._is_new:
+                self._is_new.wait_for(lambda: self._table.seq != seq)
+                table = self._table
+            seq = table.seq
+            self._waker.follow(table)
+
+    def _feed_back(self) -> None:
+        """What users posted, once a second. What cannot be delivered waits."""
+        tick = threading.Event()
+        feedback = self._gateway.feedback
+        while not tick.wait(FEEDBACK_S):
+            rows = feedback.take()
+            try:
+                if rows:
+                    self._directory.feedback(rows)
+            except FabricError as error:
+                feedback.put_back(rows)
+                _log.warning("feedback waits rows=%d: %s", len(rows), error)

@@ -1,107 +1,183 @@
-"""Decides which of HAProxy's prepared places each version and replica takes, and the runtime commands that bring it about.
+"""Decides which of HAProxy's prepared places each deployment and replica takes, and the runtime commands that bring it about.
 
-Invariants: a replica keeps its place while it lives; a path is mapped only while its version has a replica in a place, and a server
-is ready before a path leads to it; what leaves a place finishes the requests that it has.
+Invariants: a replica keeps its place while it lives; a path is mapped only while its deployment has a replica in a place, and a server
+is ready before a path leads to it; what leaves a place finishes the requests that it has; a split changes by one command for each path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from serve_apps.directory.table import ReplicaId, ServingTable, VersionEntry
-from serve_apps.ingress.haproxy_config import NUM_BACKENDS, NUM_SERVERS
+from serve_apps.directory.choose_version import Arm, arms_of, names_of, salt_of
+from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable
+from serve_apps.ingress.haproxy_config import MAX_ARMS, NUM_ARMS, NUM_BACKENDS, NUM_RESERVE, NUM_SERVERS, split_value
 
 Key = tuple[str, str]
-"""(model, version)."""
+"""(model, deployment)."""
+_VERBS = ("infer", "generate", "generate_stream")
 
 
 @dataclass(slots=True)
 class _Backend:
-    number: int
+    """`servers`: the place of each replica, from 1; `reserve`: of those that answer when all of them are down."""
+
+    name: str
     servers: dict[ReplicaId, int] = field(default_factory=dict)
-    """The place of each replica, from 1."""
+    reserve: dict[ReplicaId, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Who is wanted in a backend."""
+
+    replicas: tuple[ReplicaAt, ...]
+    reserve: tuple[ReplicaAt, ...] = ()
+
+
+class _Pool:
+    """Backends of one kind, `v0`, `v1`, … or `a0`, `a1`, …"""
+
+    def __init__(self, letter: str, num_backends: int, num_servers: int) -> None:
+        self._letter = letter
+        self._num_servers = num_servers
+        self._free = list(range(num_backends - 1, -1, -1))
+        self.taken: dict[Key, _Backend] = {}
+
+    def name_of(self, key: Key) -> str:
+        """Of the backend that has a replica of `key` in a place; else empty."""
+        backend = self.taken.get(key)
+        return backend.name if backend is not None and backend.servers else ""
+
+    def fill(self, wanted: Mapping[Key, _Wish]) -> Iterator[str]:
+        """Enter who came, take out who went."""
+        for key, wish in wanted.items():
+            backend = self.taken.get(key)
+            if backend is None:
+                if not self._free:
+                    continue
+                backend = self.taken[key] = _Backend(f"{self._letter}{self._free.pop()}")
+            yield from _renewed(f"{backend.name}/r", backend.servers, wish.replicas, self._num_servers)
+            yield from _renewed(f"{backend.name}/b", backend.reserve, wish.reserve, NUM_RESERVE)
+
+    def clear(self, wanted: Mapping[Key, _Wish]) -> Iterator[str]:
+        """Free the backends that nobody wants."""
+        for key in [key for key in self.taken if key not in wanted]:
+            backend = self.taken.pop(key)
+            self._free.append(int(backend.name[1:]))
+            yield from (f"set server {backend.name}/r{place} state maint" for place in backend.servers.values())
+            yield from (f"set server {backend.name}/b{place} state maint" for place in backend.reserve.values())
 
 
 class Slots:
     """What HAProxy was told so far. `map_name` is the path of its map, as in the configuration."""
 
-    def __init__(self, map_name: str, num_backends: int = NUM_BACKENDS, num_servers: int = NUM_SERVERS) -> None:
+    def __init__(
+        self, map_name: str, num_backends: int = NUM_BACKENDS, num_servers: int = NUM_SERVERS, num_arms: int = NUM_ARMS
+    ) -> None:
         self._map_name = map_name
-        self._num_servers = num_servers
-        self._free = list(range(num_backends - 1, -1, -1))
-        self._backends: dict[Key, _Backend] = {}
+        self._plain = _Pool("v", num_backends, num_servers)
+        self._arms = _Pool("a", num_arms, num_servers)
         self._paths: dict[str, str] = {}
 
     @property
     def num_left_out(self) -> int:
-        """Versions that found no backend at the last change: the gateway forwards to them."""
+        """Deployments that found no backend at the last change: the gateway forwards to them."""
         return self._num_left_out
 
     _num_left_out = 0
 
     def change_to(self, table: ServingTable) -> list[str]:
         """HAProxy's commands, in order, that make it route by `table`."""
-        wanted = {
-            (model.name, entry.version): entry for model in table.models.values() for entry in model.versions.values() if entry.replicas
+        plain = {
+            (model.name, deployment): _Wish(version.replicas)
+            for model in table.models.values()
+            for deployment, version in model.versions.items()
+            if version.replicas
         }
-        commands = list(self._round(table, wanted))
+        arms = {key: wish for model in table.models.values() for key, wish in _wanted_arms(model)}
+        commands = list(self._round(table, plain, arms))
         # What had no place may have one now that others have left.
-        commands += self._round(table, wanted)
-        self._num_left_out = sum(key not in self._backends for key in wanted)
+        commands += self._round(table, plain, arms)
+        self._num_left_out = sum(key not in self._plain.taken for key in plain)
         return commands
 
-    def _round(self, table: ServingTable, wanted: dict[Key, VersionEntry]) -> Iterator[str]:
+    def _round(self, table: ServingTable, plain: Mapping[Key, _Wish], arms: Mapping[Key, _Wish]) -> Iterator[str]:
         """Enter, lead paths there, and only then clear what no path leads to any more."""
-        for key, entry in wanted.items():
-            yield from self._fill(key, entry)
-        paths = dict(self._wanted_paths(table, wanted))
+        yield from self._plain.fill(plain)
+        yield from self._arms.fill(arms)
+        paths = {path: to for model in table.models.values() for path, to in self._wanted_paths(model)}
         yield from (f"del map {self._map_name} {path}" for path in self._paths if path not in paths)
-        for path, backend in paths.items():
-            if self._paths.get(path) != backend:
-                yield f"{'set' if path in self._paths else 'add'} map {self._map_name} {path} {backend}"
+        for path, to in paths.items():
+            if self._paths.get(path) != to:
+                yield f"{'set' if path in self._paths else 'add'} map {self._map_name} {path} {to}"
         self._paths = paths
-        for key in [key for key in self._backends if key not in wanted]:
-            yield from self._clear(key)
+        yield from self._plain.clear(plain)
+        yield from self._arms.clear(arms)
 
-    def _fill(self, key: Key, entry: VersionEntry) -> Iterator[str]:
-        backend = self._backends.get(key)
-        if backend is None:
-            if not self._free:
-                return
-            backend = self._backends[key] = _Backend(self._free.pop())
-        yield from self._enter(backend, entry)
-        living = {replica.id for replica in entry.replicas}
-        for replica_id in [replica_id for replica_id in backend.servers if replica_id not in living]:
-            yield f"set server v{backend.number}/r{backend.servers.pop(replica_id)} state maint"
-        yield from self._enter(backend, entry)
+    def _wanted_paths(self, model: ModelEntry) -> Iterator[tuple[str, str]]:
+        """`@name` after a path: the version that a header names."""
+        plain = f"/v2/models/{model.name}"
+        for name, deployment in names_of(model).items():
+            to = self._plain.name_of((model.name, deployment))
+            if to:
+                yield from ((f"{plain}/versions/{name}/{verb}", to) for verb in _VERBS)
+                yield from ((f"{plain}/{verb}@{name}", to) for verb in _VERBS)
+                yield f"/{model.name}/predict@{name}", to
+                yield f"grpc/{model.name}/{name}", to
+        to = self._unnamed(model)
+        if to:
+            yield from ((f"{plain}/{verb}", to) for verb in _VERBS)
+            yield f"/{model.name}/predict", to
+            yield f"grpc/{model.name}/", to
 
-    def _enter(self, backend: _Backend, entry: VersionEntry) -> Iterator[str]:
-        """Give each replica that has no place one of those that are free."""
-        free = [place for place in range(1, self._num_servers + 1) if place not in backend.servers.values()]
-        for replica in entry.replicas:
-            if replica.id not in backend.servers and free:
-                backend.servers[replica.id] = place = free.pop(0)
-                server = f"v{backend.number}/r{place}"
-                yield f"set server {server} addr {replica.host} port {replica.port}"
-                yield f"set server {server} state ready"
+    def _unnamed(self, model: ModelEntry) -> str:
+        """Where requests go that name no version; empty: to the gateway."""
+        arms = arms_of(model)
+        if not arms:
+            return self._plain.name_of((model.name, model.default))
+        if len(arms) == 1 and arms[0].deployment == model.default:
+            return self._plain.name_of((model.name, model.default))
+        found = [(self._arm(model, arm), arm.end) for arm in arms]
+        # An arm without a place, or one that sleeps, has no share here: the gateway splits then.
+        if len(arms) > MAX_ARMS or not all(name for name, _ in found):
+            return ""
+        return split_value(salt_of(model), found, may_repeat=not _has_side_effects(model, arms))
 
-    def _clear(self, key: Key) -> Iterator[str]:
-        backend = self._backends.pop(key)
-        self._free.append(backend.number)
-        yield from (f"set server v{backend.number}/r{place} state maint" for place in backend.servers.values())
+    def _arm(self, model: ModelEntry, arm: Arm) -> str:
+        key = (model.name, arm.deployment)
+        return (self._plain if arm.deployment == model.default else self._arms).name_of(key)
 
-    def _wanted_paths(self, table: ServingTable, wanted: dict[Key, VersionEntry]) -> Iterator[tuple[str, str]]:
-        for name, version in wanted:
-            backend = self._backends.get((name, version))
-            if backend is None or not backend.servers:
-                continue
-            versioned = f"/v2/models/{name}/versions/{version}"
-            prefixes = [versioned, f"/v2/models/{name}"] if table.models[name].default == version else [versioned]
-            for prefix in prefixes:
-                for verb in ("infer", "generate", "generate_stream"):
-                    yield f"{prefix}/{verb}", f"v{backend.number}"
-            yield f"grpc/{name}/{version}", f"v{backend.number}"
-            if len(prefixes) > 1:
-                yield f"/{name}/predict", f"v{backend.number}"
-                yield f"grpc/{name}/", f"v{backend.number}"
+
+def _wanted_arms(model: ModelEntry) -> Iterator[tuple[Key, _Wish]]:
+    """The arms beside the default, each with the default's replicas as its reserve."""
+    default = model.versions.get(model.default)
+    reserve = default.replicas[:NUM_RESERVE] if default is not None else ()
+    for arm in arms_of(model):
+        replicas = model.versions[arm.deployment].replicas
+        if arm.deployment != model.default and replicas:
+            yield (model.name, arm.deployment), _Wish(replicas, reserve)
+
+
+def _has_side_effects(model: ModelEntry, arms: tuple[Arm, ...]) -> bool:
+    known = (model.versions[arm.deployment].metadata for arm in arms)
+    return any(metadata is not None and metadata.has_side_effects for metadata in known)
+
+
+def _renewed(prefix: str, places: dict[ReplicaId, int], replicas: tuple[ReplicaAt, ...], num_places: int) -> Iterator[str]:
+    """Who came enters, who went leaves, and who found no place gets one that was left. `prefix`: of the servers' names."""
+    yield from _entered(prefix, places, replicas, num_places)
+    living = {replica.id for replica in replicas}
+    for replica_id in [replica_id for replica_id in places if replica_id not in living]:
+        yield f"set server {prefix}{places.pop(replica_id)} state maint"
+    yield from _entered(prefix, places, replicas, num_places)
+
+
+def _entered(prefix: str, places: dict[ReplicaId, int], replicas: tuple[ReplicaAt, ...], num_places: int) -> Iterator[str]:
+    """Give each replica that has no place one of those that are free."""
+    free = [place for place in range(1, num_places + 1) if place not in places.values()]
+    for replica in replicas:
+        if replica.id not in places and free:
+            places[replica.id] = place = free.pop(0)
+            yield f"set server {prefix}{place} addr {replica.host} port {replica.port}"
+            yield f"set server {prefix}{place} state ready"

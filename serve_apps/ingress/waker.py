@@ -79,9 +79,9 @@ class IngressWaker:
         for model in gone:
             loop.call_soon_threadsafe(lot.drop, *model)
         for entry in table.models.values():
-            for key, version in entry.versions.items():
+            for deployment, version in entry.versions.items():
                 is_there = any(not replica.id.startswith(PREFIX) for replica in version.replicas)
-                loop.call_soon_threadsafe(functools.partial(lot.note_replica, entry.name, key, is_there=is_there))
+                loop.call_soon_threadsafe(functools.partial(lot.note_replica, entry.name, deployment, is_there=is_there))
 
     def replace_tokens(self) -> None:
         """The tokens have changed: what was adopted hears of it."""

@@ -38,9 +38,11 @@ class IndexEntry:
 
 
 class DataPlane:
-    """The models of one process. Used on its event loop only."""
+    """The models of one process. Used on its event loop only. `takes_aliases`: a version that is no number was resolved by the ingress, as
+    in a replica, which has one version of one model and knows none of its aliases."""
 
-    def __init__(self, server_name: str = "tierfabric", server_version: str = "") -> None:
+    def __init__(self, server_name: str = "tierfabric", server_version: str = "", *, takes_aliases: bool = False) -> None:
+        self._takes_aliases = takes_aliases
         self.server_name = server_name
         self.server_version = server_version
         self.is_draining = False
@@ -77,6 +79,8 @@ class DataPlane:
         if not version:
             return _newest(versions)
         model = versions.get(version)
+        if model is None and self._takes_aliases and _may_stand_for(version, versions):
+            return _newest(versions)
         if model is None:
             hint = f"it has {', '.join(versions)}"
             raise UnknownNameError(f"model {name!r} has no version {version!r}", code="unknown_version", hint=hint)
@@ -158,6 +162,12 @@ def _finished(request: InferRequest, response: InferResponse, model: ServedModel
         declared = [given.pop(spec.name) for spec in model.metadata.outputs if spec.name in given]
         response.outputs = (*declared, *given.values())
     return classify(response, request.outputs, is_batched=model.metadata.max_batch_size > 0)
+
+
+def _may_stand_for(asked: str, versions: Mapping[str, ServedModel]) -> bool:
+    """Whether the one version that is here may be the one that `asked` names: an alias, or another deployment (`3.1`) of it."""
+    number = asked.partition(".")[0]
+    return len(versions) == 1 and (not number.isdecimal() or number == next(iter(versions)).partition(".")[0])
 
 
 def _newest(versions: Mapping[str, ServedModel]) -> ServedModel:

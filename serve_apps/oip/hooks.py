@@ -11,6 +11,8 @@ from serve_apps.oip.dataplane import DataPlane, IndexEntry
 
 if TYPE_CHECKING:
     from fabric.api.tokens import Principal
+    from serve_apps.oip.answer import Answer, Stream
+    from serve_apps.oip.inference import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,13 @@ class Record(Protocol):
     def __call__(
         self, *, request_id: str, principal: Principal | None, model: str, version: str, units: int, status: int, duration_s: float
     ) -> None: ...
+
+
+class Watch(Protocol):
+    """Called once after each request that asked for inference, shadow copies left out, when its answer is on its way or its stream has
+    ended. `answer` None: the caller went away. Must not raise or block."""
+
+    def __call__(self, call: Call, answer: Answer | Stream | None, status: int, duration_s: float, /) -> None: ...
 
 
 class Repository(Protocol):
@@ -74,6 +83,10 @@ class HeldModels:
 
 def anybody(_headers: Mapping[bytes, bytes], /) -> None:
     """Authorizes every caller: for a replica whose port only the ingress can reach, and for tests."""
+
+
+def unwatched(_call: Call, _answer: Answer | Stream | None, _status: int, _duration_s: float, /) -> None:
+    """Looks at nothing."""
 
 
 def nowhere(**_usage: Any) -> None:

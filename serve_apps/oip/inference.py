@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from serve_apps.oip import generate, grpc_bodies, grpc_http1
+from serve_apps.oip import generate, grpc_bodies, grpc_http1, schedule
 from serve_apps.oip.answer import EVENTS, JSON, OCTETS, Answer, Receive, Stream, json_answer
 from serve_apps.oip.body import compress, read_body, read_split_body, wanted_encoding
 from serve_apps.oip.dataplane import DataPlane
@@ -30,16 +30,22 @@ OFFLOADED_BYTES = 4 * 2**20
 
 @dataclass(slots=True)
 class Call:
-    """One HTTP request on its way. `request_id`: the caller's, or empty until a request is read."""
+    """One HTTP request on its way. `request_id`: the caller's, or empty until a request is read; `body`: its parts once it is read, without
+    gRPC's frame; `is_shadow`: it is a copy, which waits behind all others."""
 
     route: Route
     headers: Mapping[bytes, bytes]
     receive: Receive
     principal: Principal | None = None
     request_id: str = ""
+    is_shadow: bool = False
+    body: list[Buffer] = field(default_factory=list)
 
     def own(self, request: InferRequest) -> InferRequest:
         request.principal = self.principal
+        if self.is_shadow:
+            # It may name the version that it was copied from.
+            request.priority, request.model_version = schedule.MAX_PRIORITY, ""
         if self.request_id:
             request.request_id = self.request_id
         else:
@@ -67,6 +73,7 @@ class Inference:
     async def generate(self, call: Call) -> Answer:
         metadata = self._plane.metadata(call.route.model, call.route.version)
         body = await read_body(call.receive, call.headers, self._limits, limit=self._limits.json_bytes)
+        call.body = [body]
         request = call.own(generate.read_generate(metadata, call.route.version, body, call.headers))
         if metadata.is_streaming:
             responses = [response async for response in self._plane.stream(request)]
@@ -87,7 +94,8 @@ class Inference:
     async def predict(self, call: Call) -> Answer:
         call.request_id = call.request_id or new_request_id()
         body = await read_body(call.receive, call.headers, self._limits, limit=self._limits.json_bytes)
-        return await predict(self._plane, call.route.model, body, call.headers)
+        call.body = [body]
+        return await predict(self._plane, call.route.model, body, call.headers, schedule.MAX_PRIORITY if call.is_shadow else 0)
 
     async def grpc_infer(self, call: Call) -> Answer:
         request = call.own(await self._read_message(call))
@@ -105,6 +113,7 @@ class Inference:
         route = call.route
         model = self._plane.model(route.model, route.version)  # before a large body is read
         head, binary, is_raw = await read_split_body(call.receive, call.headers, self._limits)
+        call.body = [head, binary]
         if is_raw:
             return read_raw_request(model.metadata, route.version, binary, call.headers), True
         if len(binary) <= OFFLOADED_BYTES:
@@ -116,6 +125,7 @@ class Inference:
         body: Buffer = await read_body(call.receive, call.headers, self._limits)
         if call.route.kind == grpc_http1.KIND:
             body = grpc_http1.message_in(body)
+        call.body = [body]
         if len(body) > OFFLOADED_BYTES:
             request = await asyncio.get_running_loop().run_in_executor(None, read_message, body, call.headers)
         else:

@@ -36,8 +36,8 @@ class TakesArguments(Protocol):
     async def call(self, arguments: Mapping[str, Any], *, priority: int = 0, deadline_s: float) -> Any: ...
 
 
-async def predict(plane: DataPlane, name: str, body: bytes, headers: Mapping[bytes, bytes]) -> Answer:
-    """The answer, also where it is an error."""
+async def predict(plane: DataPlane, name: str, body: bytes, headers: Mapping[bytes, bytes], priority: int = 0) -> Answer:
+    """The answer, also where it is an error. `priority`: 1 is the highest, 0 the model's default."""
     try:
         model = plane.model(name)
     except UnknownNameError as error:
@@ -46,9 +46,9 @@ async def predict(plane: DataPlane, name: str, body: bytes, headers: Mapping[byt
         arguments = parse_object(body or b"{}")
         deadline_s = schedule.deadline_s({}, headers, now_s=time.monotonic())
         if isinstance(model, TakesArguments):
-            result = await model.call(arguments, deadline_s=deadline_s)
+            result = await model.call(arguments, priority=priority, deadline_s=deadline_s)
         else:
-            result = await _through_tensors(plane, model, arguments, deadline_s)
+            result = await _through_tensors(plane, model, arguments, priority, deadline_s)
         answer = Answer(200, [(b"content-type", b"application/json")], [write_result(result)], units=1)
     except UserError as error:
         answer = plain_error(413 if error.code == "too_large" else 400, error.code, error.message, error.hint)
@@ -98,13 +98,15 @@ def _plain(value: Any) -> Any:
     raise ModelError(f"predict returned {type(value).__name__}, which has no form in JSON", code="result_not_json")
 
 
-async def _through_tensors(plane: DataPlane, model: ServedModel, arguments: Mapping[str, Any], deadline_s: float) -> Any:
+async def _through_tensors(
+    plane: DataPlane, model: ServedModel, arguments: Mapping[str, Any], priority: int, deadline_s: float
+) -> Any:
     specs = {spec.name: spec for spec in model.metadata.inputs}
     unknown = next((name for name in arguments if name not in specs), None)
     if unknown is not None:
         raise UnknownNameError.of("argument", unknown, specs)
     inputs = tuple(_tensor(specs[name], value) for name, value in arguments.items())
-    response = await plane.infer(InferRequest(model.metadata.name, inputs, model.version, deadline_s=deadline_s))
+    response = await plane.infer(InferRequest(model.metadata.name, inputs, model.version, priority=priority, deadline_s=deadline_s))
     results = {tensor.name: tensor.array for tensor in response.outputs}
     return next(iter(results.values())) if len(results) == 1 else results
 

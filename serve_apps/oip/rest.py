@@ -1,6 +1,6 @@
 """The protocol over HTTP: an ASGI application without a framework, around one data plane.
 
-For each request: its route, who asks, the handler, the answer, one usage record. Only health is answered without asking who. Whatever
+For each request: its route, who asks, the handler, the answer, one usage record (a shadow copy leaves none). Only health is answered without asking who. Whatever
 is raised becomes a declared status; nothing of a request outlives it.
 """
 
@@ -16,23 +16,25 @@ from serve_apps.oip import descriptions, grpc_bodies, grpc_http1
 from serve_apps.oip.answer import Answer, Receive, Send, Stream, error_answer, json_answer, send_answer, send_stream
 from serve_apps.oip.body import ClientGone, read_body
 from serve_apps.oip.dataplane import DataPlane
-from serve_apps.oip.hooks import Authorize, HeldModels, Limits, Record, Repository, anybody, nowhere
+from serve_apps.oip.hooks import Authorize, HeldModels, Limits, Record, Repository, Watch, anybody, nowhere, unwatched
 from serve_apps.oip.inference import Call, Inference
 from serve_apps.oip.json_document import parse_object, read_parameters
 from serve_apps.oip.predict import plain_error
 from serve_apps.oip.routes import Route, route_of
+from serve_apps.shadow_call import SHADOW_HEADER, shadow_call
 from serve_apps.tensors import new_request_id
 
 log = logging.getLogger("ray.serve")
 
 _HEALTH = frozenset({"live", "ready", "healthz"})
 _PLAIN = frozenset({"predict", "healthz"})
+_INFERENCE = frozenset({"infer", "generate", "generate_stream", "predict", "grpc_infer", grpc_http1.KIND, "grpc_stream"})
 _GONE_STATUS = 499
 """Of a request whose caller went away, in the usage record only. Source: nginx."""
 
 
 class RestApp:
-    """An ASGI application. `authorize` and `record`: see `hooks`; without them everybody may ask, and usage goes nowhere."""
+    """An ASGI application. `authorize`, `record` and `watch`: see `hooks`; without them everybody may ask, and usage goes nowhere."""
 
     def __init__(
         self,
@@ -40,11 +42,12 @@ class RestApp:
         *,
         authorize: Authorize = anybody,
         record: Record = nowhere,
+        watch: Watch = unwatched,
         repository: Repository | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.plane = plane
-        self._authorize, self._record = authorize, record
+        self._authorize, self._record, self._watch = authorize, record, watch
         self._repository = HeldModels(plane) if repository is None else repository
         self._limits = limits or Limits()
         inference = Inference(plane, self._limits)
@@ -82,14 +85,20 @@ class RestApp:
         except Exception as error:
             await _send(send, route, _failed(route, error), is_head=method == "HEAD")
             return
+        if SHADOW_HEADER in headers and route.kind in _INFERENCE:
+            call.is_shadow = True
+            with shadow_call():
+                await self._answer(call, send, started_s, is_head=False)
+            return
         await self._answer(call, send, started_s, is_head=method == "HEAD")
 
     async def _answer(self, call: Call, send: Send, started_s: float, *, is_head: bool) -> None:
         status, version, units = _GONE_STATUS, "", 0
+        answer: Answer | Stream | None = None
         try:
             try:
                 handler = self._handlers.get(call.route.kind)
-                answer: Answer | Stream = self._described(call.route) if handler is None else await handler(call)
+                answer = self._described(call.route) if handler is None else await handler(call)
                 if isinstance(answer, Stream):
                     version = answer.version
                     answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
@@ -104,10 +113,17 @@ class RestApp:
                     # The server throws away what is left of the body, so that the caller gets to read its answer; but that must end.
                     answer.headers.append((b"connection", b"close"))
             status, version, units = answer.status, answer.version or version, answer.units
+            if call.is_shadow:
+                answer.headers.append((b"x-shadow-ms", b"%.3f" % (1e3 * (time.perf_counter() - started_s))))
             if call.request_id:
                 answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
             await _send(send, call.route, answer, is_head=is_head)
         finally:
+            if not call.is_shadow:
+                self._note(call, answer, status, version, units, time.perf_counter() - started_s)
+
+    def _note(self, call: Call, answer: Answer | Stream | None, status: int, version: str, units: int, duration_s: float) -> None:
+        try:
             self._record(
                 request_id=call.request_id or new_request_id(),
                 principal=call.principal,
@@ -115,8 +131,11 @@ class RestApp:
                 version=version or call.route.version,
                 units=units,
                 status=status,
-                duration_s=time.perf_counter() - started_s,
+                duration_s=duration_s,
             )
+        finally:
+            if call.route.kind in _INFERENCE:
+                self._watch(call, answer, status, duration_s)
 
     def _health(self, route: Route) -> Answer:
         if route.kind == "live":

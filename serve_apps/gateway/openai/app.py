@@ -86,7 +86,7 @@ class OpenAiApp:
         if path == "/v1/models":
             return json_answer({"object": "list", "data": [_model(name) for name in self._routes.names()]})
         name = path.removeprefix("/v1/models/")
-        self._routes.find(name)
+        self._routes.find(*name.split(":", 1))
         return json_answer(_model(name))
 
     async def _post(self, call: _Call) -> None:
@@ -105,7 +105,7 @@ class OpenAiApp:
             self._metrics.answered(call.target, "openai", str(call.status), time.monotonic() - began_s)
 
     async def _answered(self, call: _Call) -> None:
-        call.target = self._routes.find(fields.text(call.document, "model"))
+        call.target = self._picked(call)
         if call.path == "/v1/embeddings":
             await send_answer(call.send, await self._embed(call, call.target))
             return
@@ -120,11 +120,16 @@ class OpenAiApp:
         else:
             await send_answer(call.send, json_answer(await self._generate(call, call.target, asked, written)))
 
+    def _picked(self, call: _Call) -> Target:
+        """`name` or `name:version`, the version a number or an alias. Raises: UserError, UnknownNameError."""
+        name, _, version = fields.text(call.document, "model").partition(":")
+        return self._routes.pick(name, version, call.headers)
+
     async def _embed(self, call: _Call, target: Target) -> Answer:
         metadata = target.metadata
         embeddings.check_embeds(metadata)
         asked = embeddings.read_embeddings(call.document)
-        requests = requests_of(asked.texts, target.version, metadata, {})
+        requests = requests_of(asked.texts, _version_for(target), metadata, {})
         may_wake = partial(self._authorize, call.headers)
         responses = await _all(self._client.infer(target, request, _passed(call.headers), may_wake) for request in requests)
         return embeddings.write_embeddings(asked, responses, metadata)
@@ -170,7 +175,7 @@ class OpenAiApp:
 
     def _requests(self, target: Target, asked: generation.Generation) -> list[InferRequest]:
         metadata = target.metadata
-        return [request for prompt in asked.prompts for request in requests_of([prompt], target.version, metadata, asked.parameters)]
+        return [request for prompt in asked.prompts for request in requests_of([prompt], _version_for(target), metadata, asked.parameters)]
 
     async def _collected(self, call: _Call, target: Target, request: InferRequest) -> list[InferResponse]:
         async with aclosing(self._answers(call, target, request)) as responses:
@@ -185,6 +190,11 @@ class OpenAiApp:
         async with aclosing(self._client.stream(target, request, headers, may_wake)) as responses:
             async for response in responses:
                 yield response
+
+
+def _version_for(target: Target) -> str:
+    """What the replica is asked for; none where another version may have to answer instead."""
+    return "" if target.fallback is not None else target.version
 
 
 async def _all(works: Any) -> list[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, VersionEntry
+from serve_apps.directory.choose_version import salt_of
+from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, Split, VersionEntry
 from serve_apps.ingress.haproxy_config import HaproxySettings, haproxy_config
 from serve_apps.ingress.settings import is_loopback
 from serve_apps.ingress.slots import Slots
@@ -18,7 +20,8 @@ class Told:
     """HAProxy as far as the commands reach."""
 
     def __init__(self, num_backends: int, num_servers: int) -> None:
-        self.servers = {f"v{b}/r{s}": ("", "maint") for b in range(num_backends) for s in range(1, num_servers + 1)}
+        places = [f"{letter}{b}/{kind}" for b in range(num_backends) for letter, kind in (("v", "r"), ("a", "r"), ("a", "b"))]
+        self.servers = {f"{place}{s}": ("", "maint") for place in places for s in range(1, num_servers + 1)}
         self.paths: dict[str, str] = {}
 
     def tell(self, commands: list[str]) -> None:
@@ -82,7 +85,72 @@ def test_after_every_change_each_path_leads_to_its_versions_replicas_and_no_othe
 def _paths(name: str, version: str, is_default: bool) -> list[str]:
     prefixes = [f"/v2/models/{name}/versions/{version}"] + ([f"/v2/models/{name}"] if is_default else [])
     own = [f"grpc/{name}/{version}"] + ([f"/{name}/predict", f"grpc/{name}/"] if is_default else [])
-    return [f"{prefix}/{verb}" for prefix in prefixes for verb in ("infer", "generate", "generate_stream")] + own
+    verbs = ("infer", "generate", "generate_stream")
+    pinned = [f"/v2/models/{name}/{verb}@{version}" for verb in verbs] + [f"/{name}/predict@{version}"]
+    return [f"{prefix}/{verb}" for prefix in prefixes for verb in verbs] + own + pinned
+
+
+def split_table(shares: dict[str, int], default: str = "1", **ports: list[int]) -> ServingTable:
+    """Model `a`; `ports`: those of `v1`, `v2`, …"""
+    entries = {
+        name[1:]: VersionEntry(name[1:], None, tuple(ReplicaAt(ReplicaId(f"{name}{port}"), "h", port) for port in of))
+        for name, of in ports.items()
+    }
+    return ServingTable(1, {"a": ModelEntry("a", default, entries, Split(shares, "salt"), names={"champion": default})})
+
+
+def test_a_change_of_weights_is_one_command_for_each_path_and_moves_no_replica() -> None:
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+    haproxy.tell(slots.change_to(split_table({"1": 9900, "2": 100}, v1=[1], v2=[2])))
+    before = haproxy.paths["/v2/models/a/infer"]
+    commands = slots.change_to(split_table({"1": 5000, "2": 5000}, v1=[1], v2=[2]))
+    assert len(commands) == 5 and all(command.startswith("set map m ") for command in commands)
+    haproxy.tell(commands)
+    assert haproxy.paths["/v2/models/a/infer"] == before.replace(":9900:", ":5000:")
+    assert haproxy.paths["grpc/a/"] == haproxy.paths["/a/predict"] == haproxy.paths["/v2/models/a/infer"]
+
+
+def test_the_reserve_of_an_arm_is_the_default() -> None:
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+    haproxy.tell(slots.change_to(split_table({"1": 5000, "2": 5000}, v1=[1, 3], v2=[2])))
+    arms = {server: place for server, place in haproxy.servers.items() if server.startswith("a") and place[1] == "ready"}
+    assert {server.split("/")[1][0] + place[0] for server, place in arms.items()} == {"rh:2", "bh:1", "bh:3"}
+    haproxy.tell(slots.change_to(split_table({"1": 10000, "2": 0}, v1=[1, 3], v2=[2])))
+    assert haproxy.reached("/v2/models/a/infer") == {"h:1", "h:3"}, "a split of one arm is none"
+    assert not any(server.startswith("a") and place[1] == "ready" for server, place in haproxy.servers.items())
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        (split_table({"1": 9000, "2": 1000}, v1=[1], v2=[2]), "9000:v0:10000:a0:10000:a0:a0"),
+        (split_table({"2": 1000, "1": 9000}, v1=[1], v2=[2]), "1000:a0:10000:v0:10000:v0:v0"),
+        (split_table({"1": 5000, "2": 3000, "3": 2000}, v1=[1], v2=[2], v3=[3]), "5000:v0:8000:a0:10000:a1:a1"),
+        (split_table({"1": 0, "2": 10000}, v1=[1], v2=[2]), "10000:a0:10000:a0:10000:a0:a0"),
+        (split_table({"1": 9000, "2": 1000}, v1=[1], v2=[]), None),
+        (split_table({"1": 9000, "2": 1000}, v1=[], v2=[2]), "10000:a0:10000:a0:10000:a0:a0"),
+    ],
+    ids=["two arms", "their order stays", "three", "all to the new one", "the new one is dead", "the default is dead"],
+)
+def test_a_split_stands_in_one_value(table: ServingTable, value: str | None) -> None:
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+    haproxy.tell(slots.change_to(table))
+    found = haproxy.paths["/v2/models/a/infer"]
+    assert found == (f"s:{salt_of(table.models['a'])}:{value}" if value else "v0")
+
+
+def test_what_cannot_be_split_here_is_left_to_the_gateway() -> None:
+    five = split_table({str(i): 2000 for i in range(1, 6)}, **{f"v{i}": [i] for i in range(1, 6)})
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+    haproxy.tell(slots.change_to(five))
+    assert "/v2/models/a/infer" not in haproxy.paths and haproxy.reached("/v2/models/a/versions/5/infer") == {"h:5"}
+
+
+def test_an_alias_leads_where_its_number_does() -> None:
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+    haproxy.tell(slots.change_to(split_table({"1": 5000, "2": 5000}, default="2", v1=[1], v2=[2])))
+    for path in ("/v2/models/a/versions/champion/infer", "/v2/models/a/infer@champion", "grpc/a/champion", "/a/predict@champion"):
+        assert haproxy.paths[path] == haproxy.paths[path.replace("champion", "2")]
 
 
 def test_what_finds_no_place_is_left_to_the_gateway() -> None:
