@@ -8,6 +8,7 @@ from serve_apps.declare import Shape, batched
 from serve_apps.load_model import load_model
 from serve_apps.model_service import ModelService
 from serve_apps.multi_model import MultiModelService
+from serve_apps.registry.client import ModelRegistry
 from serve_apps.remote_model import RemoteModel, remote
 
-__all__ = ["ModelService", "MultiModelService", "RemoteModel", "Shape", "batched", "load_model", "remote"]
+__all__ = ["ModelRegistry", "ModelService", "MultiModelService", "RemoteModel", "Shape", "batched", "load_model", "remote"]
