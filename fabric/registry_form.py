@@ -18,7 +18,9 @@ def render_versions(versions: Sequence[ModelVersion], now_s: float | None = None
         return "none; `fabric model register FILE --name NAME` registers one"
     now_s = time.time() if now_s is None else now_s
     rows = [_row(version, now_s) for version in versions]
-    return fitted(["version", "aliases", "framework", "size", "state", "user", "registered", "said of it"], rows, most=_MOST, right=["size"])
+    return fitted(
+        ["version", "aliases", "framework", "size", "state", "user", "registered", "said of it"], rows, most=_MOST, right=["size"]
+    )
 
 
 def render_version(version: ModelVersion) -> str:

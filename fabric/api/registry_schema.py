@@ -61,9 +61,7 @@ class RegisterRequest(_Body):
     def made(self) -> NewVersion:
         files = tuple(ModelFile(file.path, file.digest) for file in self.files)
         signature = None if self.signature is None else self.signature.made()
-        return NewVersion(
-            self.framework, files, self.main, signature, self.source, self.metadata, self.metrics, self.settings, self.key
-        )
+        return NewVersion(self.framework, files, self.main, signature, self.source, self.metadata, self.metrics, self.settings, self.key)
 
 
 class ChangeRequest(_Body):

@@ -76,7 +76,9 @@ def import_models(settings: Settings, place: str, name: str | None, output: str)
     else:
         from serve_apps.registry.mlflow_models import mlflow_models as models_of
     made = list(take_in(registry(settings), models_of(there, _say), say=_say, name=name or ""))
-    emit([document_of(version) for version in made], output, lambda: "\n".join(version.ref for version in made) or "nothing was found there")
+    emit(
+        [document_of(version) for version in made], output, lambda: "\n".join(version.ref for version in made) or "nothing was found there"
+    )
 
 
 @click.command(cls=FabricCommand, name="export")

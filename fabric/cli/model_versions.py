@@ -48,7 +48,9 @@ def versions(settings: Settings, name: str, output: str) -> None:
 @click.option("--framework", default="", metavar="WORD", help="onnx, torchscript, …")
 @click.option("--alias", "alias_", default="", metavar="ALIAS", help="Only what is called so: champion.")
 @click.option("--state", type=click.Choice(["active", "deprecated", "any"]), default="active", show_default=True)
-@click.option("--sort", default="-created", show_default=True, metavar="KEY", help="created, name, size or metric:NAME; - before it: highest first.")
+@click.option(
+    "--sort", default="-created", show_default=True, metavar="KEY", help="created, name, size or metric:NAME; - before it: highest first."
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=SHOWN, show_default=True)
 @output_option
 @click.pass_obj

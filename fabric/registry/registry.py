@@ -78,7 +78,9 @@ class Registry:
         """
         if number in self._served(check_name(name)):
             raise RejectedError(
-                f"{name}:{number} is deployed", code="version_served", hint=f"`fabric model show {name}`; deploy another, or delete the model"
+                f"{name}:{number} is deployed",
+                code="version_served",
+                hint=f"`fabric model show {name}`; deploy another, or delete the model",
             )
         self._rows.delete(name, number, by)
 

@@ -42,7 +42,9 @@ def differences(champion: Signature | None, candidate: Signature | None) -> list
     return found
 
 
-def check_same(champion: Signature | None, candidate: Signature | None, *, names: tuple[str, str] = ("the champion", "the version")) -> None:
+def check_same(
+    champion: Signature | None, candidate: Signature | None, *, names: tuple[str, str] = ("the champion", "the version")
+) -> None:
     """Raises: RejectedError (`signature_differs`) with every difference. `names`: what both are called in it."""
     found = differences(champion, candidate)
     if found:

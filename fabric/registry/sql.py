@@ -128,13 +128,16 @@ def _model(connection: Connection, name: str) -> RegisteredModel:
         known = connection.execute(select(models.c.name).order_by(models.c.name).limit(1000)).scalars()
         raise UnknownNameError.of("model", name, known)
     rows = connection.execute(select(aliases.c.alias, aliases.c.number).where(aliases.c.name == name).order_by(aliases.c.alias))
-    return RegisteredModel(row.name, row.user, row.created_s, row.last_number, {alias: number for alias, number in rows})
+    return RegisteredModel(row.name, row.user, row.created_s, row.last_number, dict(tuple(row) for row in rows))
 
 
 def _check_owner(model: RegisteredModel, by: By) -> None:
     if model.user != by.user and not by.may_operate:
         raise RejectedError(
-            f"model {model.name} belongs to {model.user}", code="forbidden", hint="a token with the scope operate may change it", user=model.user
+            f"model {model.name} belongs to {model.user}",
+            code="forbidden",
+            hint="a token with the scope operate may change it",
+            user=model.user,
         )
 
 
@@ -199,7 +202,9 @@ def _one(connection: Connection, name: str, number: int) -> ModelVersion:
 
 
 def _unknown_version(connection: Connection, name: str, word: str) -> UnknownNameError:
-    last = connection.execute(select(versions.c.number).where(versions.c.name == name).order_by(versions.c.number.desc()).limit(20)).scalars()
+    last = connection.execute(
+        select(versions.c.number).where(versions.c.name == name).order_by(versions.c.number.desc()).limit(20)
+    ).scalars()
     known = [*map(str, last), *connection.execute(select(aliases.c.alias).where(aliases.c.name == name)).scalars()]
     hint = f"{name} has {', '.join(known) or 'none'}; `fabric model versions {name}` lists them"
     return UnknownNameError(f"{name} has no version {word!r}", code="unknown_version", hint=hint, name=name, version=word)

@@ -43,7 +43,12 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, *, config: FabricConfig | None = None, api: ApiClient | None = None, serving: str = "", tell: Callable[[str], None] | None = None
+        self,
+        *,
+        config: FabricConfig | None = None,
+        api: ApiClient | None = None,
+        serving: str = "",
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config or load_config().config
         self.api = api or client_of(self._config)
@@ -74,7 +79,12 @@ class ModelRegistry:
         if read.note:
             self._tell(f"{name}: what it takes and gives is not known: {read.note}")
         return self.register_read(
-            name, read, metadata=metadata or {}, metrics=metrics or {}, source=_source(path) if source is None else source, settings=settings
+            name,
+            read,
+            metadata=metadata or {},
+            metrics=metrics or {},
+            source=_source(path) if source is None else source,
+            settings=settings,
         )
 
     def register_read(

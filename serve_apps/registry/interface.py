@@ -16,7 +16,12 @@ class ModelServiceInterface(Protocol):
     /v2/models/{name}/versions/{version}/infer` of the Open Inference Protocol. A *ref* is `name`, `name:number` or `name:alias`."""
 
     def register(
-        self, path: str | os.PathLike[str], *, name: str, metadata: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str,
+        metadata: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> ModelVersion:
         """Keep a model file or folder as the next version of `name`; it is on disk, whole, when this returns."""
         ...

@@ -26,7 +26,11 @@ from serve_apps.tensors import DTYPES
 MLMODEL = "MLmodel"
 EXPERIMENT = "tierfabric"
 _FLAVOR_KEYS = ("data", "pickled_model", "saved_model_dir", "model_data")
-_FLAVORS = {"onnx": ("onnx", "data"), "scikit-learn": ("sklearn", "pickled_model"), "tensorflow-savedmodel": ("tensorflow", "saved_model_dir")}
+_FLAVORS = {
+    "onnx": ("onnx", "data"),
+    "scikit-learn": ("sklearn", "pickled_model"),
+    "tensorflow-savedmodel": ("tensorflow", "saved_model_dir"),
+}
 
 
 def mlflow_models(place: Place, say: Say) -> Iterator[Found]:
@@ -150,7 +154,10 @@ def _client(address: str) -> tuple[Any, Any]:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise UserError(
-            "MLflow's registries need the package mlflow-skinny", code="missing_package", hint="pip install 'tierfabric[mlflow]'", package="mlflow"
+            "MLflow's registries need the package mlflow-skinny",
+            code="missing_package",
+            hint="pip install 'tierfabric[mlflow]'",
+            package="mlflow",
         ) from error
     try:
         return mlflow, MlflowClient(tracking_uri=address or None, registry_uri=address or None)
@@ -172,4 +179,3 @@ def _faults(place: Place) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-

@@ -40,7 +40,9 @@ def triton_models(place: Place, say: Say) -> Iterator[Found]:
     if place.name:
         folders = [folder for folder in folders if folder.name == place.name]
     if not folders:
-        raise UserError(f"there is no {place.name or 'model'} in {place.address}", code="bad_place", hint="folders like resnet/1/model.onnx")
+        raise UserError(
+            f"there is no {place.name or 'model'} in {place.address}", code="bad_place", hint="folders like resnet/1/model.onnx"
+        )
     for folder in folders:
         yield from _versions(folder, place, say)
 
