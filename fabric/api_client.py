@@ -119,6 +119,9 @@ class ApiClient:
     def put(self, path: str, body: Body, kind: str, *, can_repeat: bool = True) -> Any:
         return _json(self.ask("PUT", path, body=body, kind=kind, can_repeat=can_repeat))
 
+    def patch(self, path: str, document: Any) -> Any:
+        return _json(self.ask("PATCH", path, body=_dumped(document)))
+
     def delete(self, path: str) -> Any:
         return _json(self.ask("DELETE", path))
 
@@ -140,7 +143,7 @@ class ApiClient:
     ) -> Reply:
         """One answer. Raises: the error that the API answered with; UnavailableError."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        target = f"{path}?{urlencode(given)}" if given else path
+        target = f"{path}?{urlencode(given, doseq=True)}" if given else path
         until_s, pause_s = time.monotonic() + self._patience_s, PAUSE_S[0]
         while True:
             try:

@@ -79,6 +79,32 @@ class ArtefactStore:
                 _copied(file, blob.write)
         return digest
 
+    @contextmanager
+    def receiving(self, digest: Digest) -> Iterator[Callable[[bytes], object]]:
+        """Store a blob that comes in pieces: call what is given with each. It is there when the block ends well, otherwise not at all.
+
+        Raises: UserError (`bad_key`; `file_changed` where the pieces are not `digest`).
+        """
+        path, seen = self._blob(digest), hashlib.sha256()
+        with self._faults("write", digest), self._aside(path) as file:
+
+            def write(piece: bytes) -> None:
+                seen.update(piece)
+                file.write(piece)
+
+            yield write
+            if seen.hexdigest() != digest:
+                raise UserError(f"what came is not {digest[:8]}…", code="file_changed", hint="send the file again when it is still")
+
+    def size_of(self, digest: Digest) -> int:
+        """Bytes of a blob. Raises: UserError (`artefact_not_found`)."""
+        path = self._blob(digest)
+        with self._faults("look for", digest):
+            try:
+                return int(self._fs.info(path)["size"])
+            except FileNotFoundError as error:
+                raise UserError(f"{digest} is not in {self.url}", code="artefact_not_found", name=digest) from error
+
     def has(self, digest: Digest) -> bool:
         with self._faults("look for", digest):
             return bool(self._fs.isfile(self._blob(digest)))

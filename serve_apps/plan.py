@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Unpack, cast
 
 from fabric.errors import UnknownNameError, UserError
+from fabric.registry.names import MODEL_NAME
 from fabric.types import Domain
 from serve_apps.autoscaling.rule import Autoscale, parse_autoscale
 from serve_apps.serve_options import ServeArguments, ServeOptions, class_options, parse_serve_options
@@ -16,7 +17,6 @@ DEFAULT_NUM_CPUS = 0.1
 """Reserved per replica. Small: with CPU autoscaling a replica's CPU is measured, and several must fit on a laptop."""
 DOMAINS = ("cv", "nlp", "tabular", "other")
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -83,7 +83,7 @@ def plan_deploy(
             hint="replicas is the number to start with",
         )
     chosen = service_name(cls) if name is None else name
-    if not _NAME.fullmatch(chosen):
+    if not MODEL_NAME.fullmatch(chosen):
         raise UserError(f"service name {chosen!r} is not made of a-z, 0-9 and -", code="bad_name", hint="as in text-classifier")
     for what, value in (("num_cpus", num_cpus), ("timeout_s", timeout_s)):
         if not value > 0:

@@ -14,6 +14,7 @@ from typing import Any
 from fabric.artefacts import ArtefactStore, Digest
 from fabric.errors import ModelError
 from fabric.payload import pack_callable, unpack_callable
+from serve_apps.runtimes.onnx_file import is_onnx, weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,12 @@ class FileSource:
 
     @classmethod
     def of(cls, path: Path, store: ArtefactStore) -> FileSource:
-        """Store a model file with what lies beside it and belongs to it, or a model folder. Raises: ModelError (`model_not_found`)."""
-        if not path.exists():
-            raise ModelError(f"no model at {path}: there is no such file", code="model_not_found", path=str(path))
-        if path.is_dir():
-            parts = sorted(part for part in path.rglob("*") if part.is_file())
-            return cls(tuple((str(part.relative_to(path)), store.put(part)) for part in parts), "")
-        parts = [path, *_beside(path)]
-        return cls(tuple((part.name, store.put(part)) for part in parts), path.name)
+        """Store a model file with what lies beside it and belongs to it, or a model folder.
+
+        Raises: ModelError (`model_not_found`; `model_unreadable` where a part of it is missing).
+        """
+        parts, main = parts_of(path)
+        return cls(tuple((name, store.put(part)) for name, part in parts), main)
 
     def localise(self, store: ArtefactStore, cache: Path) -> Path:
         """The model as files on this machine, below `cache`; fetched unless they are there. Raises: as `ArtefactStore.localise`."""
@@ -77,6 +76,21 @@ class FileSource:
 Source = ServiceSource | FileSource
 
 
+def parts_of(path: Path) -> tuple[list[tuple[str, Path]], str]:
+    """The files of a model, each with its path below the model's folder, and which of them `load_model` opens: empty for the folder itself.
+
+    Raises: ModelError (`model_not_found`; `model_unreadable` where a part of it is missing).
+    """
+    if not path.exists():
+        raise ModelError(f"no model at {path}: there is no such file", code="model_not_found", path=str(path))
+    if path.is_dir():
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        return [(part.relative_to(path).as_posix(), part) for part in parts], ""
+    folder = path.absolute().parent
+    beside = weight_files(path) if is_onnx(path) else _beside(path)
+    return [(path.name, path), *((part.absolute().relative_to(folder).as_posix(), part) for part in beside)], path.name
+
+
 def put_source(source: Source, store: ArtefactStore) -> Digest:
     return store.put(pickle.dumps(source))
 
@@ -90,7 +104,7 @@ def get_source(digest: Digest, store: ArtefactStore) -> Source:
 
 
 def _beside(path: Path) -> list[Path]:
-    """External weights of an ONNX model, by the names in use: `<name>.data`, `<name>.bin`, `<stem>.bin`, `<stem>.onnx_data`."""
+    """Weights that other formats keep beside the file, by the names in use: `<name>.data`, `<name>.bin`, `<stem>.bin`, `<stem>.data`."""
     stem = path.with_suffix("")
     names = (f"{path}.data", f"{path}.bin", f"{stem}.bin", f"{stem}.data", f"{path}_data")
     return [Path(name) for name in dict.fromkeys(names) if Path(name).is_file()]

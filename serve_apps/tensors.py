@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from fabric.tensor_spec import TensorSpec as TensorSpec
+
 if TYPE_CHECKING:
     from fabric.api.tokens import Principal
 
@@ -55,22 +57,6 @@ class Tensor:
     datatype: str
     array: Array
     parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output as a model declares it. A dimension is a size, or -1 for any."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    is_optional: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.datatype}[{', '.join('?' if size < 0 else str(size) for size in self.shape)}]"
-
-    def takes(self, shape: tuple[int, ...]) -> bool:
-        return len(shape) == len(self.shape) and all(size in (-1, given) for size, given in zip(self.shape, shape, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

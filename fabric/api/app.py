@@ -18,15 +18,25 @@ from fabric.api.job_routes import job_routes
 from fabric.api.model_routes import model_routes
 from fabric.api.models_port import ModelsPort, NoModels
 from fabric.api.port import JobPlanePort
+from fabric.api.registry_routes import registry_routes
 from fabric.api.tokens import Tokens
 from fabric.errors import FabricError, RuntimeFault, UserError
+from fabric.registry.registry import Registry
 
 API_VERSION = "1"
 OPENAPI = "/v1/openapi.json"
 
 
-def create_app(plane: JobPlanePort, tokens: Tokens, *, models: ModelsPort | None = None, now_s: Callable[[], float] = time.time) -> FastAPI:
-    """The application over a plane of this process. `models`: None where none are served. `now_s` is the wall clock."""
+def create_app(
+    plane: JobPlanePort,
+    tokens: Tokens,
+    *,
+    models: ModelsPort | None = None,
+    registry: Registry | None = None,
+    now_s: Callable[[], float] = time.time,
+) -> FastAPI:
+    """The application over a plane of this process. `models`: None where none are served; `registry`: None where there is none. `now_s` is
+    the wall clock."""
     app = FastAPI(
         title="tierfabric jobs",
         version=API_VERSION,
@@ -48,6 +58,8 @@ def create_app(plane: JobPlanePort, tokens: Tokens, *, models: ModelsPort | None
     app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
     app.include_router(model_routes(exchange, models or NoModels()))
+    if registry is not None:
+        app.include_router(registry_routes(exchange, registry))
     plain_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:

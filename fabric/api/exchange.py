@@ -11,6 +11,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import IO, Any, TypeVar
 
 import anyio.to_thread
@@ -114,6 +115,28 @@ class Exchange:
             file.close()
             raise
         return file
+
+    async def passed_on(self, request: Request, into: Callable[[], AbstractContextManager[Callable[[bytes], object]]], most: int) -> None:
+        """The body, piece by piece, to what the context gives, however large it is: nothing of it is kept here. The context ends badly
+        where the body does. Raises: UserError (`too_large`), and what the context raises."""
+        _must_fit(request.headers, most)
+        stack, waiting, size = ExitStack(), bytearray(), 0
+        write = await anyio.to_thread.run_sync(lambda: stack.enter_context(into()))
+        try:
+            async for chunk in request.stream():
+                waiting += chunk
+                size += len(chunk)
+                if size > most:
+                    raise too_large(most)
+                if len(waiting) >= CHUNK_BYTES:
+                    await anyio.to_thread.run_sync(write, bytes(waiting))
+                    waiting.clear()
+            await anyio.to_thread.run_sync(write, bytes(waiting))
+        except BaseException as error:
+            # Here, not in a thread: a request that is cancelled may wait for nothing more.
+            stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        await anyio.to_thread.run_sync(stack.close)
 
     # -- answers -------------------------------------------------------------------------------------------------------------
 

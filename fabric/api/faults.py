@@ -13,7 +13,16 @@ from typing import Any
 from fabric.errors import BugError, FabricError, NoFitError, RejectedError, RuntimeFault, UnavailableError, UnknownNameError, UserError
 
 NOT_FOUND = frozenset(
-    {"unknown_job", "unknown_token", "unknown_policy_version", "unknown_model", "unknown_version", "artefact_not_found", "no_such_page"}
+    {
+        "unknown_job",
+        "unknown_token",
+        "unknown_policy_version",
+        "unknown_model",
+        "unknown_version",
+        "unknown_file",
+        "artefact_not_found",
+        "no_such_page",
+    }
 )
 TOO_LARGE = frozenset({"too_large", "argument_too_large", "working_dir_too_large"})
 BY_CODE = {"unauthorized": 401, "forbidden": 403, "method_not_allowed": 405}

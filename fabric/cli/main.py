@@ -36,7 +36,7 @@ COMMANDS = {
     "profiles": ("fabric.cli.profiles:profiles", "What was measured of tasks: export, import, forget."),
     "simulate": ("fabric.cli.simulate:simulate", "Run a trace of jobs through the scheduler on virtual time."),
     "replay": ("fabric.cli.replay:replay", "Run what the journal recorded again, under another policy or on other machines."),
-    "model": ("fabric.cli.model:model", "Served models: deploy, list, show, logs, delete."),
+    "model": ("fabric.cli.model:model", "Models: deploy, list, show; register versions, find and name them."),
     "rollout": ("fabric.cli.rollout:rollout", "New versions of models, step by step, with guards and automatic rollback."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),
     "config": ("fabric.cli.config:config", "The settings in force and where each came from."),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fabric import ray_io
+from fabric.api.models_port import ModelsPort
 from fabric.errors import UnavailableError, UnknownNameError
 
 ACTOR = "models"
@@ -56,3 +57,14 @@ class RayModels:
         except UnavailableError:
             return False
         return True
+
+
+def served_numbers(models: ModelsPort, name: str) -> Collection[int]:
+    """`fabric.registry.ports.ServedPort`: the versions of a model that the directory keeps and has not given up. A deployment is called by
+    its version's number, with what tells it from others of that version behind a dot."""
+    try:
+        versions = models.shown(name)["versions"]
+    except UnknownNameError:
+        return frozenset()
+    words = (str(version["version"]).partition(".")[0] for version in versions if version["state"] != "failed")
+    return frozenset(int(word) for word in words if word.isdecimal())

@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from fabric.api.address import ADDRESS_FILE, TOKEN_FILE
 from fabric.api.app import create_app
@@ -20,12 +21,13 @@ from fabric.errors import FabricError
 from fabric.job_events import RunFact
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM, WallClock
-from fabric.plane.models import RayModels
+from fabric.plane.models import RayModels, served_numbers
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
 from fabric.plane.slow_node_watch import SlowNodeWatch
 from fabric.policy import Policy
+from fabric.registry.opened import open_registry
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
 from fabric.scheduler.core import Core
@@ -68,7 +70,9 @@ class SchedulerShell:
         threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()
         tokens = Tokens(self._journal)
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
-        app = create_app(self._plane, tokens, models=RayModels(), now_s=clock.now_s)
+        models = RayModels()
+        registry = open_registry(config, partial(served_numbers, models))
+        app = create_app(self._plane, tokens, models=models, registry=registry, now_s=clock.now_s)
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
 

@@ -1,0 +1,1 @@
+"""Models with versions, from their user's side: what is read of a file, the client, and other registries."""
