@@ -22,6 +22,7 @@ from fabric.client import Client
 from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
 from fabric.errors import UnavailableError
 from fabric.journal import Journal
+from fabric.registry.opened import open_registry
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 

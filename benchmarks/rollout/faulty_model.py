@@ -1,4 +1,4 @@
-"""The model that is rolled out, and what is planted in it: each request takes about 5 ms, mostly asleep, and answers a class of ten."""
+"""The model that is rolled out, and what is planted in it: each request takes about 20 ms, mostly asleep, and answers a class of ten."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from serve_apps import ModelService
 
 FAULTS = ("slow", "slow_tail", "errors", "wrong_outputs", "leak", "crash_on_start")
-SERVICE_S, SPREAD = 0.005, 0.25
+SERVICE_S, SPREAD = 0.02, 0.25
 SLOW_FACTOR = 1.5
 TAIL_FRAC, TAIL_FACTOR = 0.10, 5.0
 ERROR_FRAC = 0.02

@@ -5,6 +5,7 @@ own, which are the product's. Only Ray Serve is replaced, by `LocalServe`, which
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import pickle
 import secrets
@@ -22,6 +23,7 @@ from faulty_model import Served
 
 from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
+from fabric.errors import UnavailableError
 from fabric.journal import Journal
 from fabric.registry.opened import open_registry
 from serve_apps.directory.records import DeployRecord
@@ -137,7 +139,7 @@ class LiveFabric:
     """`url`: of the REST server. Ends with the `with`."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = FabricConfig(state_dir=folder, storage=(folder / "store").as_uri())
+        self.config = FabricConfig(state_dir=str(folder))
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         key = secrets.token_bytes(16)
@@ -157,12 +159,15 @@ class LiveFabric:
 
     def __exit__(self, *_: object) -> None:
         self.serve.close()
-        self.ingress.close()
+        self.ask(_cancelled(), 5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def ask(self, work: Any, timeout_s: float = 60.0) -> Any:
-        """The answer of one of the directory's methods, from any thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+        """The answer of one of the directory's methods, from any thread. Raises: UnavailableError once this has ended."""
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+        except concurrent.futures.CancelledError:
+            raise UnavailableError("the directory has ended") from None
 
     def deploy(self, fault: str, *, replicas: int = 1, rollout: RolloutSpec | None = None) -> DeployRecord:
         """A version of the model with a planted fault; without a rollout it is waited for."""
@@ -217,6 +222,12 @@ class LiveFabric:
 def live_fabric(folder: Path) -> Iterator[LiveFabric]:
     with LiveFabric(folder) as fabric:
         yield fabric
+
+
+async def _cancelled() -> None:
+    """The directory's loops end before the process does."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
 
 
 def _free_port() -> int:

@@ -14,11 +14,13 @@ from starlette.responses import Response
 from fabric.api.account_routes import account_routes
 from fabric.api.admin_routes import admin_routes
 from fabric.api.exchange import Exchange, on_any_error, on_disconnect, on_fabric_error, refused
+from fabric.api.experiment_routes import experiment_routes
 from fabric.api.job_routes import job_routes
 from fabric.api.model_routes import model_routes
 from fabric.api.models_port import ModelsPort, NoModels
 from fabric.api.port import JobPlanePort
 from fabric.api.registry_routes import registry_routes
+from fabric.api.rollout_routes import rollout_routes
 from fabric.api.tokens import Tokens
 from fabric.errors import FabricError, RuntimeFault, UserError
 from fabric.registry.registry import Registry
@@ -57,7 +59,9 @@ def create_app(
     app.include_router(job_routes(exchange))
     app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
-    app.include_router(model_routes(exchange, models or NoModels()))
+    served = models or NoModels()
+    for made in (model_routes, rollout_routes, experiment_routes):
+        app.include_router(made(exchange, served))
     if registry is not None:
         app.include_router(registry_routes(exchange, registry))
     plain_openapi = app.openapi

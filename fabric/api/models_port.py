@@ -37,6 +37,18 @@ class ModelsPort(Protocol):
         """Raises: as `order_rollout`, UserError (`no_earlier_version`)."""
         ...
 
+    def experiments(self, name: str = "") -> list[dict[str, Any]]:
+        """Of every model, or of one. Raises: UnknownNameError (`unknown_experiment`)."""
+        ...
+
+    def start_experiment(self, name: str, arms: Mapping[str, float], metric: str, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
+        """Raises: UserError (`bad_experiment`), RejectedError (`experiment_running`, `arm_not_started`, …)."""
+        ...
+
+    def stop_experiment(self, name: str, user: str) -> dict[str, Any]:
+        """Raises: UnknownNameError (`unknown_experiment`), RejectedError (`experiment_ended`)."""
+        ...
+
 
 class NoModels:
     """Where nothing is served."""
@@ -65,4 +77,15 @@ class NoModels:
         raise UnknownNameError.of("model", name, [])
 
     def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
+        raise UnknownNameError.of("model", name, [])
+
+    def experiments(self, name: str = "") -> list[dict[str, Any]]:
+        if name:
+            raise UnknownNameError.of("model", name, [])
+        return []
+
+    def start_experiment(self, name: str, arms: Mapping[str, float], metric: str, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
+        raise UnknownNameError.of("model", name, [])
+
+    def stop_experiment(self, name: str, user: str) -> dict[str, Any]:
         raise UnknownNameError.of("model", name, [])

@@ -158,7 +158,7 @@ def model_json(model: RegisteredModel) -> dict[str, Any]:
     return encoded
 
 
-def read_body(kind: type[_Body], body: bytes) -> Any:
+def read_body(kind: type[BaseModel], body: bytes) -> Any:
     """Raises: UserError, UnknownNameError (`unknown_key`)."""
     try:
         return kind.model_validate_json(body or b"{}")

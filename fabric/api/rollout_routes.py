@@ -12,7 +12,7 @@ from fabric.api import pages
 from fabric.api.exchange import Exchange, Json
 from fabric.api.models_port import ModelsPort
 from fabric.api.pages import page
-from fabric.api.schema import read
+from fabric.api.registry_schema import read_body
 from fabric.api.tokens import Principal
 
 _ROLLOUT = pages.answers(
@@ -43,11 +43,7 @@ class BackRequest(BaseModel):
 def rollout_routes(exchange: Exchange, models: ModelsPort) -> APIRouter:
     """Over one exchange."""
     routes = APIRouter(prefix="/v1/rollouts")
-
-    def may_change(who: Principal, name: str) -> None:
-        owners = {version["user"] for version in models.shown(name)["versions"]}
-        if owners != {who.user}:
-            who.must("operate")
+    _orders(routes, exchange, models)
 
     @routes.get("", **page(pages.answers(rollouts="every model's rollout that is under way, or its last")))
     async def listed(request: Request) -> Response:
@@ -59,10 +55,10 @@ def rollout_routes(exchange: Exchange, models: ModelsPort) -> APIRouter:
     async def start(request: Request) -> Response:
         """Begin one: the version is deployed beside the one that answers, and gets its first requests when it is ready."""
         who = exchange.who(request)
-        wanted: RolloutRequest = read(RolloutRequest, await exchange.body(request))
+        wanted: RolloutRequest = read_body(RolloutRequest, await exchange.body(request))
 
         def run() -> Response:
-            may_change(who, wanted.model)
+            must_own(who, models, wanted.model)
             return Json(models.start_rollout(wanted.model, wanted.to, wanted.tier, wanted.spec, who.user), 201)
 
         return await exchange.run(run)
@@ -73,16 +69,20 @@ def rollout_routes(exchange: Exchange, models: ModelsPort) -> APIRouter:
         exchange.who(request)
         return await exchange.run(lambda: Json(models.rollouts(name)[0]))
 
+    return routes
+
+
+def _orders(routes: APIRouter, exchange: Exchange, models: ModelsPort) -> None:
     # Before the next: `rollback` would be taken for an order.
     @routes.post("/{name}/rollback", **page(pages.answers(model="its name", version="that answers"), body=pages.json_body(BackRequest)))
     async def rollback(request: Request, name: str) -> Response:
         """End what is under way, or bring back an earlier version; it answers when this does."""
         who = exchange.who(request)
         body = await exchange.body(request)
-        wanted: BackRequest = read(BackRequest, body or b"{}")
+        wanted: BackRequest = read_body(BackRequest, body or b"{}")
 
         def run() -> Response:
-            may_change(who, name)
+            must_own(who, models, name)
             return Json(models.roll_back(name, wanted.to, who.user))
 
         return await exchange.run(run)
@@ -93,9 +93,13 @@ def rollout_routes(exchange: Exchange, models: ModelsPort) -> APIRouter:
         who = exchange.who(request)
 
         def run() -> Response:
-            may_change(who, name)
+            must_own(who, models, name)
             return Json(models.order_rollout(name, order, who.user))
 
         return await exchange.run(run)
 
-    return routes
+
+def must_own(who: Principal, models: ModelsPort, name: str) -> None:
+    """A model's traffic is changed by its user, and by who may operate. Raises: UnknownNameError (`unknown_model`), RejectedError."""
+    if {version["user"] for version in models.shown(name)["versions"]} != {who.user}:
+        who.must("operate")

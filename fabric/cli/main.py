@@ -38,6 +38,7 @@ COMMANDS = {
     "replay": ("fabric.cli.replay:replay", "Run what the journal recorded again, under another policy or on other machines."),
     "model": ("fabric.cli.model:model", "Models: deploy, list, show; register versions, find and name them."),
     "rollout": ("fabric.cli.rollout:rollout", "New versions of models, step by step, with guards and automatic rollback."),
+    "experiment": ("fabric.cli.experiment:experiment", "Versions of a model against one another, by what users do."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),
     "config": ("fabric.cli.config:config", "The settings in force and where each came from."),
     "doctor": ("fabric.cli.doctor:doctor", "Check this machine and the cluster, with a cure for each fault."),

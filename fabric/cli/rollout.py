@@ -135,14 +135,13 @@ def _followed(settings: Settings, name: str, *, say: bool) -> dict[str, Any]:
 
 
 def _document(file: Path) -> dict[str, Any]:
-    from serve_apps.rollout.document import read_rollout
+    from serve_apps.rollout.documents import read_rollout
 
-    return read_rollout(file.read_text(encoding="utf-8"))
+    found = read_rollout(file.read_text(encoding="utf-8"))
+    return {"model": found.model, "to": found.to, "spec": dict(found.given)}
 
 
 def _merged(document: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What is given on the command line goes before what the document says."""
     said = {key: value for key, value in given.items() if value}
     return {**document, **said, "spec": {**document.get("spec", {}), **given["spec"]}}
-
-

@@ -46,6 +46,18 @@ class RayModels:
         told: dict[str, Any] = ray_io.ask(self._directory(name).roll_back.remote(name, to, user))
         return told
 
+    def experiments(self, name: str = "") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = ray_io.ask(self._directory(name).experiments.remote(name)) if name or self._is_there() else []
+        return found
+
+    def start_experiment(self, name: str, arms: Mapping[str, float], metric: str, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
+        begun: dict[str, Any] = ray_io.ask(self._directory(name).start_experiment.remote(name, dict(arms), metric, dict(fields), user))
+        return begun
+
+    def stop_experiment(self, name: str, user: str) -> dict[str, Any]:
+        told: dict[str, Any] = ray_io.ask(self._directory(name).stop_experiment.remote(name, user))
+        return told
+
     def _directory(self, name: str = "") -> Any:
         if not self._is_there():
             raise UnknownNameError.of("model", name, [])

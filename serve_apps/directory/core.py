@@ -172,6 +172,11 @@ class Directory:
                 return record
         raise UnknownNameError.of("version", key, [record.key for record in records])
 
+    def ready_of(self, name: str, version: str) -> DeployRecord | None:
+        """The deployment that answers to a version's number; None where none is ready. Raises: UnknownNameError (`unknown_model`)."""
+        found = [record for record in self.records(name) if record.version == version and record.state == "ready"]
+        return next((record for record in found if record.key == self.default(name)), found[-1] if found else None)
+
     def default(self, name: str) -> str:
         """The deployment that answers; empty where there is none."""
         return self._models[name].default

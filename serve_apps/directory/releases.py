@@ -35,7 +35,11 @@ class Releases:
     """`offers`: the places for a model; without it a version goes where the one that answers is."""
 
     def __init__(
-        self, core: Directory, registry: Registry, offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None, wall: Callable[[], float] = time.time
+        self,
+        core: Directory,
+        registry: Registry,
+        offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._core, self._registry, self._offers, self._wall = core, registry, offers, wall
 
@@ -108,7 +112,9 @@ def parse_canary(fields: Mapping[str, Any]) -> RolloutSpec:
 def _check_challenger(champion: DeployRecord, version: ModelVersion, spec: RolloutSpec, tier: str | None) -> None:
     if str(version.number) == champion.version and tier is None:
         raise UserError(
-            f"{version.ref} answers already", code="same_version", hint="--to another version, or --tier to compare it with itself elsewhere"
+            f"{version.ref} answers already",
+            code="same_version",
+            hint="--to another version, or --tier to compare it with itself elsewhere",
         )
     metadata = champion.metadata
     if not spec.allow_signature_change and metadata is not None:

@@ -122,7 +122,8 @@ class Rollouts:
 
     def shown(self, name: str) -> dict[str, Any]:
         """The one under way, or the last. Raises: UnknownNameError (`no_rollout`)."""
-        return {**rollout_form(self._run(name).rollout, now_s=self._wall()), **self._said(name)}
+        run = self._run(name)
+        return {**rollout_form(run.rollout, model=name), "id": run.id, "user": run.user, "is_settled": run.is_settled, "trouble": run.trouble}
 
     def listed(self) -> list[dict[str, Any]]:
         return [self.shown(name) for name in sorted(self._runs)]
@@ -310,10 +311,6 @@ class Rollouts:
         if name not in self._runs:
             raise UnknownNameError.of("rollout", name, self._runs)
         return self._runs[name]
-
-    def _said(self, name: str) -> dict[str, Any]:
-        run = self._runs[name]
-        return {"id": run.id, "model": name, "user": run.user, "trouble": run.trouble}
 
 
 def _of_size(record: DeployRecord, surge: Surge | None) -> DeployRecord:

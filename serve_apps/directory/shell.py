@@ -20,24 +20,25 @@ from fabric.api.tokens import STREAM as TOKENS
 from fabric.api.tokens import DocumentsPort
 from fabric.claims import Room
 from fabric.config import FabricConfig
-from fabric.errors import FabricError, UnknownNameError, UserError
+from fabric.errors import FabricError, UnknownNameError
 from fabric.offers import ModelPrior
 from fabric.registry.registry import Registry
 from fabric.types import Offer
 from serve_apps.directory.carrier import Carrier, num_wanted
+from serve_apps.directory.changes import Changes
 from serve_apps.directory.core import Directory
+from serve_apps.directory.experiments import STREAM as EXPERIMENTS
+from serve_apps.directory.experiments import Experiments
 from serve_apps.directory.form import model_form
 from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
-from serve_apps.directory.releases import Releases, parse_canary
+from serve_apps.directory.releases import Releases
 from serve_apps.directory.requests import BeatAnswer, DeployRequest, Progress, ServePort
 from serve_apps.directory.rollouts import STREAM as ROLLOUTS
 from serve_apps.directory.rollouts import Rollouts
-from serve_apps.directory.surge import check_surge
 from serve_apps.directory.table import ReplicaId, ServingTable
 from serve_apps.moving import LOOK_S, Movers, standing_of
 from serve_apps.place_model import Wish, placement_json
-from serve_apps.rollout.spec import RolloutSpec
 
 STREAM = "models"
 TEND_S = 1.0
@@ -60,8 +61,8 @@ class DirectoryShell:
         offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
         claim: Callable[[Sequence[Room], Sequence[str]], Any] = lambda rooms, tiers: None,
     ) -> None:
-        """`open_registry`: of the fabric's models; `offers`: the places for a model; without it models stay where they were deployed. `claim(rooms, tiers)` keeps jobs off the room
-        that models wait for."""
+        """`open_registry`: of the fabric's models; `offers`: the places for a model; without it models stay where they were deployed.
+        `claim(rooms, tiers)` keeps jobs off the room that models wait for."""
         self._config = config
         self._movers = Movers(offers) if offers is not None else None
         self._claim = functools.partial(_claimed, claim, config.tier_names)
@@ -72,9 +73,15 @@ class DirectoryShell:
         self._core.restore(self._documents.load(STREAM).items())
         names = list(self._core.table().models)
         records = [record for name in names for record in self._core.records(name)]
-        self._releases = Releases(self._core, open_registry(config), offers)
-        self._rollouts = Rollouts(self._core, self._carrier, self._save, self._keep, self._spawn)
-        self._rollouts.restore(self._documents.load(ROLLOUTS))
+        self._changes = Changes(
+            self._core,
+            Releases(self._core, open_registry(config), offers),
+            Rollouts(self._core, self._carrier, self._save, self._keep, self._spawn),
+            Experiments(self._core, self._carrier, self._save, self._keep),
+            self.deploy,
+        )
+        self._changes.rollouts.restore(self._documents.load(ROLLOUTS))
+        self._changes.experiments.restore(self._documents.load(EXPERIMENTS))
         self._unfinished = [record for record in records if record.state in ("starting", "retiring")]
         self._tokens: dict[str, Any] = {}
         self._tokens_mark = ""
@@ -95,14 +102,13 @@ class DirectoryShell:
         Raises: RejectedError (`rollout_running`), UserError (`bad_max_surge`).
         """
         self._tend()
-        self._rollouts.refuse_overlap(request.name)
-        spec = self._spec_of(request)
-        request = await self._releases.numbered(request)
-        record = self._core.begin(request.name, request.user, request.settings, request.source, time.time(), version=request.version)
-        record = self._core.placed(record.name, record.key, request.placement)
-        run = None if spec is None else self._rollouts.begin(record, spec, request.user)
+        self._changes.refuse_overlap(request.name)
+        spec = self._changes.spec_of(request)
+        request = await self._changes.releases.numbered(request)
+        record = self._changes.begin(request)
+        run = None if spec is None else self._changes.rollouts.begin(record, spec, request.user)
         await self._keep(record.name)
-        self._spawn(self._carry(record) if run is None else self._rollouts.start(run, record))
+        self._spawn(self._carry(record) if run is None else self._changes.rollouts.start(run, record))
         return record
 
     async def progress(self, name: str, key: str) -> Progress:
@@ -155,45 +161,45 @@ class DirectoryShell:
         """The autoscaler's latest decision for one application: kept in memory, for people."""
         self._decisions.setdefault(app, deque(maxlen=MAX_DECISIONS)).append(dict(decision))
 
-    # -- rollouts ----------------------------------------------------------------------------------------------------------
+    # -- rollouts and experiments ------------------------------------------------------------------------------------------
 
     async def start_rollout(self, name: str, to: str, tier: str | None, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
-        """Deploy a registered version beside what answers. `fields`: of a `Canary`. Raises: as `parse_canary`, `Releases.request`, `deploy`."""
+        """See `Changes`; so the next ones."""
         self._tend()
-        self._rollouts.refuse_overlap(name)
-        request = await self._releases.request(name, to, user, tier=tier, spec=parse_canary(fields))
-        await self.deploy(request)
-        return self._rollouts.shown(name)
+        return await self._changes.start_rollout(name, to, tier, fields, user)
+
+    async def order_rollout(self, name: str, verb: str, user: str) -> dict[str, Any]:
+        self._tend()
+        return await self._changes.rollouts.order(name, verb, user)
 
     async def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
-        """To the version before, or to `to`: at once where it stands by, else it is deployed. A rollout under way is aborted.
-
-        Raises: UnknownNameError, UserError (`no_earlier_version`).
-        """
         self._tend()
-        if self._rollouts.is_running(name):
-            await self._rollouts.order(name, "abort", user)
-            to = to or self._core.record(name).version
-        wanted = to or self._core.version_before(name)
-        if not wanted:
-            raise UserError(f"{name} has had one version only", code="no_earlier_version", hint=f"fabric model versions {name}")
-        if wanted not in (self._core.record(name).version, self._core.record(name).key):
-            await self.deploy(await self._releases.request(name, wanted, user))
-        return {"model": name, "version": wanted, "state": "answers" if self._core.record(name).version == wanted else "starting"}
+        return await self._changes.roll_back(name, to, user)
 
     async def rollouts(self, name: str = "") -> list[dict[str, Any]]:
         """Under way or the last, of all models or of one. Raises: UnknownNameError (`unknown_rollout`)."""
         self._tend()
-        return [self._rollouts.shown(name)] if name else self._rollouts.listed()
+        return [self._changes.rollouts.shown(name)] if name else self._changes.rollouts.listed()
 
-    async def order_rollout(self, name: str, verb: str, user: str) -> dict[str, Any]:
-        """See `Rollouts.order`."""
-        return await self._rollouts.order(name, verb, user)
+    async def start_experiment(
+        self, name: str, arms: Mapping[str, float] | str, metric: str, fields: Mapping[str, Any], user: str
+    ) -> dict[str, Any]:
+        self._tend()
+        return await self._changes.start_experiment(name, arms, metric, fields, user)
 
-    async def feedback(self, told: Sequence[tuple[str, str, str, Sum]]) -> None:
-        """What users posted back: (model, deployment, metric, values)."""
-        for name, key, metric, values in told:
-            self._core.sightings.add_metric(name, key, metric, values)
+    async def stop_experiment(self, name: str, user: str) -> dict[str, Any]:
+        self._tend()
+        return await self._changes.experiments.stop(name, user)
+
+    async def experiments(self, name: str = "") -> list[dict[str, Any]]:
+        """Under way or the last, of all models or of one. Raises: UnknownNameError (`unknown_experiment`)."""
+        self._tend()
+        return [self._changes.experiments.shown(name)] if name else self._changes.experiments.listed()
+
+    async def feedback(self, rows: Sequence[tuple[str, str, str, int, float, float]]) -> None:
+        """What users posted back: (model, deployment, metric, how many values, their sum, the sum of their squares)."""
+        for name, key, metric, num, total, squares in rows:
+            self._core.sightings.add_metric(name, key, metric, Sum(num, total, squares))
 
     # -- ingresses ---------------------------------------------------------------------------------------------------------
 
@@ -241,7 +247,14 @@ class DirectoryShell:
     def _tend(self) -> None:
         """Start the loops, once, from the first call: an actor's constructor runs outside its event loop."""
         if not self._tasks:
-            for loop in (self._expire, self._watch_tokens, self._reconcile, self._move, self._rollouts.watch):
+            for loop in (
+                self._expire,
+                self._watch_tokens,
+                self._reconcile,
+                self._move,
+                self._changes.rollouts.watch,
+                self._changes.experiments.watch,
+            ):
                 self._spawn(loop())
 
     async def _expire(self) -> None:
@@ -258,9 +271,7 @@ class DirectoryShell:
             versions = [self._core.records(name) for name in self._core.table().models]
             # A model with a version on its way is on the move already.
             settled = [
-                found
-                for found in versions
-                if all(one.state != "starting" for one in found) and not self._rollouts.is_running(found[0].name)
+                found for found in versions if all(one.state != "starting" for one in found) and not self._changes.is_divided(found[0].name)
             ]
             ready = [record for found in settled for record in found if record.state == "ready"]
             standing = [standing_of(record, self._core.reports(record.name, record.key)) for record in ready]
@@ -281,7 +292,7 @@ class DirectoryShell:
                 tokens = await asyncio.to_thread(self._documents.load, TOKENS)
                 mark = hashlib.sha256(json.dumps(tokens, sort_keys=True).encode()).hexdigest()
                 self._tokens, self._tokens_mark = tokens, mark
-                await self._releases.follow_aliases()
+                await self._changes.releases.follow_aliases()
                 self._tell()
             await asyncio.sleep(TOKENS_S)
 
@@ -290,25 +301,13 @@ class DirectoryShell:
         await asyncio.gather(*map(self._finish, self._unfinished))
 
     async def _finish(self, record: DeployRecord) -> None:
-        run = self._rollouts.challenges(record)
+        run = self._changes.rollouts.challenges(record)
         if record.state == "retiring":
             await self._carrier.end(record)
         elif run is not None:
-            await self._rollouts.start(run, record)
+            await self._changes.rollouts.start(run, record)
         else:
             await self._carry(record)
-
-    def _spec_of(self, request: DeployRequest) -> RolloutSpec | None:
-        """None: nothing answers yet, or no rollout is asked for. Raises: UserError (`bad_max_surge`)."""
-        try:
-            champion = self._core.record(request.name)
-        except UnknownNameError:
-            return None
-        if request.rollout is None or champion.key != self._core.default(request.name):
-            return None
-        spec = RolloutSpec.from_json(request.rollout)
-        check_surge(num_wanted(champion), spec.max_surge, is_scaled=bool(champion.settings.get("autoscale")))
-        return spec
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -323,7 +322,7 @@ class DirectoryShell:
     async def _learn(self, record: DeployRecord) -> None:
         """What its replicas found of the version; it serves without."""
         try:
-            await self._releases.learn(self._core.deployment(record.name, record.key))
+            await self._changes.releases.learn(self._core.deployment(record.name, record.key))
         except FabricError as error:
             _log.warning("not noted in the registry model=%s version=%s: %s", record.name, record.version, error)
 

@@ -21,7 +21,6 @@ _KEYS = {
     "shadowFirst": "shadow_first",
     "minSamples": "min_samples",
     "maxSurge": "max_surge",
-    "sticky": "sticky",
     "allowSignatureChange": "allow_signature_change",
     "holdback": "holdback",
     "alpha": "alpha",
@@ -32,11 +31,12 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class RolloutDocument:
-    """`to`: a version or an alias of `model`."""
+    """`to`: a version or an alias of `model`; `given`: the fields of `Canary` as they stand in the document."""
 
     model: str
     to: str
     spec: RolloutSpec
+    given: Mapping[str, Any]
 
 
 def read_rollout(document: str | Mapping[str, Any]) -> RolloutDocument:
@@ -55,7 +55,7 @@ def read_rollout(document: str | Mapping[str, Any]) -> RolloutDocument:
     _only("spec.", spec, ("model", "to", *_KEYS))
     given = {_KEYS[key]: value for key, value in spec.items() if key in _KEYS and value is not None}
     try:
-        return RolloutDocument(_name("model", spec), _name("to", spec), Canary(**given))
+        return RolloutDocument(_name("model", spec), _name("to", spec), Canary(**given), given)
     except UnknownNameError:
         raise
     except UserError as error:

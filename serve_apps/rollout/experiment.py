@@ -67,13 +67,11 @@ def parse_arms(text: str | Mapping[str, float]) -> tuple[Arm, ...]:
 
 @dataclass(slots=True)
 class Experiment:
-    """`metric`: what users post back; `is_higher_better` False for what should be low; `sticky`: the header with the user's key, so that
-    a user stays with an arm; `base`: what each arm had seen before."""
+    """`metric`: what users post back; `is_higher_better` False for what should be low; `base`: what each arm had seen before."""
 
     arms: tuple[Arm, ...]
     metric: str
     began_s: float
-    sticky: str = ""
     is_higher_better: bool = True
     alpha: float = 0.05
     state: State = "running"
@@ -150,7 +148,7 @@ class Experiment:
 
     def form(self, model: str) -> dict[str, Any]:
         """The one JSON form of an experiment."""
-        plain = {name: getattr(self, name) for name in ("metric", "state", "reason", "winner", "began_s", "sticky", "is_higher_better", "alpha")}
+        plain = {name: getattr(self, name) for name in ("metric", "state", "reason", "winner", "began_s", "is_higher_better", "alpha")}
         return {"model": model, **plain, "shares": self.shares(), "arms": [_figures_json(one) for one in self.figures()]}
 
     def as_json(self) -> dict[str, Any]:
@@ -164,7 +162,7 @@ class Experiment:
         return cls(parse_arms(body["arms"]), **{name: body[name] for name in _PLAIN}, **sums)
 
 
-_PLAIN = ("metric", "began_s", "sticky", "is_higher_better", "alpha", "state", "reason", "winner")
+_PLAIN = ("metric", "began_s", "is_higher_better", "alpha", "state", "reason", "winner")
 
 
 def _figures_json(one: ArmFigures) -> dict[str, Any]:

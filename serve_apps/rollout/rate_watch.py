@@ -114,9 +114,7 @@ class RateWatch:
 
     def figures(self, alpha: float, champion: Observed, challenger: Observed) -> GuardFigures:
         value, other, bound = self._values(champion, challenger)
-        return figures_of(
-            self.guard, self.verdict(alpha), value, other, bound, self.num_samples, self.against.p_value, self.within.p_value
-        )
+        return figures_of(self.guard, self.verdict(alpha), value, other, bound, self.num_samples, self.against.p_value, self.within.p_value)
 
     def _values(self, champion: Observed, challenger: Observed) -> tuple[float | None, float | None, float | None]:
         if self.guard.kind == "latency":

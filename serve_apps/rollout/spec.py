@@ -22,7 +22,7 @@ class RolloutSpec:
     `steps`: percentages, rising, the last is 100. `soak_s`: the least time at each. `min_samples`: the least number of the challenger's
     requests at each. `shadow_first_s`: copies only, before the first step. `holdback`: percent that the champion keeps in the last step,
     to compare with. `max_surge`: replicas of the challenger beyond the champion's that may run at once; None: as many as it asks for.
-    `sticky`: the header that holds a user's key; empty: each request by itself. `alpha`: how likely all guards together may blame a version
+    `alpha`: how likely all guards together may blame a version
     that is within them. `start_timeout_s`: how long the challenger may take to be ready. `max_deaths`: of its replicas, the last is one too many.
     """
 
@@ -32,7 +32,6 @@ class RolloutSpec:
     shadow_first_s: float = 0.0
     min_samples: int = 30
     max_surge: int | None = None
-    sticky: str = ""
     allow_signature_change: bool = False
     holdback: float = 1.0
     alpha: float = 0.01
@@ -59,7 +58,7 @@ class RolloutSpec:
         return cls(**{**known, "steps": tuple(body["steps"]), "guards": parse_guards(body["guards"])})
 
 
-def Canary(  # noqa: N802 - read as a noun where it is written: deploy(..., rollout=Canary(steps=[1, 5, 25]))
+def Canary(
     steps: str | Sequence[float] = DEFAULT_STEPS,
     guards: str | Sequence[str] = (),
     *,
@@ -67,7 +66,6 @@ def Canary(  # noqa: N802 - read as a noun where it is written: deploy(..., roll
     shadow_first: str | float = 0.0,
     min_samples: int = 30,
     max_surge: int | None = None,
-    sticky: str = "",
     allow_signature_change: bool = False,
     holdback: float = 1.0,
     alpha: float = 0.01,
@@ -80,8 +78,6 @@ def Canary(  # noqa: N802 - read as a noun where it is written: deploy(..., roll
 
     Raises: UserError (`bad_rollout`, `bad_guard`, `bad_duration`), UnknownNameError (`unknown_guard_metric`).
     """
-    if not isinstance(sticky, str) or any(letter not in _HEADER for letter in sticky):
-        raise _bad(f"sticky is {sticky!r}; it must be the name of a header", "x-user-id")
     if max_surge is not None:
         max_surge = _count("max_surge", max_surge, 0)
     return RolloutSpec(
@@ -91,16 +87,12 @@ def Canary(  # noqa: N802 - read as a noun where it is written: deploy(..., roll
         shadow_first_s=parse_duration(shadow_first),
         min_samples=_count("min_samples", min_samples, 1),
         max_surge=max_surge,
-        sticky=sticky,
         allow_signature_change=_flag("allow_signature_change", allow_signature_change),
         holdback=_number("holdback", holdback, 0.0, MOST_HOLDBACK),
         alpha=_number("alpha", alpha, 1e-6, 0.2),
         start_timeout_s=parse_duration(start_timeout),
         max_deaths=_count("max_deaths", max_deaths, 1),
     )
-
-
-_HEADER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
 def parse_steps(steps: str | Iterable[float]) -> tuple[float, ...]:

@@ -85,7 +85,9 @@ class World:
     def beat(self, record: DeployRecord) -> None:
         for number in range(self.serve.apps[record.app]):
             observed = self.seen.get(record.key, Observed()) if number == 0 else Observed()
-            report = ReplicaReport(ReplicaId(f"{record.key}-{number}"), "m", record.version, "h", 1000 + number, METADATA, observed=observed)
+            report = ReplicaReport(
+                ReplicaId(f"{record.key}-{number}"), "m", record.version, "h", 1000 + number, METADATA, observed=observed
+            )
             self.core.beat(replace(report, deployment=record.key), self.now_s)
 
     def serves(self, key: str, num: int = 1000, errors: int = 0) -> None:
