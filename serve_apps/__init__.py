@@ -13,12 +13,24 @@ from serve_apps.load_model import load_model
 from serve_apps.model_service import ModelService
 from serve_apps.multi_model import MultiModelService
 from serve_apps.remote_model import RemoteModel, remote
+from serve_apps.rollout.spec import Canary
 from serve_apps.shadow_call import is_shadow
 
 if TYPE_CHECKING:
     from serve_apps.registry.client import ModelRegistry
 
-__all__ = ["ModelRegistry", "ModelService", "MultiModelService", "RemoteModel", "Shape", "batched", "is_shadow", "load_model", "remote"]
+__all__ = [
+    "Canary",
+    "ModelRegistry",
+    "ModelService",
+    "MultiModelService",
+    "RemoteModel",
+    "Shape",
+    "batched",
+    "is_shadow",
+    "load_model",
+    "remote",
+]
 
 
 def __getattr__(name: str) -> Any:

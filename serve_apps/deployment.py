@@ -25,6 +25,7 @@ from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
 from fabric.errors import ModelError, RuntimeFault, UnavailableError, UserError
 from fabric.offers import ModelPrior, read_prior
+from fabric.registry.version import ModelVersion
 from fabric.types import Fingerprint, Placement
 from serve_apps.directory.records import DeployRecord
 from serve_apps.directory.requests import ACTOR, DeployRequest, Progress
@@ -33,6 +34,7 @@ from serve_apps.ingress.shell import ACTOR as INGRESS
 from serve_apps.model_service import Capture
 from serve_apps.place_model import Wish, place_model, placement_json
 from serve_apps.plan import Plan
+from serve_apps.registry.deploying import source_of
 from serve_apps.registry.reading import word_for
 from serve_apps.rollout.spec import RolloutSpec
 from serve_apps.runtimes.formats import recognise
@@ -113,17 +115,33 @@ def deploy_service(capture: Capture, plan: Plan, say: Say, rollout: RolloutSpec 
     return _deploy(source, plan, prior, say, f"class {capture.cls.__qualname__}", rollout=rollout)
 
 
-def deploy_path(path: Path, plan: Plan, say: Say) -> Live:
+def deploy_path(path: Path, plan: Plan, say: Say, rollout: RolloutSpec | None = None) -> Live:
     """A model file or folder. Raises: ModelError (`model_not_found`), and as `ModelService.deploy`."""
     say(f"{plan.name}: storing {path.name}")
     source = FileSource.of(path.absolute(), ArtefactStore(client.current().config.storage))
     found = recognise(path)
     prior = read_prior(path) if path.is_file() else ModelPrior()
-    return _deploy(source, plan, prior, say, str(path), framework=word_for(found) if found else "unknown")
+    return _deploy(source, plan, prior, say, str(path), framework=word_for(found) if found else "unknown", rollout=rollout)
+
+
+def deploy_version(version: ModelVersion, plan: Plan, say: Say, rollout: RolloutSpec | None = None) -> Live:
+    """A registered version, as it was registered. Raises: UserError (`artefact_not_found`), and as `ModelService.deploy`."""
+    source = source_of(version, ArtefactStore(client.current().config.storage))
+    return _deploy(
+        source, plan, ModelPrior(), say, version.source, framework=version.framework, rollout=rollout, number=str(version.number)
+    )
 
 
 def _deploy(
-    source: Source, plan: Plan, prior: ModelPrior, say: Say, origin: str, *, framework: str = "", rollout: RolloutSpec | None = None
+    source: Source,
+    plan: Plan,
+    prior: ModelPrior,
+    say: Say,
+    origin: str,
+    *,
+    framework: str = "",
+    rollout: RolloutSpec | None = None,
+    number: str = "",
 ) -> Live:
     """Start the next version and wait until it answers; where it does not start, the version before goes on answering."""
     wish = Wish(plan.name, plan.num_cpus, plan.tier, plan.latency_target_ms, plan.replicas)
@@ -139,7 +157,7 @@ def _deploy(
     twin = " (twin)" if placement.is_twin else ""
     say(f"{plan.name}: placing {plan.replicas} replica(s) on {placement.tier}{twin}, first choice {choice.explain()}")
     request = DeployRequest(
-        plan.name, config.user, plan.as_settings(), digest, placement_json(choice, prior), framework=framework, origin=origin,
+        plan.name, config.user, plan.as_settings(), digest, placement_json(choice, prior), number, framework=framework, origin=origin,
         rollout=None if rollout is None else rollout.as_json(),
     )  # fmt: skip
     directory = ray_io.actor(ACTOR)

@@ -123,7 +123,13 @@ class Rollouts:
     def shown(self, name: str) -> dict[str, Any]:
         """The one under way, or the last. Raises: UnknownNameError (`no_rollout`)."""
         run = self._run(name)
-        return {**rollout_form(run.rollout, model=name), "id": run.id, "user": run.user, "is_settled": run.is_settled, "trouble": run.trouble}
+        return {
+            **rollout_form(run.rollout, model=name),
+            "id": run.id,
+            "user": run.user,
+            "is_settled": run.is_settled,
+            "trouble": run.trouble,
+        }
 
     def listed(self) -> list[dict[str, Any]]:
         return [self.shown(name) for name in sorted(self._runs)]
