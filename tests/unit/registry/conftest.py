@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> ArtefactStore:
 
 
 @pytest.fixture
-def registry(journal_url: str, store: ArtefactStore) -> Iterator[Registry]:  # noqa: F811
+def registry(journal_url: str, store: ArtefactStore) -> Iterator[Registry]:
     rows = SqlVersions(journal_url)
     SERVED.clear()
     yield Registry(rows, store, lambda name: SERVED.get(name, ()))

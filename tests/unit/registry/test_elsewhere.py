@@ -21,7 +21,8 @@ CONFIG = """
 name: "ResNet_50"   # as Triton calls it
 platform: "onnxruntime_onnx"
 max_batch_size: 8
-input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] format: FORMAT_NONE }, { name: "words", data_type: TYPE_STRING, dims: -1, optional: true } ]
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] format: FORMAT_NONE },
+        { name: "words", data_type: TYPE_STRING, dims: -1, optional: true } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt" } ]
 instance_group [ { count: 2 kind: KIND_CPU } ]
 version_policy: { specific { versions: [ 3 ] } }
