@@ -29,7 +29,6 @@ from tests.asgi_transport import AsgiTransport
 from tests.softmax_models import write_onnx
 from tests.unit.oip import models
 from tests.unit.oip.server import Server
-from tests.unit.registry.conftest import SERVED
 from tests.unit.test_artefacts import files_no_larger_than
 
 Client = Callable[..., ModelRegistry]
@@ -90,7 +89,7 @@ def test_weights_beside_an_onnx_file_go_with_it_and_a_missing_one_is_refused(cli
 
 
 def test_what_is_registered_is_built_by_a_replica_as_it_is(client: Client, world: World, model: Path, tmp_path: Path) -> None:
-    store = ArtefactStore(f"file://{tmp_path}/storage")
+    store = ArtefactStore(f"file://{world.store_folder}")
     made = client().register(model, name="resnet")
     digest = source_digest(made, store)
     assert get_source(digest, store) == source_of(made, store) == FileSource.of(model, store)
@@ -199,9 +198,9 @@ def test_the_command_line_registers_names_lists_and_deletes(run: Callable[..., R
     assert "wrong" in run("versions", "resnet").stdout
     assert run("unregister", "resnet:1").exit_code == 3
     assert run("alias", "resnet", "champion=").exit_code == 0
-    SERVED["resnet"] = {1}
+    world.served["resnet"] = {1}
     assert "version_served" in run("unregister", "resnet:1").output
-    SERVED.clear()
+    world.served.clear()
     assert run("unregister", "resnet:1").stdout == "resnet:1: gone\n"
 
 
@@ -236,12 +235,12 @@ def test_no_versions_is_said_in_words() -> None:
     assert "fabric model register" in render_versions([])
 
 
-def test_a_full_disk_registers_nothing_and_the_next_try_does(client: Client, tmp_path: Path) -> None:
+def test_a_full_disk_registers_nothing_and_the_next_try_does(client: Client, world: World, tmp_path: Path) -> None:
     folder = tmp_path / "large"
     folder.mkdir()
     (folder / "saved_model.pb").write_bytes(os.urandom(4 * 2**20))
     with files_no_larger_than(2**20), pytest.raises(RuntimeFault) as raised:
         client().register(folder, name="large", loads=False)
     assert raised.value.code == "storage_full" and client().discover().versions == ()
-    assert [file for file in (tmp_path / "storage").rglob("*") if file.is_file()] == []
+    assert world.blobs() == []
     assert client().register(folder, name="large", loads=False).number == 1
