@@ -35,7 +35,9 @@ def render_aliases(model: RegisteredModel) -> str:
 
 
 def size(num_bytes: int) -> str:
-    """`12 KB`, `97.8 MB`, `1.2 GB`."""
+    """`209 B`, `12 KB`, `97.8 MB`, `1.2 GB`."""
+    if num_bytes < 1000:
+        return f"{num_bytes} B"
     for limit, unit, name in ((1e6, 1e3, "KB"), (1e9, 1e6, "MB")):
         if num_bytes < limit:
             return f"{num_bytes / unit:.3g} {name}"
@@ -43,15 +45,15 @@ def size(num_bytes: int) -> str:
 
 
 def _row(version: ModelVersion, now_s: float) -> list[str]:
-    said = [f"{name} {value:.4g}" for name, value in version.metrics.items()]
+    said = [version.why] if version.why else []
+    said += [f"{name} {value:.4g}" for name, value in version.metrics.items()]
     said += [f"{key}={value}" for key, value in version.metadata.items()]
-    state = f"{version.state}: {version.why}" if version.why else version.state
     return [
         version.ref,
         ", ".join(version.aliases),
         version.framework,
         size(version.size_bytes),
-        state,
+        version.state,
         version.user,
         ago(version.created_s, now_s),
         ", ".join(said),

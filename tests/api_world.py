@@ -9,7 +9,10 @@ from typing import Any
 
 from fabric.api.app import create_app
 from fabric.api_client import ApiClient, Reply
+from fabric.artefacts import ArtefactStore
 from fabric.jobs import Jobs
+from fabric.registry.registry import Registry
+from fabric.registry.sql import SqlVersions
 from tests.asgi_transport import AsgiTransport
 from tests.local_plane import UNTIL_S, LocalPlane
 
@@ -22,7 +25,10 @@ class World(LocalPlane):
     def __init__(self, folder: Path, *, runs: bool = True) -> None:
         super().__init__(folder, runs=runs)
         self.secrets = {user: self.tokens.mint(user, scopes.split(","))[0] for user, scopes in USERS.items()}
-        self.app = create_app(self.plane, self.tokens)
+        self.served: dict[str, set[int]] = {}
+        self.versions = SqlVersions(f"sqlite:///{folder / 'journal.db'}")
+        self.registry = Registry(self.versions, ArtefactStore(f"file://{self.store_folder}"), lambda name: self.served.get(name, ()))
+        self.app = create_app(self.plane, self.tokens, registry=self.registry)
         self.transport = AsgiTransport(self.app)
         self.told: list[str] = []
 
@@ -38,6 +44,7 @@ class World(LocalPlane):
 
     def close(self) -> None:
         self.transport.close()
+        self.versions.close()
         super().close()
 
 

@@ -127,6 +127,13 @@ def _bytes(routes: APIRouter, exchange: Exchange, registry: Registry) -> None:
         await exchange.passed_on(request, partial(registry.receiving, digest), MAX_BLOB_BYTES)
         return Json({"digest": digest}, status_code=201)
 
+    @routes.head("/blobs/{digest}", **page())
+    async def has(request: Request, digest: str) -> Response:
+        """200 where these bytes are kept, 404 where not."""
+        exchange.who(request).must("submit")
+        is_there = await exchange.run(partial(registry.has, digest))
+        return Response(status_code=200 if is_there else 404)
+
     @routes.get(_VERSION + "/files/{path:path}", **page(pages.BYTES, query=PieceQuery))
     async def piece(request: Request, name: str, version: str, path: str) -> Response:
         """A file of a version from a byte on, up to 8 MiB; none behind its end."""

@@ -110,7 +110,7 @@ def fetch(settings: Settings, ref: str, folder: Path, output: str) -> None:
 
 
 def pairs_of(words: Sequence[str]) -> dict[str, str]:
-    """`task=cv,dataset=imagenet` -> a mapping; a comma within a value is not taken for the next pair. Raises: UserError (`bad_metadata`)."""
+    """`task=cv,dataset=imagenet` -> a mapping; a comma inside a value may stay there. Raises: UserError (`bad_metadata`)."""
     found: dict[str, str] = {}
     for word in words:
         key = ""

@@ -75,7 +75,10 @@ def check_signature(signature: Signature) -> None:
 
 
 def check_text(what: str, text: str, most: int) -> str:
-    """PostgreSQL refuses NUL and half a surrogate pair, which SQLite takes: both are to refuse the same. Raises: UserError (`bad_<what>`)."""
+    """PostgreSQL refuses NUL and half a surrogate pair, which SQLite takes: both are to refuse the same.
+
+    Raises: UserError (`bad_<what>`).
+    """
     is_text = "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
     if len(text) > most or not is_text:
         raise UserError(f"{what} {text[:40]!r} is too long, or no text", code=f"bad_{what}", hint=f"up to {most} characters")

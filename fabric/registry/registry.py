@@ -98,6 +98,10 @@ class Registry:
 
     # -- bytes ---------------------------------------------------------------------------------------------------------------
 
+    def has(self, digest: str) -> bool:
+        """Raises: UserError (`bad_key`)."""
+        return self.artefacts.has(Digest(digest))
+
     def receiving(self, digest: str) -> AbstractContextManager[Callable[[bytes], object]]:
         """Take the bytes of a file in pieces; they are there when the block ends well. Raises: UserError (`bad_key`, `file_changed`)."""
         return self.artefacts.receiving(Digest(digest))

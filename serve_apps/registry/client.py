@@ -174,7 +174,7 @@ class ModelRegistry:
     # -- inside --------------------------------------------------------------------------------------------------------------
 
     def _send(self, file: ModelFile, part: Path) -> None:
-        if self.api.has(f"/v1/artefacts/{file.digest}"):
+        if self.api.has(f"{_ROOT}/blobs/{file.digest}"):
             return
         self._tell(f"sending {file.path} ({file.size_bytes / 2**20:,.1f} MiB)")
         with part.open("rb") as content:

@@ -6,29 +6,22 @@ Source: Triton Inference Server, "Model Repository" and "Model Configuration".
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
 from fabric.errors import ModelError, UserError
 from fabric.registry.signature import Signature
 from fabric.tensor_spec import TensorSpec
-from serve_apps.oip.messages import CLASSES
 from serve_apps.registry.elsewhere import Found, Place, Say, kept_name
+from serve_apps.registry.pbtxt import Message, read_pbtxt
 from serve_apps.registry.reading import ReadModel, read_model
 from serve_apps.runtimes.formats import recognise
 
 CONFIG = "config.pbtxt"
 _FILES = ("model.onnx", "model.savedmodel", "model.pt", "model.pt2", "model.tflite")
-_NOT_TAKEN = re.compile(
-    r"^\s*(version_policy|instance_group|dynamic_batching|sequence_batching|optimization|model_warmup|ensemble_scheduling|parameters|"
-    r"response_cache|model_transaction_policy)\b",
-    re.MULTILINE,
-)
+_TAKEN = frozenset({"name", "platform", "backend", "max_batch_size", "input", "output", "default_model_filename"})
 
 
 def triton_models(place: Place, say: Say) -> Iterator[Found]:
@@ -47,18 +40,13 @@ def triton_models(place: Place, say: Say) -> Iterator[Found]:
         yield from _versions(folder, place, say)
 
 
-def read_config(text: str) -> tuple[Any, tuple[str, ...]]:
-    """A `config.pbtxt` as a message of the protocol's `ModelConfig`, and what of it is not taken over.
-
-    Raises: UserError (`bad_triton_config`).
-    """
-    config = CLASSES["ModelConfig"]()
+def read_config(text: str) -> tuple[Message, tuple[str, ...]]:
+    """A `config.pbtxt`, and what of it is not taken over. Raises: UserError (`bad_triton_config`)."""
     try:
-        # The protocol's file has the members that clients ask for; a repository's may have others, which are passed over.
-        text_format.Parse(text, config, allow_unknown_field=True)
-    except text_format.ParseError as error:
+        config = read_pbtxt(text)
+    except ValueError as error:
         raise UserError(f"{CONFIG} cannot be read: {error}", code="bad_triton_config") from None
-    return config, tuple(dict.fromkeys(_NOT_TAKEN.findall(text)))
+    return config, tuple(key for key in config if key not in _TAKEN)
 
 
 def _model_folders(folder: Path) -> list[Path]:
@@ -77,18 +65,19 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _versions(folder: Path, place: Place, say: Say) -> Iterator[Found]:
-    config, left = read_config(_text(folder / CONFIG)) if (folder / CONFIG).is_file() else (CLASSES["ModelConfig"](), ())
-    name = kept_name(config.name or folder.name)
+    config, left = read_config(_text(folder / CONFIG)) if (folder / CONFIG).is_file() else ({}, ())
+    name = kept_name(_word(config, "name") or folder.name)
     if left:
         say(f"{name}: not taken over from {CONFIG}: {', '.join(left)}")
     for version in _numbered(folder):
         if place.word not in ("", version.name):
             continue
-        path = _model_in(version)
+        path = _model_in(version, _word(config, "default_model_filename"))
         if path is None:
             say(f"{name}: version {version.name} holds no file of a known format, and is left out")
             continue
-        said = {"triton.version": version.name, **({"triton.backend": config.backend} if config.backend else {})}
+        said = {"triton.version": version.name}
+        said |= {f"triton.{key}": _word(config, key) for key in ("backend", "platform") if _word(config, key)}
         yield Found(name, version.name, _read(path, config, name, say), path.absolute().as_uri(), said)
 
 
@@ -99,10 +88,10 @@ def _text(file: Path) -> str:
         raise UserError(f"{file} cannot be read: {error}", code="bad_triton_config") from None
 
 
-def _model_in(version: Path) -> Path | None:
+def _model_in(version: Path, named: str) -> Path | None:
     """The file or folder that is loaded. An ONNX model of several files is a folder `model.onnx` with a file of that name in it."""
-    names = [version / name for name in _FILES] + sorted(version.iterdir())
-    for path in names:
+    own = [version / Path(named).name] if named else []
+    for path in (*own, *(version / name for name in _FILES), *sorted(version.iterdir())):
         inner = path / path.name
         if path.is_dir() and inner.is_file() and recognise(inner) is not None:
             return inner
@@ -111,7 +100,7 @@ def _model_in(version: Path) -> Path | None:
     return None
 
 
-def _read(path: Path, config: Any, name: str, say: Say) -> ReadModel:
+def _read(path: Path, config: Message, name: str, say: Say) -> ReadModel:
     """The file's own signature; where it says none, that of the configuration."""
     try:
         read = read_model(path)
@@ -119,27 +108,30 @@ def _read(path: Path, config: Any, name: str, say: Say) -> ReadModel:
         if error.code != "needs_signature":
             raise
         read = replace(read_model(path, loads=False), note=error.message)
-    if read.signature is None and (config.input or config.output):
+    if read.signature is None and ("input" in config or "output" in config):
         return replace(read, signature=signature_of(config), note="")
     if read.note:
         say(f"{name}: what it takes and gives is not known: {read.note}")
     return read
 
 
-def signature_of(config: Any) -> Signature:
-    """With a batch dimension of any size in front where `max_batch_size` is above 0."""
-    return Signature(_specs(config.input, config), _specs(config.output, config))
+def signature_of(config: Message) -> Signature:
+    """With a batch dimension of any size in front where `max_batch_size` is above 0. Raises: UserError (`bad_triton_config`)."""
+    is_batched = any(isinstance(size, int) and size > 0 for size in config.get("max_batch_size", ()))
+    return Signature(*(tuple(_spec(tensor, is_batched) for tensor in config.get(side, ())) for side in ("input", "output")))
 
 
-def _specs(tensors: Sequence[Any], config: Any) -> tuple[TensorSpec, ...]:
-    kinds = CLASSES["ModelConfig"].DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_number
-    batch = (-1,) if config.max_batch_size > 0 else ()
-    found = []
-    for tensor in tensors:
-        kind = kinds[tensor.data_type].name.removeprefix("TYPE_")
-        found.append(TensorSpec(tensor.name, "BYTES" if kind == "STRING" else kind, (*batch, *tensor.dims), _is_optional(tensor)))
-    return tuple(found)
+def _spec(tensor: Any, is_batched: bool) -> TensorSpec:
+    sizes = tensor.get("dims", ()) if isinstance(tensor, dict) else ()
+    name = _word(tensor, "name") if isinstance(tensor, dict) else ""
+    kind = _word(tensor, "data_type").removeprefix("TYPE_") if name else ""
+    if not kind or not all(isinstance(size, int) for size in sizes):
+        raise UserError(f"{CONFIG}: a tensor without a name, a datatype or sizes", code="bad_triton_config", hint=f"tensor {name or '?'}")
+    shape = ((-1,) if is_batched else ()) + tuple(sizes)
+    return TensorSpec(name, "BYTES" if kind == "STRING" else kind, shape, _word(tensor, "optional") == "true")
 
 
-def _is_optional(tensor: Any) -> bool:
-    return bool(getattr(tensor, "optional", False))  # an output has no such member
+def _word(message: Message, key: str) -> str:
+    """The last value of a field counts, as in protobuf; empty: it has none."""
+    values = message.get(key, ())
+    return str(values[-1]) if values else ""

@@ -79,6 +79,7 @@ def test_every_read_has_json() -> None:
     expected |= {"submit", "queue", "cancel", "plan", "usage", "efficiency", "token create", "token list", "token revoke"}
     expected |= {"policy apply", "policy show", "policy history", "policy rollback"}
     expected |= {"model list", "model show"}
+    expected |= {f"model {verb}" for verb in ("register", "versions", "search", "alias", "fetch", "deprecate", "import", "export")}
     expected |= {"profiles export", "profiles import", "profiles forget"}
     assert reads == {f"fabric {name}" for name in expected}
 

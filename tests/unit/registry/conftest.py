@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fabric.api.app import create_app
 from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
 from fabric.registry.registry import Registry
 from fabric.registry.sql import SqlVersions
 from fabric.registry.version import By, ModelFile, ModelVersion, NewVersion
 from serve_apps.registry.client import ModelRegistry
-from tests.api_world import World
-from tests.asgi_transport import AsgiTransport
+from tests.api_world import World, a_world
 from tests.unit.journal.conftest import journal_url, postgres, postgres_url
 
 __all__ = ["journal_url", "postgres", "postgres_url"]
@@ -30,7 +28,7 @@ def store(tmp_path: Path) -> ArtefactStore:
 
 
 @pytest.fixture
-def registry(journal_url: str, store: ArtefactStore) -> Iterator[Registry]:  # noqa: F811
+def registry(journal_url: str, store: ArtefactStore) -> Iterator[Registry]:
     rows = SqlVersions(journal_url)
     SERVED.clear()
     yield Registry(rows, store, lambda name: SERVED.get(name, ()))
@@ -50,17 +48,9 @@ def put(registry: Registry, store: ArtefactStore) -> Put:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """The API with a registry, on SQLite."""
-    made = World(tmp_path)
-    rows = SqlVersions(f"sqlite:///{tmp_path}/registry.db")
-    SERVED.clear()
-    registry = Registry(rows, ArtefactStore(f"file://{tmp_path}/storage"), lambda name: SERVED.get(name, ()))
-    made.transport.close()
-    made.app = create_app(made.plane, made.tokens, registry=registry)
-    made.transport = AsgiTransport(made.app)
-    yield made
-    made.close()
-    rows.close()
+    """The API with its registry, on SQLite."""
+    with a_world(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
