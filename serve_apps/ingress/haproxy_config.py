@@ -98,6 +98,7 @@ ingress's own replicas mark a request as a shadow copy."""
 _ARM = """\
 backend a{number}
   retry-on conn-failure empty-response
+  option http-buffer-request
   default-server check inter 2s fastinter 250ms downinter 500ms rise 1 fall 3 observe layer4 error-limit 1 on-error mark-down
   server-template r 1-{num_servers} 127.0.0.1:9 disabled
   server-template b 1-{num_reserve} 127.0.0.1:9 backup disabled
