@@ -1,8 +1,8 @@
 """The fewest requests in which any test could tell a bad version from one at its guard's bound: Wald's sequential probability ratio test.
 
 A guard allows a set of versions, and nothing is assumed of their latencies but what the guard says. The member that is hardest to tell from
-the bad version differs from it only in the share that the guard bounds (of slow, failed or disagreeing requests) and stands at the bound. So
-the bound is that of two known Bernoulli distributions, the champion known exactly, one hypothesis, one guard. Wald 1945; his expected
+the bad version differs from it only in the share that the guard bounds (of slow, failed or disagreeing requests) and stands at the bound.
+So the bound is that of two known Bernoulli distributions, the champion known exactly, one hypothesis, one guard. Wald 1945; his expected
 number leaves out what the last request adds, and so is a little below what any real test takes.
 """
 

@@ -150,7 +150,9 @@ class Experiment:
 
     def form(self, model: str) -> dict[str, Any]:
         """The one JSON form of an experiment."""
-        plain = {name: getattr(self, name) for name in ("metric", "state", "reason", "winner", "began_s", "sticky", "is_higher_better", "alpha")}
+        plain = {
+            name: getattr(self, name) for name in ("metric", "state", "reason", "winner", "began_s", "sticky", "is_higher_better", "alpha")
+        }
         return {"model": model, **plain, "shares": self.shares(), "arms": [_figures_json(one) for one in self.figures()]}
 
     def as_json(self) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class MeanWatch:
             self.challenger += block.challenger.metrics.get(self.guard.name, Sum())
         score, information = self._evidence()
         if self.spread and information:
-            self.best = [max(old, log_evidence(side * score, information, self.spread)) for old, side in zip(self.best, (1, -1), strict=True)]
+            self.best = [
+                max(old, log_evidence(side * score, information, self.spread)) for old, side in zip(self.best, (1, -1), strict=True)
+            ]
 
     def _evidence(self) -> tuple[float, float]:
         """Score and information of "worse than the bound by", all steps."""

@@ -39,9 +39,7 @@ def mean_of(values: Sum, least_sd: float = 0.0) -> Estimate | None:
 def interval(estimate: Estimate, spread: float, alpha: float) -> tuple[float, float]:
     """A confidence sequence: holds the mean at all times at once, with probability 1 - alpha."""
     information = 1.0 / estimate.variance
-    radius = estimate.variance * math.sqrt(
-        (information + 1.0 / spread) * (math.log1p(information * spread) + 2.0 * math.log(1.0 / alpha))
-    )
+    radius = estimate.variance * math.sqrt((information + 1.0 / spread) * (math.log1p(information * spread) + 2.0 * math.log(1.0 / alpha)))
     return estimate.value - radius, estimate.value + radius
 
 

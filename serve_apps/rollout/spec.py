@@ -23,7 +23,8 @@ class RolloutSpec:
     requests at each. `shadow_first_s`: copies only, before the first step. `holdback`: percent that the champion keeps in the last step,
     to compare with. `max_surge`: replicas of the challenger beyond the champion's that may run at once; None: as many as it asks for.
     `sticky`: the header that holds a user's key; empty: each request by itself. `alpha`: how likely all guards together may blame a version
-    that is within them. `start_timeout_s`: how long the challenger may take to be ready. `max_deaths`: of its replicas, the last is one too many.
+    that is within them. `start_timeout_s`: how long the challenger may take to be ready. `max_deaths`: so many replicas of it that die end
+    the rollout.
     """
 
     steps: tuple[float, ...] = DEFAULT_STEPS
@@ -59,7 +60,7 @@ class RolloutSpec:
         return cls(**{**known, "steps": tuple(body["steps"]), "guards": parse_guards(body["guards"])})
 
 
-def Canary(  # noqa: N802 - read as a noun where it is written: deploy(..., rollout=Canary(steps=[1, 5, 25]))
+def Canary(
     steps: str | Sequence[float] = DEFAULT_STEPS,
     guards: str | Sequence[str] = (),
     *,

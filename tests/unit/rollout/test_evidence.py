@@ -20,7 +20,9 @@ def most(runs: int) -> float:
     return ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
 
 
-def frac_rejected(rate0: float, rate1: float, scale: float, shift: float, *, runs: int = 80, is_against: bool = True, seed: int = 7) -> float:
+def frac_rejected(
+    rate0: float, rate1: float, scale: float, shift: float, *, runs: int = 80, is_against: bool = True, seed: int = 7
+) -> float:
     """Of runs of 40 blocks, 60 + 20 requests each, looked at after each block."""
     rng, rejected = numpy.random.default_rng(seed), 0
     for _ in range(runs):

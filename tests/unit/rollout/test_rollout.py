@@ -253,7 +253,9 @@ def test_time_in_which_nobody_watched_is_no_soak() -> None:
 @given(st.integers(0, 200), st.sampled_from([0.0, 0.03]), st.lists(st.integers(1, 40), max_size=3))
 @settings(max_examples=6, deadline=None)
 def test_read_back_at_any_moment_it_decides_as_if_nothing_had_happened(seed: int, errors: float, cuts: list[int]) -> None:
-    spec = quick(steps="20", soak=5, guards=["latency_p95<=1.2x", "error_rate<=+0.5%", "agreement>=0.9", "drift<=0.5", "metric:conversion>=-50%"])
+    spec = quick(
+        steps="20", soak=5, guards=["latency_p95<=1.2x", "error_rate<=+0.5%", "agreement>=0.9", "drift<=0.5", "metric:conversion>=-50%"]
+    )
     whole, cut = (Life(spec, per_s=80, seed=seed, errors=errors) for _ in range(2))
     for look in range(45):
         first, second = whole.look(), cut.look()
@@ -263,7 +265,11 @@ def test_read_back_at_any_moment_it_decides_as_if_nothing_had_happened(seed: int
             cut.rollout = Rollout.from_json(json.loads(json.dumps(cut.rollout.as_json())))
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(0, 5), st.sampled_from(["look", "pause", "resume"])), max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(0, 5), st.sampled_from(["look", "pause", "resume"])), max_size=40
+    )
+)
 @settings(max_examples=40, deadline=None)
 def test_shares_sum_to_the_whole_and_never_fall_but_to_nothing(
     looks: list[tuple[int, int, int, str]],
