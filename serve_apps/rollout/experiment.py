@@ -150,9 +150,7 @@ class Experiment:
 
     def form(self, model: str) -> dict[str, Any]:
         """The one JSON form of an experiment."""
-        plain = {
-            name: getattr(self, name) for name in ("metric", "state", "reason", "winner", "began_s", "sticky", "is_higher_better", "alpha")
-        }
+        plain = {name: getattr(self, name) for name in _PLAIN}
         return {"model": model, **plain, "shares": self.shares(), "arms": [_figures_json(one) for one in self.figures()]}
 
     def as_json(self) -> dict[str, Any]:
@@ -162,8 +160,9 @@ class Experiment:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Experiment:
-        sums = {key: {name: Sum(*values) for name, values in body[key].items()} for key in ("base", "values")}
-        return cls(parse_arms(body["arms"]), **{name: body[name] for name in _PLAIN}, **sums)
+        experiment = cls(parse_arms(body["arms"]), **{name: body[name] for name in _PLAIN})
+        experiment.base, experiment.values = ({name: Sum(*sums) for name, sums in body[key].items()} for key in ("base", "values"))
+        return experiment
 
 
 _PLAIN = ("metric", "began_s", "sticky", "is_higher_better", "alpha", "state", "reason", "winner")

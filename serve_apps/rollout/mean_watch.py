@@ -24,8 +24,8 @@ class MeanWatch:
     guard: Guard
     step: int = -1
     closed: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    champion: Sum = Sum()
-    challenger: Sum = Sum()
+    champion: Sum = field(default_factory=Sum)
+    challenger: Sum = field(default_factory=Sum)
     spread: float = 0.0
     best: list[float] = field(default_factory=lambda: [0.0, 0.0])
     num_before: int = 0
