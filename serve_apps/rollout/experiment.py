@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fabric.errors import RejectedError, UserError
 from serve_apps.directory.observed import Observed, Sum
 from serve_apps.directory.table import WHOLE
-from serve_apps.rollout.means import TUNED_COUNT, Estimate, interval, mean_of
+from serve_apps.rollout.means import TUNED_COUNT, Estimate, interval, mean_of, sd_of
 
 State = Literal["running", "concluded", "stopped"]
 LEAST_VALUES = 200
@@ -140,7 +140,7 @@ class Experiment:
 
     def _difference(self, one: str, other: str) -> tuple[float, float] | None:
         mine, theirs = self.values.get(one, Sum()), self.values.get(other, Sum())
-        first, second = mean_of(mine), mean_of(theirs)
+        first, second = mean_of(mine, sd_of(theirs)), mean_of(theirs, sd_of(mine))
         if first is None or second is None:
             return None
         variance = first.variance + second.variance
