@@ -3,7 +3,7 @@
 1,000 rollouts with the default steps and the guards `latency_p95<=1.2x`, `error_rate<=+0.5%`, `agreement>=0.98`, through the product's own
 state machine. `world.py` says what the traffic does.
 
-Options: `--json`, `--rollouts 1000`, `--seed 10000` of the first, `--processes 2`, `--kind NAME` of traffic (all of them in turn unless given).
+Options: `--json`, `--rollouts 1000`, `--seed 10000` of the first, `--processes 2`, `--kind NAME` of traffic (all in turn unless given).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import statistics
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ KINDS: Mapping[str, Base] = {
 
 def one(kind: str, seed: int) -> tuple[str, str, float, int]:
     base = KINDS[kind]
-    outcome = World(replace(base, per_s=base.per_s), Fault(), seed).run(Canary(guards=GUARDS))
+    outcome = World(base, Fault(), seed).run(Canary(guards=GUARDS))
     return outcome.decision.state, outcome.decision.reason, outcome.took_s, outcome.exposed
 
 

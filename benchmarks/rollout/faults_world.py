@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 from typing import Any
 
 from sprt import sprt_requests
@@ -37,7 +36,7 @@ def bound(base: Base, fault: Fault) -> float:
 
 def measured(base: Base, fault: Fault, seeds: range) -> dict[str, Any]:
     needed = bound(base, fault)
-    runs = [World(replace(base), fault, seed).run(Canary(guards=GUARDS)) for seed in seeds]
+    runs = [World(base, fault, seed).run(Canary(guards=GUARDS)) for seed in seeds]
     wanted = "failed" if fault.cannot_start else "rolled_back"
     used = [run.compared if fault.wrong_frac else run.exposed for run in runs]
     return {

@@ -43,8 +43,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class GuardFigures:
-    """`value`, `champion`: the challenger's figure and the champion's (ms, shares of 1, USD, bytes, or the metric's unit), since the rollout
-    began; `bound`: what `value` is held against. `confidence`: that the verdict which evidence leans to is right, always valid."""
+    """`value`, `champion`: the challenger's figure and the champion's (ms, shares of 1, USD, bytes, or the metric's unit), since the
+    rollout began; `bound`: what `value` is held against. `confidence`: that the verdict which evidence leans to is right, always valid."""
 
     guard: str
     verdict: Verdict

@@ -4,8 +4,8 @@ The null is `rate1 <= scale * rate0 + shift` (or `>=`). Each block of requests m
 the null holds the wealth is no more than 1 on average at any time that one may choose to stop, so it passes 1/alpha with probability alpha
 at most, however often it is looked at (Ville). One gambler for each size of difference; what counts is their mean, weighted.
 
-- A gambler's odds on a block are q(block) / p(block), p being what in the null is nearest to his q (the reverse information projection). For
-  a convex null that is the best possible bet, and valid although the champion's own rate is unknown and may change from block to block.
+- A gambler's odds on a block are q(block) / p(block), p being what in the null is nearest to his q (the reverse information projection).
+  For a convex null that is the best possible bet, and valid although the champion's own rate is unknown and may change from block to block.
   Source: Turner, Ly, Gruenwald, "Generic E-variables for exact sequential k-sample tests", 2024.
 - Where the null is that no more of the challenger's are counted than of the champion's (a latency at the champion's quantile), the odds are
   those of the split: of all that were counted in a block, how many fell on the challenger. Requests are dealt at random, so that is
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy
 
 AGAINST = ((0.1, 0.01), (0.2, 0.02), (0.4, 0.06), (0.8, 0.21), (1.2, 0.26), (1.6, 0.22), (2.4, 0.12), (3.2, 0.05), (4.5, 0.03), (7.0, 0.02))
-"""How far beyond the bound, in log-odds, and the weight of it: most on what is worth a rollback and can be seen in some hundred requests."""
+"""How far beyond the bound, in log-odds, and the weight of it: most on what is worth a rollback and can be seen in a hundred requests."""
 WITHIN = ((0.2, 0.1), (0.4, 0.2), (0.8, 0.3), (1.6, 0.3), (3.2, 0.1))
 _LEAST = 1e-9
 _MOST_LOG = 1e6
@@ -107,16 +107,18 @@ def nearest_in_null(rate0: float, num0: float, rates1: Floats, num1: float, scal
     high = numpy.clip(numpy.maximum(rate0, crossing), lowest, highest)
     p0 = numpy.clip((num0 * rate0 + num1 * crossing) / (num0 + num1), low, high)
     for _ in range(60):  # Newton, and halving where it would leave the bracket
-        p1 = _inside(scale * p0 + shift)
-        gradient = num0 * (p0 - rate0) / (p0 * (1 - p0)) + scale * num1 * (p1 - rates1) / (p1 * (1 - p1))
-        curve0 = rate0 / p0**2 + (1 - rate0) / (1 - p0) ** 2
-        curve1 = rates1 / p1**2 + (1 - rates1) / (1 - p1) ** 2
-        low, high = numpy.where(gradient > 0, low, p0), numpy.where(gradient > 0, p0, high)
-        step = p0 - gradient / (num0 * curve0 + scale**2 * num1 * curve1)
-        following = numpy.where((step >= low) & (step <= high), step, 0.5 * (low + high))
-        is_near = bool((numpy.abs(following - p0) <= 1e-7 * p0).all())
-        p0 = following
-        if is_near:
+        p1 = scale * p0 + shift
+        rest0, rest1 = 1 - p0, 1 - p1
+        gradient = num0 * (p0 - rate0) / (p0 * rest0) + scale * num1 * (p1 - rates1) / (p1 * rest1)
+        curve = num0 * (rate0 / (p0 * p0) + (1 - rate0) / (rest0 * rest0))
+        curve += scale * scale * num1 * (rates1 / (p1 * p1) + (1 - rates1) / (rest1 * rest1))
+        is_past = gradient > 0
+        low, high = numpy.where(is_past, low, p0), numpy.where(is_past, p0, high)
+        following = p0 - gradient / curve
+        is_out = (following < low) | (following > high)
+        following = numpy.where(is_out, 0.5 * (low + high), following)
+        moved, p0 = numpy.abs(following - p0), following
+        if (moved <= 1e-5 * p0).all():  # the next one would move by the square of that
             break
     return p0, _inside(scale * p0 + shift)
 
@@ -127,7 +129,7 @@ def _log_ratio(rate: float | Floats, null: Floats, num: float, counted: float) -
 
 
 def _inside(rates: Floats) -> Floats:
-    inside: Floats = numpy.clip(rates, _LEAST, 1 - _LEAST)
+    inside: Floats = numpy.minimum(1 - _LEAST, numpy.maximum(_LEAST, rates))
     return inside
 
 

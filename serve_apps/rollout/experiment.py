@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fabric.errors import RejectedError, UserError
 from serve_apps.directory.observed import Observed, Sum
 from serve_apps.directory.table import WHOLE
-from serve_apps.rollout.means import TUNED_COUNT, Estimate, interval, mean_of
+from serve_apps.rollout.means import TUNED_COUNT, Estimate, interval, mean_of, sd_of
 
 State = Literal["running", "concluded", "stopped"]
 LEAST_VALUES = 200
@@ -138,7 +138,7 @@ class Experiment:
 
     def _difference(self, one: str, other: str) -> tuple[float, float] | None:
         mine, theirs = self.values.get(one, Sum()), self.values.get(other, Sum())
-        first, second = mean_of(mine), mean_of(theirs)
+        first, second = mean_of(mine, sd_of(theirs)), mean_of(theirs, sd_of(mine))
         if first is None or second is None:
             return None
         variance = first.variance + second.variance
@@ -148,7 +148,7 @@ class Experiment:
 
     def form(self, model: str) -> dict[str, Any]:
         """The one JSON form of an experiment."""
-        plain = {name: getattr(self, name) for name in ("metric", "state", "reason", "winner", "began_s", "is_higher_better", "alpha")}
+        plain = {name: getattr(self, name) for name in _PLAIN}
         return {"model": model, **plain, "shares": self.shares(), "arms": [_figures_json(one) for one in self.figures()]}
 
     def as_json(self) -> dict[str, Any]:
@@ -158,8 +158,9 @@ class Experiment:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Experiment:
-        sums = {key: {name: Sum(*values) for name, values in body[key].items()} for key in ("base", "values")}
-        return cls(parse_arms(body["arms"]), **{name: body[name] for name in _PLAIN}, **sums)
+        experiment = cls(parse_arms(body["arms"]), **{name: body[name] for name in _PLAIN})
+        experiment.base, experiment.values = ({name: Sum(*sums) for name, sums in body[key].items()} for key in ("base", "values"))
+        return experiment
 
 
 _PLAIN = ("metric", "began_s", "is_higher_better", "alpha", "state", "reason", "winner")

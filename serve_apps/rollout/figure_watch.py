@@ -77,7 +77,7 @@ class FigureWatch:
 
     def figures(self, alpha: float, champion: Observed, challenger: Observed) -> GuardFigures:
         verdict = self.verdict(alpha)
-        leans: Verdict | Literal[""] = "" if verdict == "undecided" else verdict
+        leans: Literal["violated", "satisfied", ""] = "" if verdict == "undecided" else verdict
         return GuardFigures(self.guard.text, verdict, *self._values(), self.num_samples, 1.0 if leans else 0.0, leans)
 
     def as_json(self) -> dict[str, Any]:

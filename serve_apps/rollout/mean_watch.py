@@ -10,7 +10,7 @@ from typing import Any
 from serve_apps.directory.observed import Observed, Sum
 from serve_apps.rollout.block import SATISFIED_ALPHA, Block, GuardFigures, Verdict, figures_of
 from serve_apps.rollout.guards import Guard
-from serve_apps.rollout.means import TUNED_COUNT, log_evidence, mean_of
+from serve_apps.rollout.means import TUNED_COUNT, log_evidence, mean_of, sd_of
 
 ALIKE = 1e-200
 """A variance below it: all values were the same so far, which says nothing of the next one."""
@@ -24,8 +24,8 @@ class MeanWatch:
     guard: Guard
     step: int = -1
     closed: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    champion: Sum = Sum()
-    challenger: Sum = Sum()
+    champion: Sum = field(default_factory=Sum)
+    challenger: Sum = field(default_factory=Sum)
     spread: float = 0.0
     best: list[float] = field(default_factory=lambda: [0.0, 0.0])
     num_before: int = 0
@@ -63,7 +63,8 @@ class MeanWatch:
 
     def _worse_by(self) -> tuple[float, float, int] | None:
         least_sd = 0.5 * abs(self.guard.shift)
-        mine = mean_of(self.challenger, least_sd)
+        # Of a rare event (one sale in 300) mean and spread are small together: the challenger's is taken to be the champion's at least.
+        mine = mean_of(self.challenger, max(least_sd, sd_of(self.champion)))
         other = mean_of(self.champion, least_sd) if not self.guard.is_absolute else None
         if mine is None or (other is None and not self.guard.is_absolute):
             return None

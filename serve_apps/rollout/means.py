@@ -36,6 +36,13 @@ def mean_of(values: Sum, least_sd: float = 0.0) -> Estimate | None:
     return Estimate(mean, max(variance, least_sd**2, 1e-300) / values.count)
 
 
+def sd_of(values: Sum) -> float:
+    """Of the values; 0 without any."""
+    if values.count == 0:
+        return 0.0
+    return math.sqrt(max(0.0, values.squares / values.count - (values.total / values.count) ** 2))
+
+
 def interval(estimate: Estimate, spread: float, alpha: float) -> tuple[float, float]:
     """A confidence sequence: holds the mean at all times at once, with probability 1 - alpha."""
     information = 1.0 / estimate.variance

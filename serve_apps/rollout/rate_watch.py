@@ -26,8 +26,8 @@ class RateWatch:
     """A guard on a share of the requests: those with errors, those that disagree, those that are slower than a quantile.
 
     A latency guard compares at the champion's quantile: were 5 % of its requests slower than t, no more than 5 % of the challenger's may be
-    slower than `scale` * t + `shift`. `recent`: the champion's latencies; `pending`: requests and counted of both sides that wait until both
-    have some; `seen`: of both sides, all.
+    slower than `scale` * t + `shift`. `recent`: the champion's latencies; `pending`: requests and counted of both sides that wait until
+    both have some; `seen`: of both sides, all.
     """
 
     guard: Guard

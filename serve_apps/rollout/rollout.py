@@ -31,6 +31,8 @@ from serve_apps.rollout.watch import Watch, watch_for
 from serve_apps.rollout.words import violation_text
 
 PATIENCE = 3.0
+FIGURES_S = 60.0
+"""For so long the last step waits for a cost or a memory that nobody reports."""
 FIRST_WEIGHT = 0.9
 """Of the evidence that begins with the rollout; the rest begins later, and so finds what breaks later."""
 LONGEST_GAP_S = 5.0
@@ -168,7 +170,7 @@ class Rollout:
             self.resume_to, self.paused_by = self.state, "few_samples"
             return self._turn(now_s, "paused", few)
         if self.state == "paused":
-            self.state, self.paused_by = self.resume_to, ""
+            self.paused_by = ""
             return self._turn(now_s, self.resume_to, "enough requests have come")
         if self._is_held(needed_s):
             return None
@@ -197,8 +199,11 @@ class Rollout:
             if watch.is_leaning(self.spec.guard_alpha):
                 self.reason = f"waits for {watch.guard.text}, which leans to violated"
                 return True
-            is_last = self.step + 1 == len(self.spec.steps)
-            if verdict == "undecided" and (watch.guard.kind not in FIGURES or is_last) and self.soaked_s < PATIENCE * needed_s:
+            if watch.guard.kind in FIGURES:  # cost is known in the last step only
+                patience_s = FIGURES_S if self.step + 1 == len(self.spec.steps) else 0.0
+            else:
+                patience_s = PATIENCE * needed_s
+            if verdict == "undecided" and self.soaked_s < patience_s:
                 self.reason = f"waits until {watch.guard.text} is certain"
                 waits = True
         return waits
@@ -209,10 +214,9 @@ class Rollout:
 
     def _turn(self, now_s: float, state: State, reason: str) -> dict[str, Any]:
         """Every change goes through here, and is a fact for the journal."""
-        before, was_paused = self.state, self.state == "paused" or state == "paused"
-        is_resumed = reason.startswith("enough")
+        before = self.state
         self.state, self.reason = state, reason
-        if not was_paused and not is_resumed:
+        if "paused" not in (before, state):
             self.soaked_s, self.step_requests = 0.0, 0
         figures = [asdict(one) for one in self.figures()]
         fact = {

@@ -1,7 +1,7 @@
 """Watches one guard: takes in what both sides have seen since the last look, and says violated, satisfied or undecided.
 
-Champion and challenger are compared over the same seconds, block by block (one block is what came between two looks), so that a busy hour or
-a slow disk that hits both is held against neither. What a watch knows goes to JSON and back unchanged.
+Champion and challenger are compared over the same seconds, block by block (one block is what came between two looks), so that a busy hour
+or a slow disk that hits both is held against neither. What a watch knows goes to JSON and back unchanged.
 """
 
 from __future__ import annotations

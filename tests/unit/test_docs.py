@@ -28,6 +28,7 @@ from fabric.config import FabricConfig, load_config
 from fabric.explanation import WORDS
 from fabric.policy_document import read_policy
 from pools.flavors import load_catalogue
+from serve_apps.rollout.documents import read_rollout
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("fabric", "pools", "profiler", "serve_apps")
@@ -248,6 +249,8 @@ def test_the_yaml_of_a_page_is_a_valid_configuration(page: Path, tmp_path: Path)
         document = yaml.safe_load(block)
         if document.get("kind") == "HybridPolicy":  # a policy stands alone
             read_policy(block, catalogue=load_catalogue())
+        elif document.get("kind") == "Rollout":
+            read_rollout(block)
         else:
             merged |= document
     file = tmp_path / "fabric.yaml"

@@ -112,6 +112,6 @@ def test_a_rollout_is_shown_with_its_guards_and_its_traffic() -> None:
     assert "[25 %], 100 %" in shown
     assert "3 ██████████░" in shown
     assert "latency_p95<=1.2x" in shown
-    assert "3.13 ms" in shown
+    assert "3.19 ms" in shown
     assert "25 %" in render_rollouts([form])
     assert "no rollout" in render_rollouts([])

@@ -94,7 +94,7 @@ def test_steps_that_do_not_rise_to_100_are_refused(steps: object, words: str) ->
 
 
 @pytest.mark.parametrize(
-    "given", [{"min_samples": 0}, {"max_surge": -1}, {"holdback": 50}, {"alpha": 0}, {"sticky": "a b"}, {"max_deaths": True}]
+    "given", [{"min_samples": 0}, {"max_surge": -1}, {"holdback": 50}, {"alpha": 0}, {"max_deaths": True}]
 )
 def test_other_values_out_of_range_are_refused(given: dict[str, object]) -> None:
     with pytest.raises(UserError) as caught:
@@ -109,7 +109,7 @@ def test_lengths_of_time_are_written_as_people_do() -> None:
 
 
 def test_a_spec_comes_back_from_json() -> None:
-    spec = Canary("1,10", ["metric:clicks>=-2%", "agreement>=0.9"], soak="5s", max_surge=0, sticky="x-user")
+    spec = Canary("1,10", ["metric:clicks>=-2%", "agreement>=0.9"], soak="5s", max_surge=0)
     assert RolloutSpec.from_json({**spec.as_json(), "of_a_later_release": 1}) == spec
 
 
