@@ -1,5 +1,5 @@
-"""A fabric's serving without Ray, for rollouts that are timed: the directory, the ingress with its HAProxy, and replicas in processes of their
-own, which are the product's. Only Ray Serve is replaced, by `LocalServe`, which starts processes and starts them again when they die.
+"""A fabric's serving without Ray, for rollouts that are timed: the directory, the ingress with its HAProxy, and replicas in processes of
+their own, which are the product's. Only Ray Serve is replaced, by `LocalServe`, which starts processes and starts them again when they die.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How soon a bad version is out of traffic: from the command to the last request that it answered, while it has half of 200 requests a second.
+"""How soon a bad version is out of traffic: from the command to the last request that it answered, while it has half of 200 a second.
 
-The product's directory, ingress, HAProxy and replicas, each in its process; only Ray Serve is replaced by plain processes (`live_world.py`).
+The product's directory, ingress, HAProxy and replicas, each in its process; only Ray Serve is replaced by plain ones (`live_world.py`).
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def deploy(
     idle_s: float | None,
     **given: Any,
 ) -> None:
-    """Serve a model file, or a registered version (resnet:3, resnet:champion): ONNX, TorchScript, torch.export, SavedModel, TensorFlow Lite, MindSpore, scikit-learn.
+    """Serve a model file, or a registered version (resnet:3, resnet:champion).
+
+    Files: ONNX, TorchScript, torch.export, SavedModel, TensorFlow Lite, MindSpore, scikit-learn.
 
     Deploying a name again makes its next version; the one before answers until the new one does.
     """

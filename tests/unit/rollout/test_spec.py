@@ -93,9 +93,7 @@ def test_steps_that_do_not_rise_to_100_are_refused(steps: object, words: str) ->
     assert caught.value.code == "bad_rollout"
 
 
-@pytest.mark.parametrize(
-    "given", [{"min_samples": 0}, {"max_surge": -1}, {"holdback": 50}, {"alpha": 0}, {"max_deaths": True}]
-)
+@pytest.mark.parametrize("given", [{"min_samples": 0}, {"max_surge": -1}, {"holdback": 50}, {"alpha": 0}, {"max_deaths": True}])
 def test_other_values_out_of_range_are_refused(given: dict[str, object]) -> None:
     with pytest.raises(UserError) as caught:
         Canary(**given)  # type: ignore[arg-type]
