@@ -113,8 +113,8 @@ class ApiClient:
     def get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Any:
         return _json(self.ask("GET", path, query=query, timeout_s=timeout_s))
 
-    def post(self, path: str, document: Any = None, *, can_repeat: bool = True, timeout_s: float = TIMEOUT_S) -> Any:
-        return _json(self.ask("POST", path, body=_dumped(document), can_repeat=can_repeat, timeout_s=timeout_s))
+    def post(self, path: str, document: Any = None, *, can_repeat: bool = True) -> Any:
+        return _json(self.ask("POST", path, body=_dumped(document), can_repeat=can_repeat))
 
     def put(self, path: str, body: Body, kind: str, *, can_repeat: bool = True) -> Any:
         return _json(self.ask("PUT", path, body=body, kind=kind, can_repeat=can_repeat))

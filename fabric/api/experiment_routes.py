@@ -43,7 +43,7 @@ def experiment_routes(exchange: Exchange, models: ModelsPort) -> APIRouter:
 
     @routes.post("", **page(_EXPERIMENT, body=pages.json_body(ExperimentRequest), status=201))
     async def start(request: Request) -> Response:
-        """Begin one. Versions that do not run are started; it answers when all do."""
+        """Begin one. Versions that do not run are started first."""
         who = exchange.who(request)
         wanted: ExperimentRequest = read_body(ExperimentRequest, await exchange.body(request))
 

@@ -42,7 +42,7 @@ class ModelsPort(Protocol):
         ...
 
     def start_experiment(self, name: str, arms: Mapping[str, float], metric: str, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
-        """Raises: UserError (`bad_experiment`), RejectedError (`experiment_running`, `arm_not_started`, …)."""
+        """Raises: UserError (`bad_experiment`), RejectedError (`experiment_running`, …)."""
         ...
 
     def stop_experiment(self, name: str, user: str) -> dict[str, Any]:

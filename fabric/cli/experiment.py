@@ -17,9 +17,6 @@ COMMANDS = {
     "stop": ("fabric.cli.experiment:stop", "Give everything to what answered before."),
 }
 
-_START_S = 300.0
-"""Arms that do not run are started meanwhile."""
-
 
 @click.group(cls=LazyGroup, table=COMMANDS)
 def experiment() -> None:
@@ -35,14 +32,14 @@ def experiment() -> None:
 @output_option
 @click.pass_obj
 def start(settings: Settings, name: str, arms: str, metric: str, lower_is_better: bool, alpha: float | None, output: str) -> None:
-    """Divide the traffic of model NAME. Versions that do not run are started; the command returns when all answer."""
+    """Divide the traffic of model NAME. Versions that do not run are started first."""
     from serve_apps.rollout.experiment import parse_arms
 
     weights = {arm.name: arm.percent for arm in parse_arms(arms)}
     body: dict[str, Any] = {"model": name, "arms": weights, "metric": metric, "is_higher_better": not lower_is_better}
     if alpha is not None:
         body["alpha"] = alpha
-    _show(client(settings).api.post("/v1/experiments", body, can_repeat=False, timeout_s=_START_S), output)
+    _show(client(settings).api.post("/v1/experiments", body, can_repeat=False), output)
 
 
 @click.command(cls=FabricCommand)

@@ -105,7 +105,8 @@ abort = _ordering("abort", "Give the old version of model NAME everything now.")
 def rollback(settings: Settings, name: str, to: str | None, output: str) -> None:
     """Back to an earlier version of model NAME. A rollout that is under way is aborted, at once; else the version is started again."""
     answer = client(settings).api.post(f"/v1/rollouts/{name}/rollback", {"to": to} if to else {}, can_repeat=False)
-    emit(answer, output, lambda: f"{answer['model']}: version {answer['version']} answers")
+    told = "answers" if answer["state"] == "answers" else f"starts, and answers when it is ready: fabric model show {name}"
+    emit(answer, output, lambda: f"{answer['model']}: version {answer['version']} {told}")
 
 
 def _show(answer: Mapping[str, Any], output: str) -> None:

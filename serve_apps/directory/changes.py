@@ -61,9 +61,9 @@ class Changes:
     async def start_experiment(
         self, name: str, arms: Mapping[str, float] | str, metric: str, fields: Mapping[str, Any], user: str
     ) -> dict[str, Any]:
-        """Divide a model's traffic among versions or aliases; those that do not run are started. It returns when all answer.
+        """Divide a model's traffic among versions or aliases; those that do not run are started.
 
-        Raises: UserError (`bad_experiment`), UnknownNameError (`unknown_version`), RejectedError (`arm_not_started`, `rollout_running`, …).
+        Raises: UserError (`bad_experiment`), UnknownNameError (`unknown_version`), RejectedError (`rollout_running`, …).
         """
         self.refuse_overlap(name)
         experiment = Experiment(parse_arms(arms), metric, time.time(), **fields)

@@ -5,9 +5,10 @@ directory's loop. Who is better is decided by `serve_apps.rollout.experiment`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +52,7 @@ class Trial:
 
 
 class Experiments:
-    """`save`, `keep`: as of `Rollouts`."""
+    """`save`, `keep`, `spawn`: as of `Rollouts`."""
 
     def __init__(
         self,
@@ -59,9 +60,11 @@ class Experiments:
         carrier: Carrier,
         save: Callable[[str, Mapping[str, Any]], Awaitable[None]],
         keep: Callable[[str], Awaitable[None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._core, self._carrier, self._save, self._keep, self._wall = core, carrier, save, keep, wall
+        self._core, self._carrier = core, carrier
+        self._save, self._keep, self._spawn, self._wall = save, keep, spawn, wall
         self._trials: dict[str, Trial] = {}
 
     def restore(self, documents: Mapping[str, Any]) -> None:
@@ -77,24 +80,28 @@ class Experiments:
             raise RejectedError(f"{name} has an experiment", code="experiment_running", hint=f"fabric experiment stop {name}")
 
     async def begin(self, name: str, user: str, experiment: Experiment, keys: Mapping[str, str], started: list[DeployRecord]) -> None:
-        """All arms are ready when this returns. `started`: those that were not there.
+        """`started`: deployments of arms that do not run yet. Traffic is divided when all do; where one cannot start, the experiment ends.
 
-        Raises: RejectedError (`arm_not_started`): those that were started end again.
+        Raises: FabricError where it cannot be kept: then nothing has begun.
         """
         trial = Trial(f"{name}.{int(self._wall())}", name, user, experiment, dict(keys), [record.key for record in started])
+        await self._write(trial)
         self._trials[name] = trial
+        if started:
+            experiment.reason = "arms start"
+            self._spawn(self._bring_up(trial, started))
+
+    async def _bring_up(self, trial: Trial, started: list[DeployRecord]) -> None:
         try:
-            await self._write(trial)
             for record in started:
                 if why := await self._carrier.bring_up(record):
-                    raise RejectedError(f"an arm does not start: version {record.version}: {why}", code="arm_not_started")
-                self._core.stand_by(name, record.key)
-            await self._lead(trial)
-        except BaseException:
+                    self._note(trial, trial.experiment.stop(self._wall(), f"the fabric: version {record.version} does not start: {why}"))
+                    await self._finish(trial)
+                    return
+                self._core.stand_by(trial.name, record.key)
+                await self._keep(trial.name)
+        except UnknownNameError:  # the model was deleted meanwhile
             trial.is_over = True
-            await self._end_own(trial)
-            del self._trials[name]
-            raise
 
     async def stop(self, name: str, user: str) -> dict[str, Any]:
         """Everything goes to what answered before. Raises: UnknownNameError, RejectedError (`experiment_ended`)."""
@@ -103,12 +110,24 @@ class Experiments:
             raise RejectedError(f"the experiment of {name} is over", code="experiment_ended")
         if trial.experiment.state == "running":
             self._note(trial, trial.experiment.stop(self._wall(), user))
-        self._core.direct(name, None)
+        await self._finish(trial)
+        return self.shown(name)
+
+    async def _finish(self, trial: Trial) -> None:
+        self._core.direct(trial.name, None)
         trial.is_over = True
         await self._write(trial)
-        await self._keep(name)
-        await self._end_own(trial)
-        return self.shown(name)
+        await self._keep(trial.name)
+        self._spawn(self._end_own(trial))
+
+    def challenges(self, record: DeployRecord) -> Trial | None:
+        """The experiment that this deployment was started for."""
+        trial = self._trials.get(record.name)
+        return trial if trial is not None and not trial.is_over and record.key in trial.own else None
+
+    async def go_on(self, trial: Trial, record: DeployRecord) -> None:
+        """After a restart, with a deployment that did not run yet."""
+        await self._bring_up(trial, [record])
 
     def shown(self, name: str) -> dict[str, Any]:
         """Raises: UnknownNameError (`unknown_experiment`)."""
@@ -131,7 +150,7 @@ class Experiments:
                     trial.trouble = error.message
 
     async def _look(self, trial: Trial) -> None:
-        if any(self._core.deployment(trial.name, key).state != "ready" for key in trial.keys.values()):
+        if any(self._core.deployment(trial.name, key).state == "starting" for key in trial.keys.values()):
             return
         seen = {arm: self._core.sightings.observed(trial.name, key) for arm, key in trial.keys.items()}
         fact = trial.experiment.look(self._wall(), seen)
@@ -160,13 +179,12 @@ class Experiments:
             await self._keep(trial.name)
 
     async def _end_own(self, trial: Trial) -> None:
+        over = []
         for key in trial.own:
-            try:
-                record = self._core.retire(trial.name, key)
-            except FabricError:  # it is gone, or answers by now
-                continue
-            await self._keep(trial.name)
-            await self._carrier.end_later([record])
+            with contextlib.suppress(FabricError):  # it is gone, or answers by now
+                over.append(self._core.retire(trial.name, key))
+        await self._keep(trial.name)
+        await self._carrier.end_later(over)
 
     def _trial(self, name: str) -> Trial:
         if name not in self._trials:

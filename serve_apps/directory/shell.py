@@ -77,7 +77,7 @@ class DirectoryShell:
             self._core,
             Releases(self._core, open_registry(config), offers),
             Rollouts(self._core, self._carrier, self._save, self._keep, self._spawn),
-            Experiments(self._core, self._carrier, self._save, self._keep),
+            Experiments(self._core, self._carrier, self._save, self._keep, self._spawn),
             self.deploy,
         )
         self._changes.rollouts.restore(self._documents.load(ROLLOUTS))
@@ -301,11 +301,13 @@ class DirectoryShell:
         await asyncio.gather(*map(self._finish, self._unfinished))
 
     async def _finish(self, record: DeployRecord) -> None:
-        run = self._changes.rollouts.challenges(record)
+        run, trial = self._changes.rollouts.challenges(record), self._changes.experiments.challenges(record)
         if record.state == "retiring":
             await self._carrier.end(record)
         elif run is not None:
             await self._changes.rollouts.start(run, record)
+        elif trial is not None:
+            await self._changes.experiments.go_on(trial, record)
         else:
             await self._carry(record)
 
