@@ -25,6 +25,7 @@ class Invoker:
     """For many threads. `address`: the URL where models answer; `token` empty: none is sent."""
 
     def __init__(self, address: Callable[[], str], token: Callable[[], str], transport: Transport | None = None) -> None:
+        self._address = address
         self._transport = transport or HttpTransport(address)
         self._token = token
         self._signatures: dict[Ref, Signature] = {}
@@ -71,7 +72,11 @@ class Invoker:
         sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
         if body is not None:
             sent["Content-Type"] = "application/octet-stream"
-        reply = self._transport.send(method, path, body, sent, timeout_s, can_repeat=True)
+        try:
+            reply = self._transport.send(method, path, body, sent, timeout_s, can_repeat=True)
+        except UnavailableError as error:
+            hint = "`fabric model list` says what is served; ModelRegistry(serving=URL) names another address"
+            raise UnavailableError(f"no models answer at {self._address()}", hint=hint) from error
         if reply.status >= 300:
             raise _refusal(reply)
         return reply

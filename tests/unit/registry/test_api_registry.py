@@ -16,17 +16,15 @@ from fabric.cli.main import Root
 from fabric.errors import ModelError, RejectedError, RuntimeFault, UnknownNameError
 from fabric.registry.names import Ref
 from fabric.registry_form import render_versions
-from serve_apps.build_model import build_model
+from serve_apps.load_model import load_model
 from serve_apps.registry.client import ModelRegistry
 from serve_apps.registry.deploying import files_of, source_digest, source_of
 from serve_apps.registry.interface import ModelServiceInterface
 from serve_apps.registry.invoking import Invoker
-from serve_apps.replica_settings import ReplicaSettings
-from serve_apps.serve_options import parse_serve_options
 from serve_apps.source import FileSource, get_source
 from tests.api_world import World
 from tests.asgi_transport import AsgiTransport
-from tests.softmax_models import write_onnx
+from tests.softmax_models import X, expected, write_onnx
 from tests.unit.oip import models
 from tests.unit.oip.server import Server
 from tests.unit.test_artefacts import files_no_larger_than
@@ -94,9 +92,8 @@ def test_what_is_registered_is_built_by_a_replica_as_it_is(client: Client, world
     digest = source_digest(made, store)
     assert get_source(digest, store) == source_of(made, store) == FileSource.of(model, store)
     assert files_of(source_of(made, store), store) == (tuple(type(f)(f.path, f.digest) for f in made.files), made.main)
-    settings = ReplicaSettings("resnet", "1", digest, store.url, tmp_path / "state", parse_serve_options({}), 1.0)
-    served = build_model(settings, store)
-    assert [spec.name for spec in served.metadata.inputs] == ["x"]
+    with load_model(source_of(made, store).localise(store, tmp_path / "cache")) as built:  # type: ignore[union-attr]
+        assert built.infer(X)["y"] == pytest.approx(expected(), abs=1e-6)
 
 
 def test_a_scope_is_needed_and_a_model_is_its_users(client: Client, world: World, model: Path) -> None:
