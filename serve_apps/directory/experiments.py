@@ -142,12 +142,16 @@ class Experiments:
         """For ever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            for trial in [trial for trial in self._trials.values() if not trial.is_over]:
-                try:
-                    await self._look(trial)
-                    trial.trouble = ""
-                except FabricError as error:
-                    trial.trouble = error.message
+            await self.look()
+
+    async def look(self) -> None:
+        """Once at each that is under way."""
+        for trial in [trial for trial in self._trials.values() if not trial.is_over]:
+            try:
+                await self._look(trial)
+                trial.trouble = ""
+            except FabricError as error:
+                trial.trouble = error.message
 
     async def _look(self, trial: Trial) -> None:
         if any(self._core.deployment(trial.name, key).state == "starting" for key in trial.keys.values()):
