@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from fabric.errors import RuntimeFault
+from serve_apps.joined_writes import JoiningProtocol
 
 KEEP_ALIVE_S = 600
 """Longer than any proxy in front keeps an idle connection, so that no request meets one that is just being closed."""
@@ -39,7 +40,7 @@ class Server:
 
     def __init__(self, app: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(
-            app, loop="uvloop", http="httptools", lifespan="off", ws="none", interface="asgi3", access_log=False, log_config=None,
+            app, loop="uvloop", http=JoiningProtocol, lifespan="off", ws="none", interface="asgi3", access_log=False, log_config=None,
             proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False,
             timeout_graceful_shutdown=None, backlog=2048,
         )  # fmt: skip

@@ -25,7 +25,7 @@ class FeedbackRow(NamedTuple):
     model: str
     deployment: str
     metric: str
-    count: int
+    num_values: int
     total: float
     squares: float
 
@@ -47,7 +47,7 @@ def read_feedback(document: Mapping[str, Any]) -> Posted:
     metric, value = document.get("metric"), document.get("value")
     if not isinstance(metric, str) or not _METRIC.fullmatch(metric):
         raise _bad("metric is a name of letters, digits, '_', '.' and '-', at most 64")
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e15:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e15:
         raise _bad("value is a number")
     version, user_key = document.get("version"), document.get("user_key")
     if (version is None) == (user_key is None):
@@ -79,7 +79,7 @@ class Feedback:
         """Rows that could not be delivered wait for the next time, as far as there is room."""
         for row in rows:
             try:
-                self._add((row.model, row.deployment, row.metric), Sum(row.count, row.total, row.squares))
+                self._add((row.model, row.deployment, row.metric), Sum(row.num_values, row.total, row.squares))
             except RejectedError:
                 return
 

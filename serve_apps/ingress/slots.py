@@ -83,9 +83,7 @@ class _Pool:
 class Slots:
     """What HAProxy was told so far. `map_name` is the path of its map, as in the configuration."""
 
-    def __init__(
-        self, map_name: str, num_backends: int = NUM_BACKENDS, num_servers: int = NUM_SERVERS, num_arms: int = NUM_ARMS
-    ) -> None:
+    def __init__(self, map_name: str, num_backends: int = NUM_BACKENDS, num_servers: int = NUM_SERVERS, num_arms: int = NUM_ARMS) -> None:
         self._map_name = map_name
         self._plain = _Pool("v", num_backends, num_servers)
         self._arms = _Pool("a", num_arms, num_servers)

@@ -98,9 +98,7 @@ def _plain(value: Any) -> Any:
     raise ModelError(f"predict returned {type(value).__name__}, which has no form in JSON", code="result_not_json")
 
 
-async def _through_tensors(
-    plane: DataPlane, model: ServedModel, arguments: Mapping[str, Any], priority: int, deadline_s: float
-) -> Any:
+async def _through_tensors(plane: DataPlane, model: ServedModel, arguments: Mapping[str, Any], priority: int, deadline_s: float) -> Any:
     specs = {spec.name: spec for spec in model.metadata.inputs}
     unknown = next((name for name in arguments if name not in specs), None)
     if unknown is not None:

@@ -101,9 +101,7 @@ class Dying:
 
 
 @pytest.mark.parametrize(("has_side_effects", "answers"), [(False, "1"), (True, "503")])
-def test_a_request_that_its_replica_takes_along_is_sent_to_the_default_unless_it_has_effects(
-    has_side_effects: bool, answers: str
-) -> None:
+def test_a_request_that_its_replica_takes_along_is_sent_to_the_default_unless_it_has_effects(has_side_effects: bool, answers: str) -> None:
     world = World({"1": 0, "2": WHOLE}, has_side_effects=has_side_effects)
     connect = world.pool.connect
 

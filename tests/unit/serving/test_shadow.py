@@ -92,7 +92,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "headers"), WAYS, ids=["json", "by version", "binary", "gzip", "plain", "generate", "grpc", "grpc 1"])
+@pytest.mark.parametrize(
+    ("path", "body", "headers"), WAYS, ids=["json", "by version", "binary", "gzip", "plain", "generate", "grpc", "grpc 1"]
+)
 def test_every_way_of_asking_is_copied_and_compared(path: str, body: bytes, headers: dict[str, str]) -> None:
     world = World()
     world.ask(path, body, **headers)
