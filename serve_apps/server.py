@@ -12,10 +12,9 @@ from concurrent.futures import Future
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fabric.errors import RuntimeFault
-from serve_apps.oip.tensor_bytes import Buffer
+from serve_apps.joined_writes import JoiningProtocol
 
 KEEP_ALIVE_S = 600
 """Longer than any proxy in front keeps an idle connection, so that no request meets one that is just being closed."""
@@ -41,7 +40,7 @@ class Server:
 
     def __init__(self, app: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(
-            app, loop="uvloop", http=_OneWrite, lifespan="off", ws="none", interface="asgi3", access_log=False, log_config=None,
+            app, loop="uvloop", http=JoiningProtocol, lifespan="off", ws="none", interface="asgi3", access_log=False, log_config=None,
             proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False,
             timeout_graceful_shutdown=None, backlog=2048,
         )  # fmt: skip
@@ -82,41 +81,6 @@ class Server:
             self.loop = runner.get_loop()
             self.loop.call_soon(self._started.set)
             runner.run(self._server.serve(sockets=[self._listener]))
-
-
-class _OneWrite(HttpToolsProtocol):
-    """uvicorn writes an answer's headers and its body apart: two system calls, and HAProxy may be woken between them."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
-
-
-class _Joined:
-    """A transport that keeps what is written until the next write, or until the loop comes round."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._held: Buffer = b""
-
-    def write(self, data: Buffer) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._transport.writelines((held, data))
-        else:
-            self._held = data
-            self._loop.call_soon(self._flush)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def _flush(self) -> None:
-        if self._held:
-            data, self._held = self._held, b""
-            self._transport.write(data)
 
 
 class _Quiet(uvicorn.Server):

@@ -17,7 +17,7 @@ from tests.unit.oip.models import Small
 def echo(version: str) -> Small:
     """`m`: twice its input, and who it is."""
     who = numpy.array([int(version.partition(".")[0])], "<i4")
-    return Small("m", "x FP32 1", "y FP32 1; who INT32 1", lambda arrays: {"y": 2 * arrays["x"], "who": who}, version=version)
+    return Small("m", "x FP32 -1", "y FP32 -1; who INT32 1", lambda arrays: {"y": 2 * arrays["x"], "who": who}, version=version)
 
 
 def start(version: str) -> tuple[subprocess.Popen[str], Address]:

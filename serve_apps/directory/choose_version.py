@@ -1,4 +1,4 @@
-"""Decides which deployment of a model answers a request: the version that it names, or an arm of the split. Pure: the draw comes from outside.
+"""Decides which deployment of a model answers a request: the version that it names, or an arm of the split. Pure: the draw is given.
 
 The gateway asks here, and HAProxy's rules (`ingress/haproxy_config.py`) do the same sums on what `slots` puts into its map. Invariants:
 a request that names a version gets that version or none; equal user keys get equal arms while the shares stand; an arm whose replicas

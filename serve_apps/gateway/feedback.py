@@ -25,7 +25,7 @@ class FeedbackRow(NamedTuple):
     model: str
     deployment: str
     metric: str
-    num: int
+    num_values: int
     total: float
     squares: float
 
@@ -79,7 +79,7 @@ class Feedback:
         """Rows that could not be delivered wait for the next time, as far as there is room."""
         for row in rows:
             try:
-                self._add((row.model, row.deployment, row.metric), Sum(row.num, row.total, row.squares))
+                self._add((row.model, row.deployment, row.metric), Sum(row.num_values, row.total, row.squares))
             except RejectedError:
                 return
 

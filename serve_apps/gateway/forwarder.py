@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -55,27 +54,34 @@ class Forwarder:
         self._clock = clock
 
     async def lease(self, target: Target, may_wake: Callable[[], object] | None = None) -> Lease:
-        """A connection to a replica of `target`, waking one if there is none. `may_wake` is asked before, and raises if not.
+        """A connection to a replica of `target`, waking one if there is none; to its fallback where that fails. `may_wake` is asked before
+        waking, and raises if not.
 
         Raises: RejectedError (`no_replica`, `queue_full`), UnavailableError (`replica_refused`), what `may_wake` and the waker raise.
         """
+        try:
+            return await self._lease(target, may_wake)
+        except FabricError:
+            if target.fallback is None:
+                raise
+        return await self._lease(target.fallback, may_wake)
+
+    async def _lease(self, target: Target, may_wake: Callable[[], object] | None) -> Lease:
+        # Where another version is at hand, only what sleeps is woken.
+        is_woken = target.fallback is not None and target.state != "PARKED"
         refused_by: list[Address] = []
         woken: Address | None = None
-        is_woken = False
         while True:
             address = woken or self.routes.choose(target, self._clock(), refused_by)
             woken = None
             if address is None:
-                if target.fallback is not None and (is_woken or target.state != "PARKED"):
-                    target, refused_by, is_woken = target.fallback, [], False
-                    continue
                 if is_woken:
                     raise no_replica(target.model, target.version, target.reason)
                 if may_wake is not None:
                     may_wake()
+                woken = await self.holding.until_awake(target.model, target.deployment)
                 is_woken = True
-                woken = await self._woken(target)
-                target = replace(self.routes.at(target.model, target.deployment), fallback=target.fallback)
+                target = self.routes.at(target.model, target.deployment)
                 refused_by.clear()
                 continue
             connection = self.pool.idle(address)
@@ -87,21 +93,10 @@ class Forwarder:
                 self.routes.refused(address, self._clock())
                 refused_by.append(address)
                 if len(refused_by) >= MAX_REFUSALS:
-                    if target.fallback is None:
-                        raise
-                    target, refused_by = target.fallback, []
+                    raise
             else:
                 self.routes.connected(address)
                 return Lease(self.routes, self.pool, address, connection)
-
-    async def _woken(self, target: Target) -> Address | None:
-        """What the waker gives; None where it fails and another version is at hand."""
-        try:
-            return await self.holding.until_awake(target.model, target.deployment)
-        except FabricError:
-            if target.fallback is None:
-                raise
-            return None
 
     async def ask(self, target: Target, parts: Sequence[Buffer], may_wake: Callable[[], object] | None = None) -> Reply:
         """The whole answer to a request of head and body. Raises: as `lease`, and UnavailableError (`replica_gone`)."""

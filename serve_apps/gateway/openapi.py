@@ -40,7 +40,11 @@ def openapi_document(version: str) -> Mapping[str, Any]:
 
 
 def _own_paths() -> dict[str, Any]:
+    told = _told("server", "What became of a model's answer", None, bad=("400", "401", "403", "404", "413", "429"))
+    told["responses"]["202"] = told["responses"].pop("200")
+    body = {"required": True, "content": {"application/json": {"schema": ref("Feedback")}}}
     return {
+        "/v2/models/{model}/feedback": _with_model({"post": {**told, "requestBody": body}}),
         "/metrics": {"get": _text("server", "Metrics of the gateway and all replicas, for Prometheus", "text/plain")},
         "/openapi.json": {"get": _text("server", "This document", "application/json", bad=())},
         "/docs": {"get": _text("server", "This document as a page", "text/html", bad=())},

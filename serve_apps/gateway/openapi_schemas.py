@@ -48,5 +48,9 @@ SCHEMAS: Mapping[str, Schema] = {
         ("model", "prompt"), model=_NAME, prompt={"oneOf": [TEXT, _array(TEXT)]}, **_SAMPLING
     ),
     "Completion": _object(("id", "object", "choices"), id=TEXT, object=TEXT, choices=_array(ANYTHING), model=TEXT, usage=_USAGE),
+    "Feedback": _object(
+        ("metric", "value"), metric={"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"}, value=NUMBER, version=_NAME,
+        user_key=_NAME,
+    ),
     "ChatRequest": _object(("model", "messages"), model=_NAME, messages={**_array(_MESSAGE), "minItems": 1}, **_SAMPLING),
 }  # fmt: skip

@@ -97,6 +97,7 @@ ingress's own replicas mark a request as a shadow copy."""
 
 _ARM = """\
 backend a{number}
+  retries 6
   retry-on conn-failure empty-response
   option http-buffer-request
   default-server check inter 2s fastinter 250ms downinter 500ms rise 1 fall 3 observe layer4 error-limit 1 on-error mark-down
@@ -104,7 +105,8 @@ backend a{number}
   server-template b 1-{num_reserve} 127.0.0.1:9 backup disabled
 """
 """The first connection that a replica refuses marks it down, and the reserve answers where none is left: `redispatch` alone would ask
-the same replicas again. Requests that it had in hand are sent once more, as far as they fit a buffer of 64 KiB."""
+the same replicas again. Requests that it had in hand are sent again, as far as they fit a buffer of 64 KiB. Six times at most: while the
+kernel closes what a killed process had open, each connection of the pool to it may swallow the same request once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,13 +103,13 @@ class IngressShell:
 
     def _wake_along(self) -> None:
         """What may be woken follows on a thread of its own: it may have a model to fetch, and no change of traffic waits for that."""
-        seq = 0
+        followed = self._table
         while True:
             with self._is_new:
-                self._is_new.wait_for(lambda: self._table.seq != seq)
-                table = self._table
-            seq = table.seq
-            self._waker.follow(table)
+                while self._table is followed:
+                    self._is_new.wait()
+                followed = self._table
+            self._waker.follow(followed)
 
     def _feed_back(self) -> None:
         """What users posted, once a second. What cannot be delivered waits."""

@@ -1,7 +1,8 @@
 """Decides which of HAProxy's prepared places each deployment and replica takes, and the runtime commands that bring it about.
 
 Invariants: a replica keeps its place while it lives; a path is mapped only while its deployment has a replica in a place, and a server
-is ready before a path leads to it; what leaves a place finishes the requests that it has; a split changes by one command for each path.
+is ready before a path leads to it; what leaves a place finishes the requests that it has; a split changes by one command for each path;
+a backend that no path leads to any more is emptied at the next change, when requests that were on their way to it have arrived.
 """
 
 from __future__ import annotations
@@ -42,15 +43,18 @@ class _Pool:
         self._letter = letter
         self._num_servers = num_servers
         self._free = list(range(num_backends - 1, -1, -1))
+        self._wanted: Mapping[Key, _Wish] = {}
+        self._unwanted: list[Key] = []
         self.taken: dict[Key, _Backend] = {}
 
     def name_of(self, key: Key) -> str:
-        """Of the backend that has a replica of `key` in a place; else empty."""
-        backend = self.taken.get(key)
+        """Of the backend that has a replica of `key` in a place; else empty. Also empty for what is about to leave."""
+        backend = self.taken.get(key) if key in self._wanted else None
         return backend.name if backend is not None and backend.servers else ""
 
     def fill(self, wanted: Mapping[Key, _Wish]) -> Iterator[str]:
         """Enter who came, take out who went."""
+        self._wanted = wanted
         for key, wish in wanted.items():
             backend = self.taken.get(key)
             if backend is None:
@@ -60,13 +64,20 @@ class _Pool:
             yield from _renewed(f"{backend.name}/r", backend.servers, wish.replicas, self._num_servers)
             yield from _renewed(f"{backend.name}/b", backend.reserve, wish.reserve, NUM_RESERVE)
 
+    def note(self) -> None:
+        """No path leads any more to what is not wanted now: `clear` may free it next time."""
+        self._unwanted = [key for key in self.taken if key not in self._wanted]
+
     def clear(self, wanted: Mapping[Key, _Wish]) -> Iterator[str]:
-        """Free the backends that nobody wants."""
-        for key in [key for key in self.taken if key not in wanted]:
+        """Free what was noted and is still not wanted."""
+        for key in self._unwanted:
+            if key in wanted:
+                continue
             backend = self.taken.pop(key)
             self._free.append(int(backend.name[1:]))
             yield from (f"set server {backend.name}/r{place} state maint" for place in backend.servers.values())
             yield from (f"set server {backend.name}/b{place} state maint" for place in backend.reserve.values())
+        self._unwanted = []
 
 
 class Slots:
@@ -94,14 +105,15 @@ class Slots:
             if version.replicas
         }
         arms = {key: wish for model in table.models.values() for key, wish in _wanted_arms(model)}
-        commands = list(self._round(table, plain, arms))
-        # What had no place may have one now that others have left.
-        commands += self._round(table, plain, arms)
+        commands = [*self._plain.clear(plain), *self._arms.clear(arms), *self._round(table, plain, arms)]
+        if any(key not in pool.taken for pool, wanted in ((self._plain, plain), (self._arms, arms)) for key in wanted):
+            # What had no place has one now if others leave at once.
+            commands += [*self._plain.clear(plain), *self._arms.clear(arms), *self._round(table, plain, arms)]
         self._num_left_out = sum(key not in self._plain.taken for key in plain)
         return commands
 
     def _round(self, table: ServingTable, plain: Mapping[Key, _Wish], arms: Mapping[Key, _Wish]) -> Iterator[str]:
-        """Enter, lead paths there, and only then clear what no path leads to any more."""
+        """Enter who came, and lead paths there."""
         yield from self._plain.fill(plain)
         yield from self._arms.fill(arms)
         paths = {path: to for model in table.models.values() for path, to in self._wanted_paths(model)}
@@ -110,8 +122,8 @@ class Slots:
             if self._paths.get(path) != to:
                 yield f"{'set' if path in self._paths else 'add'} map {self._map_name} {path} {to}"
         self._paths = paths
-        yield from self._plain.clear(plain)
-        yield from self._arms.clear(arms)
+        self._plain.note()
+        self._arms.note()
 
     def _wanted_paths(self, model: ModelEntry) -> Iterator[tuple[str, str]]:
         """`@name` after a path: the version that a header names."""
@@ -148,13 +160,13 @@ class Slots:
 
 
 def _wanted_arms(model: ModelEntry) -> Iterator[tuple[Key, _Wish]]:
-    """The arms beside the default, each with the default's replicas as its reserve."""
+    """The arms beside the default, also those whose share is 0 now, each with the default's replicas as its reserve."""
     default = model.versions.get(model.default)
     reserve = default.replicas[:NUM_RESERVE] if default is not None else ()
-    for arm in arms_of(model):
-        replicas = model.versions[arm.deployment].replicas
-        if arm.deployment != model.default and replicas:
-            yield (model.name, arm.deployment), _Wish(replicas, reserve)
+    for deployment in model.split.shares if model.split is not None else ():
+        version = model.versions.get(deployment)
+        if deployment != model.default and version is not None and version.replicas:
+            yield (model.name, deployment), _Wish(version.replicas, reserve)
 
 
 def _has_side_effects(model: ModelEntry, arms: tuple[Arm, ...]) -> bool:

@@ -1,7 +1,7 @@
 """The protocol over HTTP: an ASGI application without a framework, around one data plane.
 
-For each request: its route, who asks, the handler, the answer, one usage record (a shadow copy leaves none). Only health is answered without asking who. Whatever
-is raised becomes a declared status; nothing of a request outlives it.
+For each request: its route, who asks, the handler, the answer, one usage record (a shadow copy leaves none). Only health is answered
+without asking who. Whatever is raised becomes a declared status.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import http.client
 import json
 import subprocess
 import threading
@@ -55,7 +56,7 @@ class World:
         self.haproxy.start()
         self.port, self.grpc_port = settings.port, settings.grpc_port
         self.seq = 0
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}")
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", [("grpc.max_receive_message_length", 2**26)])
 
     def entry(self, shares: Mapping[str, int] | None) -> ModelEntry:
         versions = {
@@ -72,21 +73,19 @@ class World:
         self.gateway.replace(table)
         return entry
 
-    def ask(self, port: int, path: str = INFER, **headers: str) -> tuple[int, str]:
+    def ask(self, port: int, path: str = INFER, body: bytes = BODY, **headers: str) -> tuple[int, str]:
         """Status, and the version that answered."""
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request("POST", path, BODY, {"content-type": "application/json", **sent})
+            connection.request("POST", path, body, {"content-type": "application/json", **sent})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read()).get("model_version", "")
         finally:
             connection.close()
 
-    def ask_grpc(self, version: str = "", **metadata: str) -> str:
-        message = b"".join(write_request(InferRequest("m", (Tensor("x", "FP32", numpy.ones(1, "<f4")),), version)))
+    def ask_grpc(self, version: str = "", size: int = 1, **metadata: str) -> str:
+        message = b"".join(write_request(InferRequest("m", (Tensor("x", "FP32", numpy.ones(size, "<f4")),), version)))
         call = self.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         sent = [(name.replace("_", "-"), value) for name, value in metadata.items()]
         return read_response(call(message, timeout=20, metadata=sent)).model_version
@@ -185,6 +184,24 @@ def test_split_requests_pass_no_gateway(world: World) -> None:
     assert {world.ask(world.port) for _ in range(40)} == {(200, "1"), (200, "2")}
     assert {world.ask_grpc() for _ in range(40)} == {"1", "2"}
     assert world.passed_gateway() == before
+
+
+def test_large_bodies_are_split_like_small_ones(world: World) -> None:
+    world.apply({"1": 0, "2": 10000})
+    head = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [10**6], "parameters": {"binary_data_size": 4 * 10**6}}]})
+    body = head.encode() + numpy.ones(10**6, "<f4").tobytes()
+    assert world.ask(world.port, body=body, inference_header_content_length=str(len(head))) == (200, "2")
+    assert world.ask_grpc(size=10**6) == "2"
+
+
+def test_nobody_from_outside_passes_for_a_shadow_copy(world: World) -> None:
+    world.apply({"1": 0, "2": 10000})
+    for port in (world.port, world.gateway.rest_port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", INFER, BODY, {"content-type": "application/json", "x-shadow": "1"})
+        answer = connection.getresponse()
+        assert answer.read() and answer.status == 200 and answer.getheader("x-shadow-ms") is None
+        connection.close()
 
 
 class Client(asyncio.Protocol):

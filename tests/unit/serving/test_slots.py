@@ -70,6 +70,9 @@ def test_after_every_change_each_path_leads_to_its_versions_replicas_and_no_othe
     haproxy, slots = Told(6, 4), Slots("m", 6, 4)
     for models in steps:
         haproxy.tell(slots.change_to(table_of(models)))
+        left = slots.change_to(table_of(models))
+        assert all(command.endswith("state maint") for command in left), "what was left is emptied at the next look"
+        haproxy.tell(left)
         assert slots.change_to(table_of(models)) == [], "what stands needs no command"
         expected = {
             path: {f"h:{port}" for port in ports}
@@ -117,7 +120,18 @@ def test_the_reserve_of_an_arm_is_the_default() -> None:
     assert {server.split("/")[1][0] + place[0] for server, place in arms.items()} == {"rh:2", "bh:1", "bh:3"}
     haproxy.tell(slots.change_to(split_table({"1": 10000, "2": 0}, v1=[1, 3], v2=[2])))
     assert haproxy.reached("/v2/models/a/infer") == {"h:1", "h:3"}, "a split of one arm is none"
-    assert not any(server.startswith("a") and place[1] == "ready" for server, place in haproxy.servers.items())
+
+
+def test_an_arm_is_emptied_when_no_request_can_be_on_its_way_there() -> None:
+    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
+
+    def in_arms() -> int:
+        return sum(server.startswith("a") and place[1] == "ready" for server, place in haproxy.servers.items())
+
+    whole = split_table({"1": 10000}, v1=[1], v2=[2])
+    for table, expected in ((split_table({"1": 5000, "2": 5000}, v1=[1], v2=[2]), 2), (whole, 2), (whole, 0)):
+        haproxy.tell(slots.change_to(table))
+        assert in_arms() == expected
 
 
 @pytest.mark.parametrize(
