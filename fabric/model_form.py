@@ -24,6 +24,12 @@ def render_model(model: Mapping[str, Any], now_s: float | None = None) -> str:
     """`fabric model show`."""
     now_s = time.time() if now_s is None else now_s
     lines = [f"{model['name']}: version {model['default'] or '-'} answers"]
+    if model.get("split"):
+        lines = [f"{model['name']}: " + ", ".join(f"version {key} answers {share / 100:g} %" for key, share in model["split"].items())]
+    if model.get("shadow"):
+        lines.append(f"{model['shadow']['share'] / 100:g} % of what {model['shadow']['of']} answers is copied to {model['shadow']['to']}")
+    if model.get("aliases"):
+        lines.append("also called " + ", ".join(f"{alias} ({key})" for alias, key in sorted(model["aliases"].items())))
     for version in model["versions"]:
         lines += ["", *_version_lines(version, now_s)]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +14,9 @@ from fabric.api.models_port import ModelsPort
 from fabric.api.pages import page
 from fabric.api.registry_schema import read_body
 from fabric.api.tokens import Principal
+from fabric.errors import UnknownNameError
 
+ORDERS = ("pause", "resume", "promote", "abort")
 _ROLLOUT = pages.answers(
     model="its name", state="starting, shadow, stepping, paused, promoted, rolled_back, aborted or failed", reason="why it stands there",
     percent="of the requests that the new version gets", shares="ten-thousandths by deployment", guards="each with its verdict and figures",
@@ -88,9 +90,11 @@ def _orders(routes: APIRouter, exchange: Exchange, models: ModelsPort) -> None:
         return await exchange.run(run)
 
     @routes.post("/{name}/{order}", **page(_ROLLOUT))
-    async def order(request: Request, name: str, order: Literal["pause", "resume", "promote", "abort"]) -> Response:
-        """Hold it, go on, give the new version everything now, or take everything away from it."""
+    async def order(request: Request, name: str, order: str) -> Response:
+        """`pause` it, `resume` it, `promote`: give the new version everything now, or `abort`: take everything away from it."""
         who = exchange.who(request)
+        if order not in ORDERS:
+            raise UnknownNameError.of("order", order, ORDERS)
 
         def run() -> Response:
             must_own(who, models, name)

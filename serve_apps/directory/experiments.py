@@ -113,6 +113,15 @@ class Experiments:
         await self._finish(trial)
         return self.shown(name)
 
+    async def forget(self, name: str) -> None:
+        """The model is deleted: whatever is under way has ended."""
+        trial = self._trials.get(name)
+        if trial is not None and not trial.is_over:
+            if trial.experiment.state == "running":
+                self._note(trial, trial.experiment.stop(self._wall(), "the end of the model"))
+            trial.is_over = True
+            await self._write(trial)
+
     async def _finish(self, trial: Trial) -> None:
         self._core.direct(trial.name, None)
         trial.is_over = True

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from serve_apps.autoscaling.record import explain_decision
 from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.table import ModelEntry
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
 
 def model_form(
-    name: str,
-    default: str,
+    entry: ModelEntry,
     records: Iterable[DeployRecord],
     reports: Mapping[str, list[ReplicaReport]],
     decisions: Mapping[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """One model with its versions, newest first. `reports` and the autoscaler's `decisions`: by deployment."""
+    """One model with its versions, newest first; `split` in ten-thousandths by deployment. `reports` and the autoscaler's `decisions`: by
+    deployment."""
     told = {version: [{**one, "text": explain_decision(one)} for one in found] for version, found in decisions.items()}
     versions = [{**_version(record, reports.get(record.key, [])), "decisions": told.get(record.key, [])} for record in records]
-    return {"name": name, "default": default, "versions": versions[::-1]}
+    return {
+        "name": entry.name,
+        "default": entry.default,
+        "split": dict(entry.split.shares) if entry.split else {},
+        "shadow": asdict(entry.shadow) if entry.shadow else None,
+        "aliases": {name: key for name, key in entry.names.items() if not name[:1].isdigit()},
+        "versions": versions[::-1],
+    }
 
 
 def _version(record: DeployRecord, reports: list[ReplicaReport]) -> dict[str, Any]:

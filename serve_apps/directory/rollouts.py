@@ -6,6 +6,7 @@ What to do is decided by `serve_apps.rollout`. Where a decision cannot be writte
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -158,6 +159,15 @@ class Rollouts:
         await self._apply(run, decision)
         return self.shown(name)
 
+    async def forget(self, name: str) -> None:
+        """The model is deleted: whatever is under way has ended."""
+        run = self._runs.get(name)
+        if run is not None and not run.is_settled:
+            decision = run.rollout.decision()
+            run.applied = decision if decision.is_ended else run.rollout.abort(self._wall(), "the end of the model")
+            run.is_settled = True
+            await self._note(run, run.applied)
+
     # -- looks -------------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
@@ -243,7 +253,8 @@ class Rollouts:
             return
         if decision.is_ended:
             _log.info("rollout ended model=%s state=%s reason=%s", run.name, decision.state, decision.reason)
-            await (self._promoted(run) if decision.state == "promoted" else self._turned_back(run, decision))
+            with contextlib.suppress(UnknownNameError):  # deleted meanwhile
+                await (self._promoted(run) if decision.state == "promoted" else self._turned_back(run, decision))
             await self._settle(run)
             return
         if decision.state == "starting":

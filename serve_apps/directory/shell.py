@@ -128,6 +128,8 @@ class DirectoryShell:
         """Raises: UnknownNameError (`unknown_model`)."""
         records = self._core.delete(name)
         await self._keep(name)
+        await self._changes.rollouts.forget(name)
+        await self._changes.experiments.forget(name)
         for record in records:
             self._spawn(self._carrier.end(record))
         return records
@@ -346,7 +348,7 @@ class DirectoryShell:
         records = self._core.records(name)
         reports = {record.key: self._core.reports(name, record.key) for record in records}
         decisions = {record.key: list(self._decisions.get(record.app, ())) for record in records}
-        return model_form(name, self._core.table().models[name].default, records, reports, decisions)
+        return model_form(self._core.table().models[name], records, reports, decisions)
 
 
 def _claimed(claim: Callable[[Sequence[Room], Sequence[str]], Any], tiers: Sequence[str], rooms: Sequence[Room]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Models:
 
     def __init__(self) -> None:
         self.core = Directory()
+        self.asked: list[tuple[Any, ...]] = []
 
     def listed(self) -> list[dict[str, Any]]:
         return [self.shown(name) for name in self.core.table().models]
@@ -35,7 +36,7 @@ class Models:
     def shown(self, name: str) -> dict[str, Any]:
         records = self.core.records(name)
         reports = {record.version: self.core.reports(name, record.version) for record in records}
-        return model_form(name, self.core.table().models[name].default, records, reports, {})
+        return model_form(self.core.table().models[name], records, reports, {})
 
     def delete(self, name: str) -> None:
         self.core.delete(name)
@@ -43,6 +44,32 @@ class Models:
     def logs(self, name: str, version: str, max_lines: int) -> str:
         self.core.record(name, version)
         return f"{max_lines} lines\n"
+
+    def rollouts(self, name: str = "") -> list[dict[str, Any]]:
+        return [{"model": name or "resnet", "asked": self.asked}]
+
+    def start_rollout(self, name: str, to: str, tier: str | None, spec: Mapping[str, Any], user: str) -> dict[str, Any]:
+        self.asked.append(("start", name, to, tier, dict(spec), user))
+        return {"model": name}
+
+    def order_rollout(self, name: str, order: str, user: str) -> dict[str, Any]:
+        self.asked.append((order, name, user))
+        return {"model": name}
+
+    def roll_back(self, name: str, to: str, user: str) -> dict[str, Any]:
+        self.asked.append(("rollback", name, to, user))
+        return {"model": name}
+
+    def experiments(self, name: str = "") -> list[dict[str, Any]]:
+        return [{"model": name or "resnet"}]
+
+    def start_experiment(self, name: str, arms: Mapping[str, float], metric: str, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
+        self.asked.append(("experiment", name, dict(arms), metric, dict(fields), user))
+        return {"model": name}
+
+    def stop_experiment(self, name: str, user: str) -> dict[str, Any]:
+        self.asked.append(("stop", name, user))
+        return {"model": name}
 
 
 @pytest.fixture
@@ -91,6 +118,44 @@ def test_its_user_and_who_operates_may_end_it_and_read_its_log(world: World, mod
     assert models.listed() == []
 
 
+def post(world: World, user: str, path: str, body: Any) -> Any:
+    return world.ask(user, "POST", path, json.dumps(body).encode())
+
+
+def test_rollouts_and_experiments_are_asked_for_in_one_form_by_who_owns_the_model(world: World, models: Models) -> None:
+    start = {"model": "resnet", "to": "2", "spec": {"steps": [1, 100]}}
+    assert post(world, "bob", "/v1/rollouts", start).status == 403
+    assert post(world, "ann", "/v1/rollouts", start).status == 201
+    for order in ("pause", "resume", "promote", "abort"):
+        assert post(world, "bob", f"/v1/rollouts/resnet/{order}", {}).status == 403
+        assert post(world, "ops", f"/v1/rollouts/resnet/{order}", {}).status == 200
+    assert post(world, "ann", "/v1/rollouts/resnet/rollback", {"to": "1"}).status == 200
+    arms = {"model": "resnet", "arms": {"1": 50, "2": 50}, "metric": "clicks"}
+    assert post(world, "ann", "/v1/experiments", arms).status == 201
+    assert post(world, "ann", "/v1/experiments/resnet/stop", {}).status == 200
+    assert [one[0] for one in models.asked] == ["start", "pause", "resume", "promote", "abort", "rollback", "experiment", "stop"]
+    assert models.asked[0] == ("start", "resnet", "2", None, {"steps": [1, 100]}, "ann")
+    assert told(world, "bob", "/v1/rollouts")["rollouts"][0]["model"] == "resnet"
+    assert told(world, "bob", "/v1/experiments/resnet") == {"model": "resnet"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/rollouts", {"model": "resnet", "too": "2"}, 400),
+        ("/v1/rollouts", {"to": "2"}, 400),
+        ("/v1/rollouts", {"model": "resnett"}, 404),
+        ("/v1/rollouts/resnet/stop", {}, 404),
+        ("/v1/experiments", {"model": "resnet", "arms": {"1": "half"}, "metric": "clicks"}, 400),
+        ("/v1/experiments", {"model": "resnet", "arms": {"1": 50}, "metric": ""}, 400),
+    ],
+)
+def test_what_is_asked_for_wrongly_reaches_nobody(world: World, models: Models, path: str, body: Any, status: int) -> None:
+    answer = post(world, "ann", path, body)
+    assert 400 <= answer.status < 500 and (answer.status == status or status == 400), answer.body
+    assert models.asked == [] and json.loads(answer.body)["code"]
+
+
 def test_an_unknown_model_is_named_with_the_nearest(world: World) -> None:
     answer = world.ask("ann", "GET", "/v1/models/resnett")
     body = json.loads(answer.body)
@@ -106,4 +171,6 @@ def test_the_tables_fit_a_terminal_and_say_what_matters(models: Models) -> None:
     for line in ("version 1 answers", "x: FP32[?, 3]", "y: FP32[?, 10]", "(failed: no such file)", "by cpu_utilization to 70", "Cheapest"):
         assert line in shown, line
     assert max(map(len, listed.splitlines())) <= 160
+    split = render_model({**models.shown("resnet"), "split": {"1": 9_500, "2": 500}, "aliases": {"champion": "1"}}, now_s=60.0)
+    assert "version 1 answers 95 %, version 2 answers 5 %" in split and "champion (1)" in split
     assert "no models are served" in render_models({"models": []})

@@ -19,6 +19,7 @@ from profiler.shell import _run
 from serve_apps import placing
 from serve_apps.directory.form import model_form
 from serve_apps.directory.records import DeployRecord
+from serve_apps.directory.table import ModelEntry
 from serve_apps.moving import Movers, Standing
 from serve_apps.place_model import Wish, placement_json
 from serve_apps.placing import Mover, Need, choose, num_replicas_on, p95_ms, rank
@@ -282,7 +283,7 @@ def test_a_shown_model_says_why_it_stands_there_and_why_it_was_scaled() -> None:
     place = placement_json(choose([SLOW, FAST], Need(20.0, num_replicas=2)))
     record = DeployRecord("resnet", "1", "ann", 100.0, {"autoscale": None, "replicas": 2}, state="ready", placement=place)
     scaled = {"at": 150.0, "from": 2, "to": 4, "reason": "AboveTarget", "metric": "cpu_utilization", "value": 131.0, "target": 70.0}
-    shown = render_model(model_form("resnet", "1", [record], {}, {"1": [scaled]}), now_s=160.0)
+    shown = render_model(model_form(ModelEntry("resnet", "1", {}), [record], {}, {"1": [scaled]}), now_s=160.0)
     assert "runs on   hot/t4: t4 (hot): CheapestInTime; p95 8 ms (measured), $0.7 per hour" in shown
     assert "10 s ago: 2 -> 4 replicas: cpu_utilization was 131 %, above the target of 70 %" in shown
 

@@ -143,6 +143,22 @@ def test_one_model_has_one_rollout_at_a_time() -> None:
     run(story)
 
 
+def test_a_model_that_is_deleted_ends_its_rollout_and_may_be_deployed_again() -> None:
+    async def story() -> None:
+        world = World()
+        await world.started()
+        await world.after(2)
+        world.core.delete("m")
+        await world.rollouts.forget("m")
+        assert not world.rollouts.is_running("m") and world.rollouts.shown("m")["state"] == "aborted"
+        await world.rollouts.look()
+        world.begin()
+        world.restart()
+        assert not world.rollouts.is_running("m")
+
+    run(story)
+
+
 def test_without_surge_both_together_never_have_more_replicas_than_the_model_has() -> None:
     async def story() -> None:
         world = World(4)
