@@ -19,6 +19,8 @@ NOT_FOUND = frozenset(
         "unknown_policy_version",
         "unknown_model",
         "unknown_version",
+        "unknown_rollout",
+        "unknown_experiment",
         "unknown_file",
         "artefact_not_found",
         "no_such_page",
