@@ -12,6 +12,8 @@ at most, however often it is looked at (Ville). One gambler for each size of dif
   hypergeometric whatever happened in the block: a slow minute that hits both sides is no evidence at all. Source: Fisher 1935.
 - New gamblers enter as time passes, with weights that sum to 1 at most: what breaks late is not forgiven for the good time before it.
   Source: Shin, Ramdas, Rinaldo, "E-detectors", 2023; Howard et al., "Time-uniform confidence sequences", 2021, for mixtures.
+- Of a block of many requests each counts in part only (`MOST_INDEPENDENT`): what happens within half a second is shared. The odds to a
+  power below 1 are a valid bet still (Jensen).
 - A count may be fractional (a request on a bucket's border): by the inequality of means that only makes the bet more careful.
 """
 
@@ -25,6 +27,8 @@ import numpy
 AGAINST = ((0.1, 0.01), (0.2, 0.02), (0.4, 0.06), (0.8, 0.21), (1.2, 0.26), (1.6, 0.22), (2.4, 0.12), (3.2, 0.05), (4.5, 0.03), (7.0, 0.02))
 """How far beyond the bound, in log-odds, and the weight of it: most on what is worth a rollback and can be seen in a hundred requests."""
 WITHIN = ((0.2, 0.1), (0.4, 0.2), (0.8, 0.3), (1.6, 0.3), (3.2, 0.1))
+MOST_INDEPENDENT = 20
+"""So many of the challenger's requests of one block count in full."""
 _LEAST = 1e-9
 _MOST_LOG = 1e6
 Floats = numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]
@@ -61,9 +65,10 @@ class Evidence:
             odds = split_log_odds(champion, challenger, signed)
         else:
             odds = self._rate_log_odds(min(1 - _LEAST, max(_LEAST, rate0)), champion, challenger, signed)
+        part = min(1.0, MOST_INDEPENDENT / challenger[0])
         for index, (_, weight) in enumerate(sizes):
             entered = _log_add(self.logs[index], math.log(weight * entering)) if entering > 0 else self.logs[index]
-            self.logs[index] = min(_MOST_LOG, entered + odds[index])
+            self.logs[index] = min(_MOST_LOG, entered + part * odds[index])
         self.best_log_e = max(self.best_log_e, self.log_e)
 
     def _rate_log_odds(

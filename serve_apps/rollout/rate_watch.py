@@ -19,6 +19,9 @@ LEAST_TAIL = 5.0
 """It is known once so many of them were beyond it."""
 LEAST_BLOCK = 10
 """Requests of both sides: a smaller block hardly tells anything of their difference."""
+UNSTEADY_SDS = 2.5
+MOST_STEADY = 200.0
+"""Two blocks of the champion are unlike from so many standard deviations on, those of so many requests at most."""
 
 
 @dataclass(slots=True)
@@ -38,6 +41,7 @@ class RateWatch:
     seen: list[float] = field(default_factory=lambda: [0.0] * 4)
     entering: float = 0.0
     carried: float = 0.0
+    blocks: list[list[float]] = field(default_factory=list)
 
     @classmethod
     def of(cls, guard: Guard) -> RateWatch:
@@ -55,15 +59,32 @@ class RateWatch:
         if counts is None:
             return
         self.pending = [one + other for one, other in zip(self.pending, counts, strict=True)]
-        num0, counted0, num1, counted1 = self.pending
+        num0, _, num1, _ = self.pending
         if num1 <= 0 or (self.against.scale > 0 and (num0 <= 0 or num0 + num1 < LEAST_BLOCK)):
             return
-        is_first = not self.against.logs
+        closed, self.pending = self.pending, [0.0] * 4
+        if self.against.scale == 0:
+            self._bet(closed)
+            return
+        self.blocks = [*self.blocks, closed][-3:]
+        # A block is bet on when the next one is known: see `_is_steady`.
+        if len(self.blocks) > 1 and self._is_steady():
+            self._bet(self.blocks[-2])
+
+    def _is_steady(self) -> bool:
+        """Whether the champion was much the same in the block before and in the one after. Replicas report at their own times: where a bad
+        second begins or ends, one side is told of it before the other, and that is no difference between them."""
+        counts = [(min(num0, MOST_STEADY), counted0 / num0) for num0, counted0, _, _ in self.blocks]
+        here = counts[-2]
+        return all(_apart(here, other) < UNSTEADY_SDS for other in counts if other is not here)
+
+    def _bet(self, block: list[float]) -> None:
+        num0, counted0, num1, counted1 = block
         rate0 = self._rate0()
+        self.within.add(rate0, (num0, counted0), (num1, counted1), 0.0 if self.within.logs else 1.0)
         self.against.add(rate0, (num0, counted0), (num1, counted1), self.entering)
-        self.within.add(rate0, (num0, counted0), (num1, counted1), 1.0 if is_first else 0.0)
-        self.seen = [one + other for one, other in zip(self.seen, self.pending, strict=True)]
-        self.pending, self.entering = [0.0] * 4, 0.0
+        self.seen = [one + other for one, other in zip(self.seen, block, strict=True)]
+        self.entering = 0.0
 
     def _counts(self, block: Block) -> tuple[float, float, float, float] | None:
         champion, challenger = block.champion, block.challenger
@@ -137,6 +158,7 @@ class RateWatch:
             "seen": list(self.seen),
             "entering": self.entering,
             "carried": self.carried,
+            "blocks": [list(block) for block in self.blocks],
         }
 
     def restore(self, body: Mapping[str, Any]) -> None:
@@ -145,7 +167,14 @@ class RateWatch:
             evidence.best_log_e, evidence.logs = best, [-math.inf if one is None else one for one in logs]
         self.recent = {int(bucket): count for bucket, count in body["recent"].items()}
         self.pending, self.seen, self.entering = list(body["pending"]), list(body["seen"]), body["entering"]
-        self.carried = body["carried"]
+        self.carried, self.blocks = body["carried"], [list(block) for block in body["blocks"]]
+
+
+def _apart(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Of two (requests, rate): how many standard deviations are between the rates."""
+    (num, rate), (num_other, rate_other) = one, other
+    both = (num * rate + num_other * rate_other + 0.5) / (num + num_other + 1.0)
+    return abs(rate - rate_other) / math.sqrt(both * (1.0 - both) * (1.0 / num + 1.0 / num_other))
 
 
 def _as_rates(guard: Guard) -> tuple[float, float]:

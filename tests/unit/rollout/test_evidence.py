@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_apps.directory.observed import Sum, bucket_of
+from serve_apps.directory.observed import Observed, Sum, bucket_of
+from serve_apps.rollout.block import Block, Health
 from serve_apps.rollout.evidence import Evidence, nearest_in_null, split_log_odds
+from serve_apps.rollout.guards import parse_guard
 from serve_apps.rollout.histogram import num_above, quantile_ms
 from serve_apps.rollout.means import Estimate, interval, log_evidence, mean_of
+from serve_apps.rollout.rate_watch import RateWatch
 
 ALPHA = 0.05
 
@@ -65,6 +68,29 @@ def test_slow_minutes_that_hit_both_sides_are_no_evidence() -> None:
             evidence.add(0.05, (60, rng.binomial(60, rate)), (20, rng.binomial(20, rate)), 0.0 if evidence.logs else 1.0)
         rejected += evidence.p_value <= ALPHA
     assert rejected / 100 <= most(100)
+
+
+def test_a_slow_spell_that_one_side_reports_a_look_earlier_is_no_evidence() -> None:
+    rng, blamed = numpy.random.default_rng(5), 0
+    for _ in range(10):
+        watch = RateWatch.of(parse_guard("latency_p95<=1.2x"))
+        slow = [look % 60 in range(30, 36) for look in range(301)]
+        for look in range(300):
+            champion, challenger = (
+                latencies(rng, 50, 3.0 if is_slow else 1.0)
+                for is_slow in (slow[look], slow[look + 1])  # the challenger's come first
+            )
+            watch.add(Block(champion, challenger, Health(1), 0.5, 0, 0.5, 0.9 if look == 0 else 0.0))
+        blamed += watch.verdict(ALPHA) == "violated"
+        assert watch.num_samples > 10_000
+    assert blamed == 0
+
+
+def latencies(rng: numpy.random.Generator, num: int, slower: float) -> Observed:
+    counts: dict[int, int] = {}
+    for latency_ms in rng.lognormal(3, 0.3, num) * slower:
+        counts[bucket_of(latency_ms)] = counts.get(bucket_of(latency_ms), 0) + 1
+    return Observed(counts)
 
 
 def test_what_breaks_late_is_found_by_evidence_that_began_late() -> None:
