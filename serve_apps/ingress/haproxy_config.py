@@ -55,10 +55,10 @@ defaults
 
 frontend rest
   bind {bind}
-  acl is_pinned req.fhdr({version_header}) -m len gt 0
-  http-request set-var(txn.to) path,map_str({map},gateway) unless is_pinned
-  http-request set-var(txn.pin) req.fhdr({version_header}) if is_pinned
-  http-request set-var(txn.to) path,concat(@,txn.pin),map_str({map},gateway) if is_pinned
+  http-request del-header x-shadow
+  http-request set-var(txn.to) path,map_str({map},gateway)
+  http-request set-var(txn.pin) req.fhdr({version_header})
+  http-request set-var(txn.to) path,concat(@,txn.pin),map_str({map},gateway) if {{ var(txn.pin) -m len gt 0 }}
 {split}
 backend gateway
   server gateway {gateway}
@@ -68,13 +68,14 @@ _GRPC = """
 frontend grpc
   bind {bind} proto h2
   acl is_infer path /inference.GRPCInferenceService/ModelInfer
-  acl is_named var(txn.version) -m len gt 0
-  http-request wait-for-body time 30s at-least 1024 if is_infer
-  http-request set-var(txn.model) req.body,bytes(5),protobuf(1) if is_infer
-  http-request set-var(txn.version) req.body,bytes(5),protobuf(2) if is_infer
-  http-request set-var(txn.version) req.fhdr({version_header}) if is_infer !is_named
-  http-request set-var(txn.to) str(grpc/),concat(,txn.model,/),concat(,txn.version),map_str({map},grpc_gateway) if is_infer
-  http-request set-var(txn.to) str(grpc_gateway) unless is_infer
+  default_backend grpc_gateway
+  http-request allow unless is_infer
+  http-request del-header x-shadow
+  http-request wait-for-body time 30s at-least 1024
+  http-request set-var(txn.model) req.body,bytes(5),protobuf(1)
+  http-request set-var(txn.version) req.fhdr({version_header})
+  http-request set-var(txn.version) req.body,bytes(5),protobuf(2)
+  http-request set-var(txn.to) str(grpc/),concat(,txn.model,/),concat(,txn.version),map_str({map},grpc_gateway)
 {split}
 backend grpc_gateway
   server gateway {gateway} proto h2
@@ -85,10 +86,10 @@ it, the gateway knows. Source: HAProxy 2.8's configuration manual, `protobuf` an
 _SPLIT = f"""\
   acl is_split var(txn.to) -m beg {SPLIT} {SPLIT_ONCE}
   acl is_user var(txn.user) -m len gt 0
-  http-request del-header x-shadow
-  http-request set-var(txn.user) req.fhdr({USER_HEADER}) if is_split
-  http-request set-var(txn.point) rand({WHOLE}) if is_split !is_user
-  http-request set-var(txn.point) var(txn.to),word(2,:),concat(/,txn.user),crc32(1),mod({WHOLE}) if is_split is_user
+  http-request allow unless is_split
+  http-request set-var(txn.user) req.fhdr({USER_HEADER})
+  http-request set-var(txn.point) rand({WHOLE}) unless is_user
+  http-request set-var(txn.point) var(txn.to),word(2,:),concat(/,txn.user),crc32(1),mod({WHOLE}) if is_user
   http-request disable-l7-retry if {{ var(txn.to) -m beg {SPLIT_ONCE} }}
   use_backend %[var(txn.to)] unless is_split
 """
