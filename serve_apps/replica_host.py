@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from fabric.api.tokens import Principal
 from fabric.artefacts import ArtefactStore
 from fabric.errors import FabricError, RejectedError, UserError
+from fabric.process_memory import held_bytes
 from serve_apps.autoscaling.meter import ReplicaMeter
 from serve_apps.build_model import build_model
 from serve_apps.directory.records import ReplicaReport
@@ -77,7 +79,7 @@ class ReplicaHost:
         """Its use and its latency of the last seconds, by name; measured anew unless that was done within `max_age_s`."""
         now_s = time.monotonic()
         if now_s - self._sampled[0] > max_age_s:
-            self._sampled = (now_s, self._meter.sample(now_s))
+            self._sampled = (now_s, {**self._meter.sample(now_s), "memory_bytes": float(held_bytes((os.getpid(),)))})
         return self._sampled[1]
 
     def report(self) -> ReplicaReport:

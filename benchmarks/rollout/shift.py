@@ -1,9 +1,9 @@
 """What a split costs and how fast its weights change: real replica servers behind a real HAProxy, REST and gRPC.
 
 Cost: one connection, one call at a time, an unsplit model and one that is split in halves, by turns; one process answers for all, so that
-only the way there differs. The difference of the medians of each round, over the unsplit one; the median of the
-rounds. Change: weights shift every quarter of a second
-under 100,000 requests. A change has taken effect when the last request was sent that its old weights alone can explain.
+only the way there differs. The difference of the medians of each round, over the unsplit one; the median of the rounds. Change: weights
+shift every quarter of a second under 100,000 requests. A change has taken effect when the last request was sent that its old weights
+alone can explain.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from serve_apps.directory.requests import DeployRequest
 from serve_apps.directory.rollouts import Rollouts
 from serve_apps.directory.surge import check_surge
 from serve_apps.rollout.experiment import Experiment, parse_arms
+from serve_apps.rollout.guards import PLACE_GUARDS
 from serve_apps.rollout.spec import RolloutSpec
 
 
@@ -33,11 +34,13 @@ class Changes:
         self._core, self.releases, self.rollouts, self.experiments, self._deploy = core, releases, rollouts, experiments, deploy
 
     async def start_rollout(self, name: str, to: str, tier: str | None, fields: Mapping[str, Any], user: str) -> dict[str, Any]:
-        """Deploy a registered version beside what answers. `fields`: of a `Canary`.
+        """Deploy a registered version beside what answers, on a tier if one is named. `fields`: of a `Canary`.
 
         Raises: as `parse_canary`, `Releases.request`, and the deploy.
         """
         self.refuse_overlap(name)
+        if tier is not None and not fields.get("guards"):
+            fields = {**fields, "guards": PLACE_GUARDS}
         await self._deploy(await self.releases.request(name, to, user, tier=tier, spec=parse_canary(fields)))
         return self.rollouts.shown(name)
 

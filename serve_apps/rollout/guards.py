@@ -17,6 +17,8 @@ Kind = Literal["latency", "error_rate", "agreement", "drift", "cost_per_1000", "
 METRICS = ("latency_p50", "latency_p90", "latency_p95", "latency_p99", "error_rate", "agreement", "drift", "cost_per_1000", "memory")
 """What a guard may name, beside `metric:NAME` and other percentiles of latency."""
 DEFAULT_GUARDS = ("latency_p95<=1.2x", "error_rate<=+0.5%")
+PLACE_GUARDS = (*DEFAULT_GUARDS, "agreement>=0.98", "cost_per_1000<=1x")
+"""Of a version that is compared with itself at another place."""
 COPYING: tuple[Kind, ...] = ("agreement", "drift")
 """Guards that compare answers to the same request, and so need shadow copies."""
 FIGURES: tuple[Kind, ...] = ("cost_per_1000", "memory")

@@ -116,7 +116,11 @@ def test_what_cannot_take_the_place_is_refused_and_nothing_begins(desk: Desk) ->
 def test_a_version_may_be_compared_with_itself_on_another_tier(desk: Desk) -> None:
     async def story() -> None:
         shown = await desk.changes.start_rollout("m", "1", "cold", FAST, "ann")
-        assert shown["challenger"] == "1.1" and desk.world.core.deployment("m", "1.1").settings["tier"] == "cold"
+        assert shown["challenger"] == "1.1" and "cost_per_1000<=1x" not in shown["spec"]["guards"]
+        await desk.world.rollouts.order("m", "abort", "ann")
+        bare = {key: value for key, value in FAST.items() if key != "guards"}
+        assert "cost_per_1000<=1x" in (await desk.changes.start_rollout("m", "1", "cold", bare, "ann"))["spec"]["guards"]
+        assert desk.world.core.deployment("m", "1.1").settings["tier"] == "cold"
 
     run(story)
 

@@ -180,7 +180,7 @@ def test_without_surge_a_way_back_gives_the_old_version_its_replicas_again() -> 
         world = World(4)
         spec = Canary(steps=[50, 100], soak=50.0, min_samples=10, guards=["error_rate<=+1%"], max_surge=0)
         await world.started(spec, num_replicas=4)
-        for errors in (0, 0, 400, 400):
+        for errors in (0, 0, *[400] * 8):
             await world.after(1, errors=errors)
             await world.settled()
         assert world.serve.apps == {"m.v1": 4} and world.serve.most == 4
