@@ -25,11 +25,11 @@ class RolloutSpec:
     """Make one with `Canary`.
 
     `steps`: percentages, rising, the last is 100. `soak_s`: the least time at each. `min_samples`: the least number of the challenger's
-    requests at each. `shadow_first_s`: copies only, before the first step. `holdback`: percent that the champion keeps in the last step,
-    to compare with. `max_surge`: replicas of the challenger beyond the champion's that may run at once; None: as many as it asks for.
-    `sticky`: the header that holds a user's key; empty: each request by itself. `alpha`: how likely all guards together may blame a version
-    that stands exactly at their bounds. `start_timeout_s`: how long the challenger may take to be ready. `max_deaths`: so many replicas of it that die end
-    the rollout.
+    requests at each. `shadow_first_s`: copies only, before the first step. `holdback`: percent that the champion keeps in the last
+    step, to compare with. `max_surge`: replicas of the challenger beyond the champion's that may run at once; None: as many as it asks
+    for. `sticky`: the header that holds a user's key; empty: each request by itself. `alpha`: how likely all guards together may blame
+    a version that stands exactly at their bounds. `start_timeout_s`: how long the challenger may take to be ready. `max_deaths`: so
+    many replicas of it that die end the rollout.
     """
 
     steps: tuple[float, ...] = DEFAULT_STEPS
