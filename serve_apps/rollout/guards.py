@@ -67,6 +67,13 @@ class Guard:
     def is_absolute(self) -> bool:
         return self.scale == 0.0
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether a version exactly like the champion would stand at the bound or beyond it."""
+        if self.is_absolute:
+            return False
+        return self.scale <= 1.0 and self.shift <= 0.0 if self.is_at_most else self.scale >= 1.0 and self.shift >= 0.0
+
 
 def parse_guard(text: str) -> Guard:
     """`latency_p95<=1.2x`: at most 1.2 times the champion's. A bound with `x`, or with a sign, is relative to the champion (`+0.5%` of an

@@ -74,7 +74,7 @@ def test_a_slow_spell_that_one_side_reports_a_look_earlier_is_no_evidence() -> N
     rng, blamed = numpy.random.default_rng(5), 0
     for _ in range(10):
         watch = RateWatch.of(parse_guard("latency_p95<=1.2x"))
-        slow = [look % 60 in range(30, 36) for look in range(301)]
+        slow = [look % 100 in range(5, 8) for look in range(301)]
         for look in range(300):
             champion, challenger = (
                 latencies(rng, 50, 3.0 if is_slow else 1.0)

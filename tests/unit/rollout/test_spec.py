@@ -112,7 +112,13 @@ def test_a_spec_comes_back_from_json() -> None:
 
 
 def test_alpha_is_split_over_the_guards_that_chance_can_mislead() -> None:
-    assert Canary(guards=["latency_p95<=1.2x", "agreement>=0.9", "cost_per_1000<=1x"]).guard_alpha == pytest.approx(0.005)
+    assert Canary(guards=["latency_p95<=1.2x", "agreement>=0.9", "cost_per_1000<=1x"]).guard_alpha == pytest.approx(0.015)
+
+
+def test_where_a_guard_leaves_no_room_alpha_is_smaller() -> None:
+    assert Canary(guards=["latency_p95<=1.2x", "metric:sales>=-2%"]).alpha == 0.03
+    assert Canary(guards=["latency_p95<=1x"]).alpha == Canary(guards=["metric:sales>=1x"]).alpha == 0.01
+    assert Canary(guards=["latency_p95<=1x"], alpha=0.05).alpha == 0.05
 
 
 def test_one_rollout_of_a_model_at_a_time() -> None:
