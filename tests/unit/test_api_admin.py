@@ -120,6 +120,9 @@ def test_the_openapi_document_has_every_page_with_its_keys(world: World) -> None
         ("/v1/plan", "post"), ("/v1/usage", "get"), ("/v1/policy", "get"), ("/v1/policy", "put"), ("/v1/policy/history", "get"),
         ("/v1/policy/rollback", "post"), ("/v1/artefacts", "put"), ("/v1/artefacts/{digest}", "head"), ("/v1/tokens", "post"),
         ("/v1/tokens", "get"), ("/v1/tokens/{token_id}", "delete"), ("/v1/health", "get"),
+        ("/v1/rollouts", "get"), ("/v1/rollouts", "post"), ("/v1/rollouts/{name}", "get"), ("/v1/rollouts/{name}/{order}", "post"),
+        ("/v1/rollouts/{name}/rollback", "post"), ("/v1/experiments", "get"), ("/v1/experiments", "post"),
+        ("/v1/experiments/{name}", "get"), ("/v1/experiments/{name}/stop", "post"),
         ("/v1/models", "get"), ("/v1/models/{name}", "get"), ("/v1/models/{name}", "delete"), ("/v1/models/{name}/logs", "get"),
     }  # fmt: skip
     assert of_jobs == expected

@@ -80,6 +80,8 @@ def test_every_read_has_json() -> None:
     expected |= {"policy apply", "policy show", "policy history", "policy rollback"}
     expected |= {"model list", "model show"}
     expected |= {f"model {verb}" for verb in ("register", "versions", "search", "alias", "fetch", "deprecate", "import", "export")}
+    expected |= {f"rollout {verb}" for verb in ("start", "status", "pause", "resume", "promote", "abort", "rollback")}
+    expected |= {f"experiment {verb}" for verb in ("start", "status", "stop")}
     expected |= {"profiles export", "profiles import", "profiles forget"}
     assert reads == {f"fabric {name}" for name in expected}
 
