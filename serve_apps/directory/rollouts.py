@@ -93,9 +93,9 @@ class Rollouts:
 
     async def start(self, run: Run, record: DeployRecord) -> None:
         """Bring the challenger up; again after a restart."""
-        await self._write(run)
         surge = surge_at(0.0, run.full, run.rollout.spec.max_surge)
         try:
+            await self._write(run)
             if surge is not None:
                 await self._scale(run, surge)
             why = await self._carrier.bring_up(_of_size(record, surge))
@@ -104,8 +104,8 @@ class Rollouts:
             else:
                 self._core.stand_by(run.name, record.key)
                 await self._keep(run.name)
-        except UnknownNameError:  # deleted meanwhile
-            run.start_error = "the model was deleted"
+        except FabricError as error:  # the journal is away, or the model was deleted
+            run.start_error = error.message
 
     # -- questions ---------------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Rollouts:
         return run if run is not None and not run.is_settled and run.rollout.challenger == record.key else None
 
     def shown(self, name: str) -> dict[str, Any]:
-        """The one under way, or the last. Raises: UnknownNameError (`no_rollout`)."""
+        """The one under way, or the last. Raises: UnknownNameError (`unknown_rollout`)."""
         run = self._run(name)
         return {
             **rollout_form(run.rollout, model=name),
@@ -140,7 +140,7 @@ class Rollouts:
     async def order(self, name: str, verb: str, user: str) -> dict[str, Any]:
         """`pause`, `resume`, `promote` or `abort`; returns when traffic is led by it.
 
-        Raises: UnknownNameError (`no_rollout`), RejectedError (`rollout_ended`, `rollout_not_ready`), FabricError where it cannot be kept.
+        Raises: UnknownNameError (`unknown_rollout`), RejectedError (`rollout_ended`, `rollout_not_ready`), FabricError where it cannot be kept.
         """
         run = self._run(name)
         orders: dict[str, Callable[..., Decision]] = {
@@ -149,12 +149,12 @@ class Rollouts:
             "promote": run.rollout.promote,
             "abort": run.rollout.abort,
         }
-        before = run.rollout.as_json()
+        before, unkept = run.rollout.as_json(), dict(run.unkept)
         decision = orders[verb](self._wall(), user)
         try:
             await self._note(run, decision)
         except FabricError:
-            run.rollout, run.unkept = Rollout.from_json(before), {}
+            run.rollout, run.unkept = Rollout.from_json(before), unkept
             raise
         await self._apply(run, decision)
         return self.shown(name)
@@ -279,7 +279,8 @@ class Rollouts:
         """Replicas change places before the requests do."""
         try:
             await self._scale(run, surge)
-            await self._direct(run, decision)
+            if run.applied is decision:  # not ended by hand meanwhile
+                await self._direct(run, decision)
         finally:
             run.is_busy = False
 
@@ -296,6 +297,7 @@ class Rollouts:
 
     async def _retired(self, run: Run, over: list[DeployRecord]) -> None:
         await self._carrier.end_later(over)
+        await self._until_idle(run)
         if run.rollout.spec.max_surge is not None:
             await self._carrier.scale(self._core.deployment(run.name, run.rollout.challenger), run.full)
 
@@ -308,8 +310,14 @@ class Rollouts:
     async def _ended(self, run: Run, challenger: DeployRecord) -> None:
         await asyncio.sleep(RETIRE_AFTER_S)
         await self._carrier.end_app(challenger)
+        await self._until_idle(run)
         if run.rollout.spec.max_surge is not None:
             await self._carrier.scale(self._core.deployment(run.name, run.rollout.champion), run.full)
+
+    async def _until_idle(self, run: Run) -> None:
+        """Replicas that are changing places do so first."""
+        while run.is_busy:
+            await asyncio.sleep(LOOK_S)
 
     async def _scale(self, run: Run, surge: Surge) -> None:
         """The one that gives replicas up goes first: both never run at once."""

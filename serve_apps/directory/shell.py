@@ -105,6 +105,7 @@ class DirectoryShell:
         self._changes.refuse_overlap(request.name)
         spec = self._changes.spec_of(request)
         request = await self._changes.releases.numbered(request)
+        self._changes.refuse_overlap(request.name)  # somebody else may have begun meanwhile
         record = self._changes.begin(request)
         run = None if spec is None else self._changes.rollouts.begin(record, spec, request.user)
         await self._keep(record.name)
