@@ -140,7 +140,8 @@ class Rollouts:
     async def order(self, name: str, verb: str, user: str) -> dict[str, Any]:
         """`pause`, `resume`, `promote` or `abort`; returns when traffic is led by it.
 
-        Raises: UnknownNameError (`unknown_rollout`), RejectedError (`rollout_ended`, `rollout_not_ready`), FabricError where it cannot be kept.
+        Raises: UnknownNameError (`unknown_rollout`), RejectedError (`rollout_ended`, `rollout_not_ready`), UnavailableError where it cannot
+        be kept.
         """
         run = self._run(name)
         orders: dict[str, Callable[..., Decision]] = {
