@@ -3,7 +3,7 @@
 `--virtual`: simulated traffic on virtual time, through the product's own state machine (`faults_world.py`); `sprt.py` says what a test
 could have done at best. Goals are for 200 requests a second; `--per-s 50`, `--median-ms 1` and `--look-s 1` give other conditions.
 
-Options: `--json`, `--runs 20`, `--seed 30000` of the first, `--fault NAME`.
+Options: `--json`, `--runs 20`, `--seed 40000` of the first, `--fault NAME`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from faults_world import FAULTS, measured
 from measure import report
 from world import Base
 
-_FIRST_SEED = 30_000
+_FIRST_SEED = 40_000
 """Whatever constant was set by a look at results was set on seeds below this one."""
 
 
