@@ -89,7 +89,8 @@ class World:
         base, rng = self.base, self.rng
         rollout = Rollout.begin(spec, champion=CHAMPION, challenger=CHALLENGER, now_s=0.0)
         decision, now_s = rollout.decision(), 0.0
-        sums, told = [Observed(), Observed()], [Observed(), Observed()]
+        sums = [self._history(), Observed()]
+        told = list(sums)
         orders: list[tuple[float, float]] = [(0.0, 0.0)]
         exposed = compared = after = 0
         percent, seconds_at = 0.0, {}
@@ -119,12 +120,20 @@ class World:
             exposed, after = exposed + lingering, after + (lingering if self.deaths else 0)
         return Outcome(decision, now_s, exposed, compared, percent, after, seconds_at)
 
+    def _history(self) -> Observed:
+        """What the champion answered in the ten minutes before."""
+        seen = Observed()
+        for _ in range(120):
+            self._weather(5.0)
+            seen += self._requests(int(self.rng.poisson(self.base.per_s * 5.0)), 0)
+        return seen
+
     def _weather(self, dt_s: float) -> None:
         """What hits both sides."""
         kept = math.exp(-dt_s / 3.0)
         self.log_slow = kept * self.log_slow + math.sqrt(1 - kept**2) * self.rng.normal(0.0, 0.1)
         self.spell_left_s = max(0.0, self.spell_left_s - dt_s)
-        if self.rng.random() < dt_s / self.base.spell_every_s:
+        if self.spell_left_s == 0 and self.rng.random() < dt_s / self.base.spell_every_s:
             self.spell_left_s = self.rng.exponential(self.base.spell_s)
 
     def _requests(self, num: int, side: int) -> Observed:

@@ -28,6 +28,9 @@ class FigureWatch:
     over_s: float = 0.0
     num_samples: int = 0
 
+    def begin(self, champion: Observed) -> None:
+        """What was before the rollout is no part of it."""
+
     def add(self, block: Block) -> None:
         health = block.health
         if self.guard.kind == "memory":

@@ -34,6 +34,9 @@ class MeanWatch:
     def num_samples(self) -> int:
         return self.num_before + self.challenger.count
 
+    def begin(self, champion: Observed) -> None:
+        """What was before the rollout is no part of it."""
+
     def add(self, block: Block) -> None:
         if block.step != self.step:
             self.num_before += self.challenger.count

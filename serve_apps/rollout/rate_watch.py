@@ -15,6 +15,9 @@ from serve_apps.rollout.histogram import nearest_bucket, num_above, quantile_ms
 
 RECENT_S = 300.0
 """The champion's quantile, at which latencies are compared, is that of requests with this half-life."""
+HISTORY = 20_000.0
+"""What was before the rollout counts as so many requests at most."""
+MOST_BEYOND = 3.0
 LEAST_TAIL = 5.0
 """It is known once so many of them were beyond it."""
 LEAST_BLOCK = 10
@@ -113,8 +116,21 @@ class RateWatch:
         kept = 2.0 ** (-block.dt_s / RECENT_S)
         if kept < 1.0:
             self.recent = {bucket: count * kept for bucket, count in self.recent.items() if count * kept > 1e-6}
-        for bucket, count in block.champion.latency_counts.items():
-            self.recent[bucket] = self.recent.get(bucket, 0.0) + count
+        counts = block.champion.latency_counts
+        if not counts:
+            return
+        # A slow spell must not become what is slow: a block of which far more is beyond the quantile than usual counts in part.
+        at_ms = self._compared_at_ms()
+        slow = num_above(counts, at_ms) / sum(counts.values()) if at_ms else 0.0
+        part = min(1.0, MOST_BEYOND * self.guard.tail / slow) if slow else 1.0
+        for bucket, count in counts.items():
+            self.recent[bucket] = self.recent.get(bucket, 0.0) + part * count
+
+    def begin(self, champion: Observed) -> None:
+        """What the champion had answered before the rollout says where its quantile is."""
+        if self.guard.kind == "latency" and not self.guard.is_absolute:
+            part = min(1.0, HISTORY / max(1, sum(champion.latency_counts.values())))
+            self.recent = {bucket: part * count for bucket, count in champion.latency_counts.items()}
 
     def _compared_at_ms(self) -> float | None:
         if sum(self.recent.values()) * min(self.guard.tail, 1 - self.guard.tail) < LEAST_TAIL:

@@ -106,6 +106,8 @@ class Rollout:
         self.seen = now
         if not self.base:
             self.base = list(now)
+            for watch in self.watches:
+                watch.begin(champion)
         if any(is_behind(one, old) for one, old in zip(now, before, strict=True)):
             self.base = list(now)
             return Observed(), Observed()
