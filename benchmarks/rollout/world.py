@@ -24,6 +24,8 @@ SHIFT_S = 0.5
 """Until a decision's shares hold everywhere."""
 START_S = 8.0
 LONGEST_S = 7200.0
+SLOW_SD = 0.1
+"""Of the logarithm of how slow a second is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class World:
     def _weather(self, dt_s: float) -> None:
         """What hits both sides."""
         kept = math.exp(-dt_s / 3.0)
-        self.log_slow = kept * self.log_slow + math.sqrt(1 - kept**2) * self.rng.normal(0.0, 0.1)
+        self.log_slow = kept * self.log_slow + math.sqrt(1 - kept**2) * self.rng.normal(0.0, SLOW_SD)
         self.spell_left_s = max(0.0, self.spell_left_s - dt_s)
         if self.spell_left_s == 0 and self.rng.random() < dt_s / self.base.spell_every_s:
             self.spell_left_s = self.rng.exponential(self.base.spell_s)
@@ -191,9 +193,14 @@ def buckets(latencies: numpy.ndarray) -> dict[int, int]:
 
 
 def tail_rates(base: Base, fault: Fault, scale: float, tail: float, num: int = 1_000_000) -> tuple[float, float]:
-    """(the fault's share of requests beyond `scale` times the champion's quantile, the share that is allowed), with all that hits both
-    sides left out."""
+    """(the fault's share of requests beyond `scale` times the champion's quantile, the share that is allowed): over all requests, those of
+    slow seconds and spells among them, as if each had its weather to itself."""
     world = World(base, fault, 12345)
     world.own = numpy.zeros(2)
-    at_ms = float(numpy.quantile(world.latencies(num, 0), 1 - tail))
-    return float((world.latencies(num, 1) > scale * at_ms).mean()), tail
+    champion, challenger = (world.latencies(num, side) * _weather_of(base, num, world.rng) for side in (0, 1))
+    return float((challenger > scale * numpy.quantile(champion, 1 - tail)).mean()), tail
+
+
+def _weather_of(base: Base, num: int, rng: numpy.random.Generator) -> numpy.ndarray:
+    in_spell = rng.random(num) < base.spell_s / (base.spell_every_s + base.spell_s)
+    return numpy.exp(rng.normal(0.0, SLOW_SD, num)) * numpy.where(in_spell, base.spell_slower, 1.0)
