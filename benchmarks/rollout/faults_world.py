@@ -22,10 +22,10 @@ FAULTS = (
 )
 
 
-def bound(base: Base, fault: Fault) -> float:
+def bound(base: Base, fault: Fault, *, with_weather: bool = False) -> float:
     """Requests. Of a leak: those before the first symptom, which nothing but memory could show, and one for a side that fails all."""
     if fault.slower > 1 or fault.slow_tail_frac:
-        rate, allowed = tail_rates(base, fault, 1.2, 0.05)
+        rate, allowed = tail_rates(base, fault, 1.2, 0.05, with_weather=with_weather)
         return sprt_requests(rate, allowed)
     if fault.error_rate:
         return sprt_requests(fault.error_rate, base.error_rate + 0.005)
@@ -42,6 +42,7 @@ def measured(base: Base, fault: Fault, seeds: range) -> dict[str, Any]:
     return {
         "detected_frac": sum(run.decision.state == wanted for run in runs) / len(runs),
         "exposure_over_sprt": statistics.mean(run.exposed for run in runs) / needed,
+        "exposure_over_weathered_sprt": statistics.mean(run.exposed for run in runs) / bound(base, fault, with_weather=True),
         "evidence_over_sprt": statistics.mean(used) / needed,
         "sprt_requests": needed,
         "exposed_p50": statistics.median(run.exposed for run in runs),

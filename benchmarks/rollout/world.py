@@ -192,12 +192,16 @@ def buckets(latencies: numpy.ndarray) -> dict[int, int]:
     return {int(bucket): int(counts[bucket]) for bucket in numpy.flatnonzero(counts)}
 
 
-def tail_rates(base: Base, fault: Fault, scale: float, tail: float, num: int = 1_000_000) -> tuple[float, float]:
-    """(the fault's share of requests beyond `scale` times the champion's quantile, the share that is allowed): over all requests, those of
-    slow seconds and spells among them, as if each had its weather to itself."""
+def tail_rates(
+    base: Base, fault: Fault, scale: float, tail: float, *, with_weather: bool = False, num: int = 1_000_000
+) -> tuple[float, float]:
+    """(the fault's share of requests beyond `scale` times the champion's quantile, the share that is allowed): with all that hits both
+    sides left out, as no test could leave it out; `with_weather`: over all requests, as if each had its slow second or spell to itself."""
     world = World(base, fault, 12345)
     world.own = numpy.zeros(2)
-    champion, challenger = (world.latencies(num, side) * _weather_of(base, num, world.rng) for side in (0, 1))
+    champion, challenger = (world.latencies(num, side) for side in (0, 1))
+    if with_weather:
+        champion, challenger = (latencies * _weather_of(base, num, world.rng) for latencies in (champion, challenger))
     return float((challenger > scale * numpy.quantile(champion, 1 - tail)).mean()), tail
 
 
