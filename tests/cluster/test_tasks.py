@@ -200,7 +200,11 @@ def test_ctrl_c_in_map_cancels_what_has_not_started(twin: Any, tmp_path: Path, e
             """
         )
     )
-    process = subprocess.Popen([sys.executable, str(script)], env=os.environ, stderr=subprocess.PIPE)
+    # Where the tests run in a shell's background they ignore the signal, and what they start would, too.
+    process = subprocess.Popen(
+        [sys.executable, str(script)], env=os.environ, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     eventually(lambda: len(list(tmp_path.glob("begun-*"))) >= 2, 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[1].decode()
