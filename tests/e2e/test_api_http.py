@@ -198,7 +198,11 @@ def test_the_command_line_follows_a_job_and_ctrl_c_leaves_it_running(server: Api
     )
     env = {**os.environ, "FABRIC_STATE_DIR": str(state)}
     command = [sys.executable, "-c", code, "submit", "-f", "--name", "ctrl-c", "--", "echo started; sleep 60"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    # Where the tests run in a shell's background they ignore the signal, and what they start would, too.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:
         if line == "started\n":
