@@ -9,16 +9,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabric.errors import FabricError, UnknownNameError
 from serve_apps.directory.carrier import RETIRE_AFTER_S, Carrier, num_wanted
 from serve_apps.directory.core import Directory
-from serve_apps.directory.records import DeployRecord
+from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.surge import Surge, surge_at
-from serve_apps.directory.table import Shadow, Split
+from serve_apps.directory.table import WHOLE, Shadow, Split
 from serve_apps.rollout.block import Health
 from serve_apps.rollout.decision import Decision
 from serve_apps.rollout.form import rollout_form
@@ -215,14 +215,12 @@ class Rollouts:
         reports = self._core.reports(run.name, record.key)
         # One that may sleep is there without a replica.
         num_ready = max(len(reports), int(record.settings.get("min_replicas", 1)) == 0) if record.state == "ready" else 0
-        memory = [report.stats.get("memory_bytes", 0.0) for report in reports]
         champions = self._core.reports(run.name, champion.key)
         return Health(
             num_ready=num_ready,
-            num_wanted=1,
             num_deaths=self._core.sightings.num_lost(run.name, record.key),
-            memory_bytes=_mean(memory),
-            champion_memory_bytes=_mean([report.stats.get("memory_bytes", 0.0) for report in champions]),
+            memory_bytes=_mean_memory(reports),
+            champion_memory_bytes=_mean_memory(champions),
             usd_per_h=_usd_per_h(record) * len(reports),
             champion_usd_per_h=_usd_per_h(champion) * len(champions),
         )
@@ -261,7 +259,7 @@ class Rollouts:
         if decision.state == "starting":
             return
         share = decision.shares[run.rollout.challenger]
-        surge = surge_at(share / 10_000, run.full, run.rollout.spec.max_surge)
+        surge = surge_at(share / WHOLE, run.full, run.rollout.spec.max_surge)
         if surge is not None and (before is None or before.shares != decision.shares):
             run.is_busy = True
             self._spawn(self._exchanged(run, decision, surge))
@@ -343,8 +341,9 @@ def _of_size(record: DeployRecord, surge: Surge | None) -> DeployRecord:
     return record if surge is None else replace(record, settings={**record.settings, "replicas": surge.num_challenger})
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean_memory(reports: Sequence[ReplicaReport]) -> float:
+    """Of a replica, in bytes; 0 where there is none."""
+    return sum(report.stats.get("memory_bytes", 0.0) for report in reports) / max(1, len(reports))
 
 
 def _usd_per_h(record: DeployRecord) -> float:
