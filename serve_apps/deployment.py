@@ -205,14 +205,14 @@ def _wait_ready(directory: Any, record: DeployRecord, say: Say) -> None:
     while True:
         progress: Progress = _patiently(lambda: directory.progress.remote(record.name, record.key))
         state, why = progress.record.state, progress.record.why
-        if state == "ready":
-            return
         if state == "failed":
             raise _failure(progress)
         line = f"{record.name}: {progress.num_running} of {progress.num_wanted} replicas run"
-        if line != said:
+        if line != said:  # the last line too: a start between two looks is still told
             say(f"{line} ({time.monotonic() - started_s:.0f} s){f': {why}' if why else ''}")
             said = line
+        if state == "ready":
+            return
         time.sleep(_POLL_S)
 
 

@@ -73,6 +73,7 @@ class Changes:
         requests = {arm.name: await self.releases.request(name, arm.name, user) for arm in experiment.arms}
         if len({request.version for request in requests.values()}) < len(requests):
             raise UserError("two arms are one version", code="bad_experiment", hint=f"fabric model versions {name}")
+        self.refuse_overlap(name)  # somebody else may have begun meanwhile
         keys, started = {}, []
         for arm, request in requests.items():
             record = self._core.ready_of(name, request.version)

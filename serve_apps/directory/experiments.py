@@ -82,11 +82,21 @@ class Experiments:
     async def begin(self, name: str, user: str, experiment: Experiment, keys: Mapping[str, str], started: list[DeployRecord]) -> None:
         """`started`: deployments of arms that do not run yet. Traffic is divided when all do; where one cannot start, the experiment ends.
 
-        Raises: FabricError where it cannot be kept: then nothing has begun.
+        Raises: RejectedError (`experiment_running`); FabricError where it cannot be kept: then nothing has begun.
         """
+        self.refuse_overlap(name)
         trial = Trial(f"{name}.{int(self._wall())}", name, user, experiment, dict(keys), [record.key for record in started])
-        await self._write(trial)
-        self._trials[name] = trial
+        before = self._trials.get(name)
+        self._trials[name] = trial  # before the first await: whoever asks meanwhile is refused
+        try:
+            await self._write(trial)
+        except FabricError as error:
+            del self._trials[name]
+            if before is not None:
+                self._trials[name] = before
+            for record in started:
+                self._core.fail(name, record.key, f"its experiment could not be kept: {error.message}")
+            raise
         if started:
             experiment.reason = "arms start"
             self._spawn(self._bring_up(trial, started))

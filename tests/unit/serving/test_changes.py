@@ -197,6 +197,29 @@ def test_an_arm_that_cannot_start_ends_the_experiment_and_traffic_stays(desk: De
     run(story)
 
 
+def test_an_experiment_that_cannot_be_kept_has_not_begun(desk: Desk) -> None:
+    async def story() -> None:
+        desk.world.is_away = True
+        assert await refused(desk.changes.start_experiment("m", {"1": 50, "2": 50}, "clicks", {}, "ann")) == "unavailable"
+        desk.world.is_away = False
+        assert {record.key: record.state for record in desk.world.core.records("m")} == {"1": "ready", "2": "failed"}
+        await desk.changes.start_experiment("m", {"1": 50, "2": 50}, "clicks", {}, "ann")
+        await desk.world.settled()
+        assert desk.experiments.shown("m")["state"] == "running"
+
+    run(story)
+
+
+def test_of_two_experiments_at_once_one_is_refused(desk: Desk) -> None:
+    async def story() -> None:
+        start = desk.changes.start_experiment
+        both = await asyncio.gather(*(start("m", {"1": 50, "2": 50}, "clicks", {}, user) for user in ("ann", "bob")), return_exceptions=True)
+        assert [getattr(one, "code", None) for one in both] == [None, "experiment_running"]
+        assert len(desk.world.core.records("m")) == 2
+
+    run(story)
+
+
 def test_arms_that_are_one_version_or_do_not_sum_are_refused(desk: Desk) -> None:
     async def story() -> None:
         desk.registry.set_aliases("m", {"champion": 1}, By("ann"))
