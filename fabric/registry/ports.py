@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from fabric.registry.query import Page, Query
@@ -23,6 +23,8 @@ class VersionsPort(Protocol):
     def register(self, name: str, new: NewVersion, by: By, now_s: float) -> ModelVersion: ...
 
     def model(self, name: str) -> RegisteredModel: ...
+
+    def aliases_of(self, names: Sequence[str]) -> dict[str, dict[str, int]]: ...
 
     def find(self, name: str, word: str) -> ModelVersion: ...
 

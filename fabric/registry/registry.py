@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +88,10 @@ class Registry:
 
     def model(self, name: str) -> RegisteredModel:
         return self._rows.model(check_name(name))
+
+    def aliases_of(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        """The aliases of each model that is registered; one that is not is left out."""
+        return self._rows.aliases_of(names)
 
     def find(self, name: str, word: str = LATEST) -> ModelVersion:
         """A version by its number, an alias, or `latest` (the highest active number). Raises: UserError (`bad_version`)."""

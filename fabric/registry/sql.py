@@ -100,6 +100,19 @@ class SqlVersions:
         with reading(self._engine) as connection:
             return _model(connection, name)
 
+    def aliases_of(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        """The aliases of each model that is registered."""
+        found: dict[str, dict[str, int]] = {}
+        with reading(self._engine) as connection:
+            for start in range(0, len(names), _CHUNK):
+                both = models.outerjoin(aliases, models.c.name == aliases.c.name)
+                asked = select(models.c.name, aliases.c.alias, aliases.c.number).select_from(both)
+                for row in connection.execute(asked.where(models.c.name.in_(names[start : start + _CHUNK]))):
+                    called = found.setdefault(row.name, {})
+                    if row.alias is not None:
+                        called[row.alias] = row.number
+        return found
+
     def find(self, name: str, word: str = LATEST) -> ModelVersion:
         """A version by its number, an alias, or `latest`. Raises: UnknownNameError (`unknown_model`, `unknown_version`)."""
         with reading(self._engine) as connection:

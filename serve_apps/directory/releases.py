@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fabric.artefacts import Digest
-from fabric.errors import FabricError, UnavailableError, UserError
+from fabric.errors import UserError
 from fabric.offers import ModelPrior
 from fabric.registry.names import LATEST
 from fabric.registry.registry import Registry
@@ -79,14 +79,9 @@ class Releases:
 
     async def follow_aliases(self) -> None:
         """Take over what each model's versions are called. Raises: FabricError where the database is away: names stay."""
-        for name in list(self._core.table().models):
-            try:
-                model = await asyncio.to_thread(self._registry.model, name)
-            except UnavailableError:
-                raise
-            except FabricError:  # deployed by an earlier release, and never registered
-                continue
-            self._core.set_aliases(name, {alias: str(number) for alias, number in model.aliases.items()})
+        called = await asyncio.to_thread(self._registry.aliases_of, list(self._core.table().models))
+        for name, aliases in called.items():
+            self._core.set_aliases(name, {alias: str(number) for alias, number in aliases.items()})
 
     def _registered(self, request: DeployRequest) -> ModelVersion:
         store = self._registry.artefacts

@@ -96,6 +96,15 @@ def test_aliases_move_together_or_not_at_all(registry: Registry, put: Put) -> No
     assert registry.find("resnet", "2").aliases == ("champion",)
 
 
+def test_the_aliases_of_many_models_are_told_at_once(registry: Registry, put: Put) -> None:
+    put(), put()
+    registry.set_aliases("resnet", {"champion": 1, "challenger": 2}, ANN)
+    names = [f"unregistered-{i}" for i in range(500)]
+    assert registry.aliases_of([*names, "resnet"]) == {"resnet": {"champion": 1, "challenger": 2}}
+    registry.set_aliases("resnet", {"champion": None, "challenger": None}, ANN)
+    assert registry.aliases_of(["resnet"]) == {"resnet": {}}
+
+
 @pytest.mark.parametrize("alias", ["2", "latest", "Champion", "", "a b", "3.1", "x" * 64])
 def test_what_cannot_be_an_alias_is_refused(registry: Registry, put: Put, alias: str) -> None:
     put()
