@@ -213,7 +213,8 @@ def test_an_experiment_that_cannot_be_kept_has_not_begun(desk: Desk) -> None:
 def test_of_two_experiments_at_once_one_is_refused(desk: Desk) -> None:
     async def story() -> None:
         start = desk.changes.start_experiment
-        both = await asyncio.gather(*(start("m", {"1": 50, "2": 50}, "clicks", {}, user) for user in ("ann", "bob")), return_exceptions=True)
+        begun = (start("m", {"1": 50, "2": 50}, "clicks", {}, user) for user in ("ann", "bob"))
+        both = await asyncio.gather(*begun, return_exceptions=True)
         assert [getattr(one, "code", None) for one in both] == [None, "experiment_running"]
         assert len(desk.world.core.records("m")) == 2
 
