@@ -32,6 +32,9 @@ class JoinedWrites:
             self._held = None
             self._transport.writelines((held, data))
 
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
     def close(self) -> None:
         self._flush()
         self._transport.close()

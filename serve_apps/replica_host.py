@@ -22,6 +22,7 @@ from serve_apps.directory.requests import BeatAnswer
 from serve_apps.directory.table import ReplicaId
 from serve_apps.execution.served import Served
 from serve_apps.ingress.access import Access
+from serve_apps.local_door import open_door
 from serve_apps.observer import Observer
 from serve_apps.oip.answer import Answer, Stream
 from serve_apps.oip.dataplane import DataPlane
@@ -68,12 +69,17 @@ class ReplicaHost:
         self.plane = DataPlane(takes_aliases=True)
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record, watch=self._watch)
-        self.server = open_server(app) if open_server else Server(app, bind(settings.host)).start()
+        self._door = None if open_server else open_door(settings.doors_path)
+        self.server = open_server(app) if open_server else self._listen(app)
 
     @functools.cached_property
     def store(self) -> ArtefactStore:
         """Made when it is first needed: a remote one imports its client, for which no request should wait."""
         return ArtefactStore(self.settings.storage)
+
+    def _listen(self, app: RestApp) -> Server:
+        more = () if self._door is None else (self._door.listener,)
+        return Server(app, bind(self.settings.host), *more).start()
 
     def stats(self, max_age_s: float = 0.0) -> dict[str, float]:
         """Its use and its latency of the last seconds, by name; measured anew unless that was done within `max_age_s`."""
@@ -87,6 +93,7 @@ class ReplicaHost:
         return ReplicaReport(
             self.id, settings.name, settings.version, settings.host, self.server.port, self.model.metadata, self._node_id,
             settings.flavor, self.stats(STATS_AGE_S), self._is_bridge, self._observer.observed(), settings.deployment,
+            "" if self._door is None else str(self._door.path),
         )  # fmt: skip
 
     def heed(self, answer: BeatAnswer) -> None:
@@ -131,6 +138,8 @@ class ReplicaHost:
         with contextlib.suppress(TimeoutError):
             self.server.run(self.model.close()).result(drain_s)
         self.server.stop(_LAST_ANSWERS_S)
+        if self._door is not None:
+            self._door.close()
         self._usage.close()
         try:
             ship(self.settings.usage_path, self.store)

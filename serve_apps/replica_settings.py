@@ -38,6 +38,10 @@ class ReplicaSettings:
         return self.state_path / "serving" / "cache"
 
     @property
+    def doors_path(self) -> Path:
+        return self.state_path / "serving" / "doors"
+
+    @property
     def usage_path(self) -> Path:
         return self.state_path / "serving" / "usage"
 

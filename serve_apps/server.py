@@ -36,23 +36,23 @@ def bind(host: str, port: int = 0) -> socket.socket:
 
 
 class Server:
-    """Answers on `listener` from the moment that `start` returns until `stop`."""
+    """Answers on `listener`, and `more`, from the moment that `start` returns until `stop`. `port`: of the first."""
 
-    def __init__(self, app: Any, listener: socket.socket) -> None:
+    def __init__(self, app: Any, listener: socket.socket, *more: socket.socket) -> None:
         config = uvicorn.Config(
             app, loop="uvloop", http=JoiningProtocol, lifespan="off", ws="none", interface="asgi3", access_log=False, log_config=None,
             proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, server_header=False, date_header=False,
             timeout_graceful_shutdown=None, backlog=2048,
         )  # fmt: skip
         self._server = _Quiet(config)
-        self._listener = listener
+        self._listeners = (listener, *more)
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="serve-http", daemon=True)
         self.loop: asyncio.AbstractEventLoop
 
     @property
     def port(self) -> int:
-        return int(self._listener.getsockname()[1])
+        return int(self._listeners[0].getsockname()[1])
 
     @property
     def is_alive(self) -> bool:
@@ -80,7 +80,7 @@ class Server:
         with runner:
             self.loop = runner.get_loop()
             self.loop.call_soon(self._started.set)
-            runner.run(self._server.serve(sockets=[self._listener]))
+            runner.run(self._server.serve(sockets=list(self._listeners)))
 
 
 class _Quiet(uvicorn.Server):

@@ -257,7 +257,7 @@ class Directory:
 
     def _version(self, record: DeployRecord) -> VersionEntry:
         replicas = tuple(
-            ReplicaAt(report.id, report.host, report.port, report.node_id, report.flavor)
+            ReplicaAt(report.id, report.host, report.port, report.node_id, report.flavor, report.door)
             for report in self.reports(record.name, record.key)
         )
         is_routed = record.state in _ROUTED

@@ -53,7 +53,7 @@ class DeployRecord:
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
     """What a replica says of itself, every `BEAT_S`. `stats`: numbers by name, as `ongoing_requests`. `is_bridge`: a parked process
-    that stands in until Serve has a replica."""
+    that stands in until Serve has a replica; `door`: as of `ReplicaAt`."""
 
     id: ReplicaId
     name: str
@@ -67,6 +67,7 @@ class ReplicaReport:
     is_bridge: bool = False
     observed: Observed = field(default_factory=Observed)
     deployment: str = ""
+    door: str = ""
 
     @property
     def key(self) -> str:

@@ -13,13 +13,14 @@ ReplicaId = NewType("ReplicaId", str)
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAt:
-    """A replica that answers at `http://<host>:<port>`."""
+    """A replica that answers at `http://<host>:<port>`, and on its own machine at the Unix socket `door`, if it has one."""
 
     id: ReplicaId
     host: str
     port: int
     node_id: str = ""
     flavor: str = ""
+    door: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 from fabric.errors import RuntimeFault
 from serve_apps.directory.table import ServingTable
 from serve_apps.ingress.haproxy_config import HaproxySettings, haproxy_config
-from serve_apps.ingress.slots import Slots
+from serve_apps.ingress.slots import Link, Slots
+from serve_apps.local_door import answers
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Haproxy:
         self._settings = settings
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._slots = Slots(str(settings.map))
+        self._slots = Slots(str(settings.map), answers=answers)
 
     @property
     def pid(self) -> int | None:
@@ -87,6 +88,7 @@ class Haproxy:
     def _start(self) -> None:
         settings = self._settings
         settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.doors.mkdir(mode=0o700, exist_ok=True)
         settings.map.write_text("", encoding="ascii")
         settings.socket.unlink(missing_ok=True)
         file = settings.folder / "haproxy.cfg"
@@ -97,7 +99,7 @@ class Haproxy:
             self._process = subprocess.Popen(
                 [self._binary, "-db", "-f", str(file)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=_die_with_parent
             )
-        self._slots = Slots(str(settings.map))
+        self._slots = Slots(str(settings.map), answers=answers)
         self._wait_up(settings.folder / "haproxy.log")
 
     def _restart(self) -> None:
@@ -109,12 +111,21 @@ class Haproxy:
         self._start()
 
     def _change_to(self, table: ServingTable) -> None:
-        """Raises: OSError where it does not answer."""
-        commands = self._slots.change_to(table)
+        """Raises: OSError where it does not answer. Links lead to places that are out of use: they go first."""
+        changes = self._slots.change_to(table)
+        for link in [change for change in changes if isinstance(change, Link)]:
+            self._lead(link)
+        commands = [change for change in changes if isinstance(change, str)]
         for start in range(0, len(commands), _BATCH):
             self._tell(commands[start : start + _BATCH])
         if not commands and (self._process is None or self._process.poll() is not None):
             raise ProcessLookupError("haproxy has ended")
+
+    def _lead(self, link: Link) -> None:
+        aside = self._settings.doors / f".{link.place}"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(link.door)
+        aside.rename(self._settings.doors / link.place)
 
     def _wait_up(self, log_file: Path) -> None:
         assert self._process is not None

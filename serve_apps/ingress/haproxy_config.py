@@ -18,6 +18,8 @@ from serve_apps.directory.table import WHOLE
 NUM_BACKENDS = 96
 NUM_SERVERS = 32
 """Per backend. What finds no place is served through the gateway."""
+NUM_DOORS = 16
+"""Of these, replicas on this machine that are reached by their local doors."""
 NUM_ARMS = 16
 NUM_RESERVE = 8
 MAX_ARMS = 4
@@ -103,6 +105,7 @@ backend a{number}
   option http-buffer-request
   default-server check inter 2s fastinter 250ms downinter 500ms rise 1 fall 3 observe layer4 error-limit 1 on-error mark-down
   server-template r 1-{num_servers} 127.0.0.1:9 disabled
+{doors}
   server-template b 1-{num_reserve} 127.0.0.1:9 backup disabled
 """
 """The first connection that a replica refuses marks it down, and the reserve answers where none is left: `redispatch` alone would ask
@@ -129,6 +132,11 @@ class HaproxySettings:
         return self.folder / "haproxy.sock"
 
     @property
+    def doors(self) -> Path:
+        """Where every place `v0/u1` of the configuration has its link `v0u1` to a replica's door."""
+        return self.folder / "doors"
+
+    @property
     def map(self) -> Path:
         return self.folder / "paths.map"
 
@@ -148,9 +156,20 @@ def haproxy_config(settings: HaproxySettings) -> str:
     if settings.grpc_port:
         text += _GRPC.format(bind=f"{host}:{settings.grpc_port}", gateway=settings.grpc_gateway, **given)
     # A server that refused a connection is passed over by `redispatch`; it is not marked down, since its replica may come back.
-    backends = (f"backend v{number}\n  server-template r 1-{NUM_SERVERS} 127.0.0.1:9 disabled\n" for number in range(NUM_BACKENDS))
-    arms = (_ARM.format(number=number, num_servers=NUM_SERVERS, num_reserve=NUM_RESERVE) for number in range(NUM_ARMS))
+    backends = (
+        f"backend v{number}\n  server-template r 1-{NUM_SERVERS} 127.0.0.1:9 disabled\n{_doors(settings, f'v{number}')}\n"
+        for number in range(NUM_BACKENDS)
+    )
+    arms = (
+        _ARM.format(number=number, num_servers=NUM_SERVERS, num_reserve=NUM_RESERVE, doors=_doors(settings, f"a{number}"))
+        for number in range(NUM_ARMS)
+    )
     return "\n".join((text, *backends, *arms))
+
+
+def _doors(settings: HaproxySettings, backend: str) -> str:
+    """The runtime socket can change a server's address, but to no Unix socket: so the configuration names links, and these change."""
+    return "\n".join(f"  server u{place} unix@{settings.doors}/{backend}u{place} disabled" for place in range(1, NUM_DOORS + 1))
 
 
 def split_value(salt: str, arms: list[tuple[str, int]], *, may_repeat: bool) -> str:

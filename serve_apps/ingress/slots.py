@@ -1,31 +1,44 @@
 """Decides which of HAProxy's prepared places each deployment and replica takes, and the runtime commands that bring it about.
 
-Invariants: a replica keeps its place while it lives; a path is mapped only while its deployment has a replica in a place, and a server
+A replica that has a local door on this machine is reached by it, in a place `u1`, `u2`, …; others by their ports, in `r1`, `r2`, …
+
+Invariants: a replica keeps its place while it lives; a place `u` is given again only when nobody answers at its last door, since HAProxy
+keeps connections to it; a path is mapped only while its deployment has a replica in a place, and a server
 is ready before a path leads to it; what leaves a place finishes the requests that it has; a split changes by one command for each path;
 a backend that no path leads to any more is emptied at the next change, when requests that were on their way to it have arrived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from serve_apps.directory.choose_version import Arm, arms_of, names_of, salt_of
 from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable
-from serve_apps.ingress.haproxy_config import MAX_ARMS, NUM_ARMS, NUM_BACKENDS, NUM_RESERVE, NUM_SERVERS, split_value
+from serve_apps.ingress.haproxy_config import MAX_ARMS, NUM_ARMS, NUM_BACKENDS, NUM_DOORS, NUM_RESERVE, NUM_SERVERS, split_value
 
 Key = tuple[str, str]
 """(model, deployment)."""
 _VERBS = ("infer", "generate", "generate_stream")
 
 
+class Link(NamedTuple):
+    """The door that a place leads to from now on; before any command that follows."""
+
+    place: str
+    door: str
+
+
 @dataclass(slots=True)
 class _Backend:
-    """`servers`: the place of each replica, from 1; `reserve`: of those that answer when all of them are down."""
+    """`servers`: the place of each replica, `r1` or `u1`; `reserve`: `b1`, of those that answer when all of them are down; `doors`: where
+    each place `u` led last."""
 
     name: str
-    servers: dict[ReplicaId, int] = field(default_factory=dict)
-    reserve: dict[ReplicaId, int] = field(default_factory=dict)
+    servers: dict[ReplicaId, str] = field(default_factory=dict)
+    reserve: dict[ReplicaId, str] = field(default_factory=dict)
+    doors: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +52,9 @@ class _Wish:
 class _Pool:
     """Backends of one kind, `v0`, `v1`, … or `a0`, `a1`, …"""
 
-    def __init__(self, letter: str, num_backends: int, num_servers: int) -> None:
-        self._letter = letter
-        self._num_servers = num_servers
-        self._free = list(range(num_backends - 1, -1, -1))
+    def __init__(self, letter: str, num_backends: int, num_servers: int, answers: Callable[[str], bool]) -> None:
+        self._num_servers, self._answers = num_servers, answers
+        self._free = [_Backend(f"{letter}{number}") for number in range(num_backends - 1, -1, -1)]
         self._wanted: Mapping[Key, _Wish] = {}
         self._unwanted: list[Key] = []
         self.taken: dict[Key, _Backend] = {}
@@ -52,7 +64,7 @@ class _Pool:
         backend = self.taken.get(key) if key in self._wanted else None
         return backend.name if backend is not None and backend.servers else ""
 
-    def fill(self, wanted: Mapping[Key, _Wish]) -> Iterator[str]:
+    def fill(self, wanted: Mapping[Key, _Wish]) -> Iterator[str | Link]:
         """Enter who came, take out who went."""
         self._wanted = wanted
         for key, wish in wanted.items():
@@ -60,9 +72,9 @@ class _Pool:
             if backend is None:
                 if not self._free:
                     continue
-                backend = self.taken[key] = _Backend(f"{self._letter}{self._free.pop()}")
-            yield from _renewed(f"{backend.name}/r", backend.servers, wish.replicas, self._num_servers)
-            yield from _renewed(f"{backend.name}/b", backend.reserve, wish.reserve, NUM_RESERVE)
+                backend = self.taken[key] = self._free.pop()
+            yield from self._renew(backend, wish.replicas)
+            yield from self._renew_reserve(backend, wish.reserve)
 
     def note(self) -> None:
         """No path leads any more to what is not wanted now: `clear` may free it next time."""
@@ -74,19 +86,62 @@ class _Pool:
             if key in wanted:
                 continue
             backend = self.taken.pop(key)
-            self._free.append(int(backend.name[1:]))
-            yield from (f"set server {backend.name}/r{place} state maint" for place in backend.servers.values())
-            yield from (f"set server {backend.name}/b{place} state maint" for place in backend.reserve.values())
+            self._free.append(backend)
+            for places in (backend.servers, backend.reserve):
+                yield from (f"set server {backend.name}/{place} state maint" for place in places.values())
+                places.clear()
         self._unwanted = []
+
+    def _renew(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str | Link]:
+        yield from self._enter(backend, replicas)
+        yield from _left(backend.name, backend.servers, replicas)
+        yield from self._enter(backend, replicas)  # what found no place gets one that was left
+
+    def _enter(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str | Link]:
+        for replica in replicas:
+            if replica.id in backend.servers:
+                continue
+            place = self._door_place(backend) if replica.door and self._answers(replica.door) else None
+            if place is not None:
+                backend.doors[place] = replica.door
+                yield Link(f"{backend.name}{place}", replica.door)
+            else:
+                place = _free_place("r", self._num_servers, backend.servers.values())
+                if place is None:
+                    continue
+                yield f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
+            backend.servers[replica.id] = place
+            yield f"set server {backend.name}/{place} state ready"
+
+    def _door_place(self, backend: _Backend) -> str | None:
+        open_doors = {place for place, door in backend.doors.items() if self._answers(door)}
+        return _free_place("u", NUM_DOORS, {*backend.servers.values(), *open_doors})
+
+    def _renew_reserve(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str]:
+        yield from _left(backend.name, backend.reserve, replicas)
+        for replica in replicas:
+            place = None if replica.id in backend.reserve else _free_place("b", NUM_RESERVE, backend.reserve.values())
+            if place is not None:
+                backend.reserve[replica.id] = place
+                yield f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
+                yield f"set server {backend.name}/{place} state ready"
 
 
 class Slots:
-    """What HAProxy was told so far. `map_name` is the path of its map, as in the configuration."""
+    """What HAProxy was told so far. `map_name` is the path of its map, as in the configuration; `answers(door)`: whether somebody on this
+    machine listens at a local door."""
 
-    def __init__(self, map_name: str, num_backends: int = NUM_BACKENDS, num_servers: int = NUM_SERVERS, num_arms: int = NUM_ARMS) -> None:
+    def __init__(
+        self,
+        map_name: str,
+        num_backends: int = NUM_BACKENDS,
+        num_servers: int = NUM_SERVERS,
+        num_arms: int = NUM_ARMS,
+        answers: Callable[[str], bool] = lambda door: False,
+    ) -> None:
         self._map_name = map_name
-        self._plain = _Pool("v", num_backends, num_servers)
-        self._arms = _Pool("a", num_arms, num_servers)
+        self._plain = _Pool("v", num_backends, num_servers, answers)
+        self._arms = _Pool("a", num_arms, num_servers, answers)
         self._paths: dict[str, str] = {}
 
     @property
@@ -96,8 +151,8 @@ class Slots:
 
     _num_left_out = 0
 
-    def change_to(self, table: ServingTable) -> list[str]:
-        """HAProxy's commands, in order, that make it route by `table`."""
+    def change_to(self, table: ServingTable) -> list[str | Link]:
+        """HAProxy's commands, in order, that make it route by `table`; and the links that must be there before."""
         plain = {
             (model.name, deployment): _Wish(version.replicas)
             for model in table.models.values()
@@ -112,7 +167,7 @@ class Slots:
         self._num_left_out = sum(key not in self._plain.taken for key in plain)
         return commands
 
-    def _round(self, table: ServingTable, plain: Mapping[Key, _Wish], arms: Mapping[Key, _Wish]) -> Iterator[str]:
+    def _round(self, table: ServingTable, plain: Mapping[Key, _Wish], arms: Mapping[Key, _Wish]) -> Iterator[str | Link]:
         """Enter who came, and lead paths there."""
         yield from self._plain.fill(plain)
         yield from self._arms.fill(arms)
@@ -174,20 +229,12 @@ def _has_side_effects(model: ModelEntry, arms: tuple[Arm, ...]) -> bool:
     return any(metadata is not None and metadata.has_side_effects for metadata in known)
 
 
-def _renewed(prefix: str, places: dict[ReplicaId, int], replicas: tuple[ReplicaAt, ...], num_places: int) -> Iterator[str]:
-    """Who came enters, who went leaves, and who found no place gets one that was left. `prefix`: of the servers' names."""
-    yield from _entered(prefix, places, replicas, num_places)
+def _left(backend: str, places: dict[ReplicaId, str], replicas: tuple[ReplicaAt, ...]) -> Iterator[str]:
+    """Who went leaves its place."""
     living = {replica.id for replica in replicas}
     for replica_id in [replica_id for replica_id in places if replica_id not in living]:
-        yield f"set server {prefix}{places.pop(replica_id)} state maint"
-    yield from _entered(prefix, places, replicas, num_places)
+        yield f"set server {backend}/{places.pop(replica_id)} state maint"
 
 
-def _entered(prefix: str, places: dict[ReplicaId, int], replicas: tuple[ReplicaAt, ...], num_places: int) -> Iterator[str]:
-    """Give each replica that has no place one of those that are free."""
-    free = [place for place in range(1, num_places + 1) if place not in places.values()]
-    for replica in replicas:
-        if replica.id not in places and free:
-            places[replica.id] = place = free.pop(0)
-            yield f"set server {prefix}{place} addr {replica.host} port {replica.port}"
-            yield f"set server {prefix}{place} state ready"
+def _free_place(letter: str, num_places: int, taken: Collection[str]) -> str | None:
+    return next((place for number in range(1, num_places + 1) if (place := f"{letter}{number}") not in taken), None)

@@ -90,9 +90,12 @@ class RestApp:
             with shadow_call():
                 await self._answer(call, send, started_s, is_head=False)
             return
-        await self._answer(call, send, started_s, is_head=method == "HEAD")
+        outcome = await self._answer(call, send, started_s, is_head=method == "HEAD")
+        if route.kind in _INFERENCE:
+            self._watch(call, *outcome)
 
-    async def _answer(self, call: Call, send: Send, started_s: float, *, is_head: bool) -> None:
+    async def _answer(self, call: Call, send: Send, started_s: float, *, is_head: bool) -> tuple[Answer | Stream | None, int, float]:
+        """What was sent (None: the caller went away), its status, and the seconds until then."""
         status, version, units = _GONE_STATUS, "", 0
         answer: Answer | Stream | None = None
         try:
@@ -104,38 +107,37 @@ class RestApp:
                     answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
                     await send_stream(send, call.receive, answer)
                     status, units = 200, 1
-                    return
+                    return answer, status, time.perf_counter() - started_s
             except ClientGone:
-                return
+                return None, status, time.perf_counter() - started_s
             except Exception as error:
                 answer = _failed(call.route, error)
                 if answer.status == 413 and b"content-length" not in call.headers:
                     # The server throws away what is left of the body, so that the caller gets to read its answer; but that must end.
                     answer.headers.append((b"connection", b"close"))
-            status, version, units = answer.status, answer.version or version, answer.units
-            if call.is_shadow:
-                answer.headers.append((b"x-shadow-ms", b"%.3f" % (1e3 * (time.perf_counter() - started_s))))
-            if call.request_id:
-                answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
-            await _send(send, call.route, answer, is_head=is_head)
+            status, version, units = answer.status, answer.version, answer.units
         finally:
+            # Before it leaves: whatever happens then, what was answered is on record.
+            duration_s = time.perf_counter() - started_s
             if not call.is_shadow:
-                self._note(call, answer, status, version, units, time.perf_counter() - started_s)
+                self._note(call, status, version, units, duration_s)
+        if call.is_shadow:
+            answer.headers.append((b"x-shadow-ms", b"%.3f" % (1e3 * (time.perf_counter() - started_s))))
+        if call.request_id:
+            answer.headers.append((b"x-request-id", call.request_id.encode("latin-1")))
+        await _send(send, call.route, answer, is_head=is_head)
+        return answer, status, duration_s
 
-    def _note(self, call: Call, answer: Answer | Stream | None, status: int, version: str, units: int, duration_s: float) -> None:
-        try:
-            self._record(
-                request_id=call.request_id or new_request_id(),
-                principal=call.principal,
-                model=call.route.model,
-                version=version or call.route.version,
-                units=units,
-                status=status,
-                duration_s=duration_s,
-            )
-        finally:
-            if call.route.kind in _INFERENCE:
-                self._watch(call, answer, status, duration_s)
+    def _note(self, call: Call, status: int, version: str, units: int, duration_s: float) -> None:
+        self._record(
+            request_id=call.request_id or new_request_id(),
+            principal=call.principal,
+            model=call.route.model,
+            version=version or call.route.version,
+            units=units,
+            status=status,
+            duration_s=duration_s,
+        )
 
     def _health(self, route: Route) -> Answer:
         if route.kind == "live":

@@ -1,11 +1,13 @@
 """Writes one line per request to a file of its own process, before the answer leaves.
 
-What `append` has returned from survives `kill -9`: the line is in the kernel's hands. A file is named after its process, so that
-whoever ships the files can tell those of the living from those of the dead.
+What `append` has returned from survives `kill -9`: the file is mapped, and the line is in the kernel's hands without a system call. Its
+room on the disk is taken beforehand, so that a full disk is an error and no signal. A file is named after its process, so that whoever
+ships the files can tell those of the living from those of the dead.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ MAX_BYTES = 4 * 2**20
 """Then a new file is begun, and the full one can be shipped."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UsageRecord:
     """One request. `at_s`: wall clock; `units`: rows that were asked for (or tokens where the model counts them); `ms`: in this process."""
 
@@ -41,43 +43,55 @@ class UsageLog:
         self._owner = owner
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._num_files = 0
-        self._descriptor = -1
-        self._written = 0
-        self._begin()
+        self._number = 1
+        self._map: mmap.mmap | None = None
+        self._size = self._written = 0
 
     @property
     def current(self) -> Path:
-        """The file that is written to now."""
-        return self._folder / f"{self._owner}.{os.getpid()}.{self._num_files}.jsonl"
+        """The file that is written to now, or will be next."""
+        return self._folder / f"{self._owner}.{os.getpid()}.{self._number}.jsonl"
 
     def append(self, record: UsageRecord) -> None:
         """Raises: OSError where the disk is full."""
-        line = orjson.dumps(record) + b"\n"
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         with self._lock:
-            if self._written + len(line) > self._max_bytes and self._written:
-                self._begin()
-            # One write: O_APPEND keeps lines whole.
-            os.write(self._descriptor, line)
-            self._written += len(line)
+            if self._map is None or self._written + len(line) > self._size:
+                self._finish()
+                self._map = self._open(max(self._max_bytes, len(line)))
+            end = self._written + len(line)
+            self._map[self._written : end] = line
+            self._written = end
 
     def rotate(self) -> None:
         """Begin a new file, unless the current one is empty."""
         with self._lock:
-            if self._written:
-                self._begin()
+            self._finish()
 
     def close(self) -> None:
-        with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = -1
-            if not self._written:
-                self.current.unlink(missing_ok=True)
+        self.rotate()
 
-    def _begin(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._num_files += 1
-        self._descriptor = os.open(self.current, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._written = 0
+    def _open(self, size: int) -> mmap.mmap:
+        file = os.open(self.current, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, size) if hasattr(os, "posix_fallocate") else os.truncate(file, size)
+            self._size = size
+            return mmap.mmap(file, size)
+        except OSError:
+            self.current.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(file)
+
+    def _finish(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+            os.truncate(self.current, self._written)
+            self._number += 1
+            self._written = 0
+
+
+def whole_lines(content: bytes) -> bytes:
+    """The lines of a file that may still be written, or whose process was killed: without the room behind them."""
+    return content[: content.rfind(b"\n") + 1]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fabric.artefacts import ArtefactStore
+from serve_apps.usage.log import whole_lines
 
 PREFIX = "usage"
 
@@ -21,7 +22,7 @@ def ship(folder: Path, store: ArtefactStore, *, current: Path | None = None) -> 
     num_shipped = 0
     for file in finished(folder, current):
         try:
-            content, day = file.read_bytes(), datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
+            content, day = whole_lines(file.read_bytes()), datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
         except FileNotFoundError:  # shipped by another process meanwhile
             continue
         if content:
@@ -34,7 +35,7 @@ def ship(folder: Path, store: ArtefactStore, *, current: Path | None = None) -> 
 def finished(folder: Path, current: Path | None) -> Iterator[Path]:
     """Files that nobody writes: their process is gone, or has begun a later one."""
     files = sorted(folder.glob("*.jsonl"))
-    last = {_owner(file): file for file in sorted(files, key=_number)}
+    last = {_owner(file): file for file in sorted([*files, *([current] if current else [])], key=_number)}
     for file in files:
         if file == current:
             continue

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,33 @@ from fabric.errors import RuntimeFault
 from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, VersionEntry
 from serve_apps.ingress.haproxy import Haproxy, haproxy_binary
 from serve_apps.ingress.haproxy_config import HaproxySettings
+from serve_apps.local_door import LocalDoor
 from serve_apps.server import Server, bind
 
 pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="no haproxy on this machine")
 
 
 class Backend:
-    """Says who it is; `/slow` waits until it may go on."""
+    """Says who it is; `/slow` waits until it may go on. `doors`: the folder of its local door, if it has one."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, doors: Path | None) -> None:
         self.name = name
         self.may_go_on, self.has_come = threading.Event(), threading.Event()
-        self.server = Server(self._app, bind("127.0.0.1")).start()
+        self.door = None if doors is None else LocalDoor(doors)
+        more = () if self.door is None else (self.door.listener,)
+        self.server = Server(self._app, bind("127.0.0.1"), *more).start()
 
     @property
     def replica(self) -> ReplicaAt:
-        return ReplicaAt(ReplicaId(self.name), "127.0.0.1", self.server.port)
+        # Whoever has a door is reached by nothing else.
+        port = self.server.port if self.door is None else 9
+        return ReplicaAt(ReplicaId(self.name), "127.0.0.1", port, door="" if self.door is None else str(self.door.path))
+
+    def stop(self) -> None:
+        self.may_go_on.set()
+        self.server.stop(1)
+        if self.door is not None:
+            self.door.close()
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         size = 0
@@ -49,13 +61,13 @@ class Backend:
         await send({"type": "http.response.body", "body": body})
 
 
-@pytest.fixture
-def backends() -> Iterator[dict[str, Backend]]:
-    made = {name: Backend(name) for name in ("gateway", "a", "b")}
+@pytest.fixture(params=["ports", "doors"])
+def backends(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Backend]]:
+    doors = None if request.param == "ports" else tmp_path / "doors"
+    made = {name: Backend(name, doors) for name in ("gateway", "a", "b")}
     yield made
     for backend in made.values():
-        backend.may_go_on.set()
-        backend.server.stop(1)
+        backend.stop()
 
 
 @pytest.fixture
@@ -118,6 +130,17 @@ def test_a_replica_that_is_gone_before_anybody_said_so_costs_no_request(haproxy:
     haproxy.apply(table(2, nobody))
     status, body = ask(haproxy)
     assert status == 503 and "no replica" in body
+    haproxy.apply(table(3, backends["a"].replica, backends["b"].replica))
+    backends["a"].stop()
+    assert {ask(haproxy) for _ in range(6)} == {(200, "b 2")}
+
+
+def test_a_replica_that_has_left_gets_nothing_that_is_meant_for_the_next(haproxy: Haproxy, backends: dict[str, Backend]) -> None:
+    for number in range(40):  # more than there are places for doors: the rest comes by its port
+        name = "ab"[number % 2]
+        replica = replace(backends[name].replica, id=ReplicaId(str(number)), port=backends[name].server.port)
+        haproxy.apply(table(number + 1, replica))
+        assert ask(haproxy) == (200, f"{name} 2")
 
 
 def test_a_haproxy_that_died_is_started_anew_with_all_it_knew(haproxy: Haproxy, backends: dict[str, Backend]) -> None:

@@ -11,22 +11,29 @@ from hypothesis import strategies as st
 
 from serve_apps.directory.choose_version import salt_of
 from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, Split, VersionEntry
-from serve_apps.ingress.haproxy_config import HaproxySettings, haproxy_config
+from serve_apps.ingress.haproxy_config import NUM_DOORS, HaproxySettings, haproxy_config
 from serve_apps.ingress.settings import is_loopback
-from serve_apps.ingress.slots import Slots
+from serve_apps.ingress.slots import Link, Slots
 
 
 class Told:
     """HAProxy as far as the commands reach."""
 
     def __init__(self, num_backends: int, num_servers: int) -> None:
-        places = [f"{letter}{b}/{kind}" for b in range(num_backends) for letter, kind in (("v", "r"), ("a", "r"), ("a", "b"))]
-        self.servers = {f"{place}{s}": ("", "maint") for place in places for s in range(1, num_servers + 1)}
+        kinds = (("v", "r", num_servers), ("a", "r", num_servers), ("a", "b", num_servers), ("v", "u", NUM_DOORS), ("a", "u", NUM_DOORS))
+        places = [f"{letter}{b}/{kind}{s}" for b in range(num_backends) for letter, kind, num in kinds for s in range(1, num + 1)]
+        self.servers = dict.fromkeys(places, ("", "maint"))
         self.paths: dict[str, str] = {}
+        self.open_doors: set[str] = set()
 
-    def tell(self, commands: list[str]) -> None:
+    def tell(self, commands: list[str | Link]) -> None:
         for command in commands:
-            if found := re.fullmatch(r"set server (\S+) addr (\S+) port (\d+)", command):
+            if isinstance(command, Link):
+                place = command.place.replace("u", "/u")
+                before, state = self.servers[place]
+                assert state == "maint" and before not in self.open_doors, "connections to its last door may still be kept"
+                self.servers[place] = (command.door, state)
+            elif found := re.fullmatch(r"set server (\S+) addr (\S+) port (\d+)", command):
                 assert self.servers[found[1]][1] == "maint", "an address changes only while nobody is sent there"
                 self.servers[found[1]] = (f"{found[2]}:{found[3]}", "maint")
             elif found := re.fullmatch(r"set server (\S+) state (ready|maint)", command):
@@ -45,10 +52,12 @@ class Told:
 
 
 def table_of(models: dict[str, tuple[str, dict[str, list[int]]]]) -> ServingTable:
-    """name -> (default version, version -> ports)."""
+    """name -> (default version, version -> ports); a replica's door is named after its address."""
 
     def entry(name: str, version: str, ports: list[int]) -> VersionEntry:
-        return VersionEntry(version, None, tuple(ReplicaAt(ReplicaId(f"{name}{version}{port}"), "h", port) for port in ports))
+        return VersionEntry(
+            version, None, tuple(ReplicaAt(ReplicaId(f"{name}{version}{port}"), "h", port, door=f"h:{port}") for port in ports)
+        )
 
     return ServingTable(
         1,
@@ -63,15 +72,19 @@ MODELS = st.dictionaries(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(MODELS, min_size=1, max_size=6))
+@given(st.lists(st.tuples(MODELS, st.sets(st.integers(1, 5))), min_size=1, max_size=6))
 def test_after_every_change_each_path_leads_to_its_versions_replicas_and_no_others(
-    steps: list[dict[str, tuple[str, dict[str, list[int]]]]],
+    steps: list[tuple[dict[str, tuple[str, dict[str, list[int]]]], set[int]]],
 ) -> None:
-    haproxy, slots = Told(6, 4), Slots("m", 6, 4)
-    for models in steps:
+    haproxy = Told(6, 4)
+    slots = Slots("m", 6, 4, answers=lambda door: door in haproxy.open_doors)
+    for models, ports_with_doors in steps:
+        haproxy.open_doors = {f"h:{port}" for port in ports_with_doors}
         haproxy.tell(slots.change_to(table_of(models)))
         left = slots.change_to(table_of(models))
-        assert all(command.endswith("state maint") for command in left), "what was left is emptied at the next look"
+        assert all(isinstance(command, str) and command.endswith("state maint") for command in left), (
+            "what was left is emptied at the next look"
+        )
         haproxy.tell(left)
         assert slots.change_to(table_of(models)) == [], "what stands needs no command"
         expected = {
@@ -107,10 +120,31 @@ def test_a_change_of_weights_is_one_command_for_each_path_and_moves_no_replica()
     haproxy.tell(slots.change_to(split_table({"1": 9900, "2": 100}, v1=[1], v2=[2])))
     before = haproxy.paths["/v2/models/a/infer"]
     commands = slots.change_to(split_table({"1": 5000, "2": 5000}, v1=[1], v2=[2]))
-    assert len(commands) == 5 and all(command.startswith("set map m ") for command in commands)
+    assert len(commands) == 5 and all(isinstance(command, str) and command.startswith("set map m ") for command in commands)
     haproxy.tell(commands)
     assert haproxy.paths["/v2/models/a/infer"] == before.replace(":9900:", ":5000:")
     assert haproxy.paths["grpc/a/"] == haproxy.paths["/a/predict"] == haproxy.paths["/v2/models/a/infer"]
+
+
+def test_a_replica_on_this_machine_is_reached_by_its_door_and_any_other_by_its_port() -> None:
+    haproxy = Told(6, 4)
+    haproxy.open_doors = {"h:1"}
+    slots = Slots("m", 6, 4, answers=lambda door: door in haproxy.open_doors)
+    haproxy.tell(slots.change_to(table_of({"a": ("1", {"1": [1, 2]})})))
+    assert {server: where for server, (where, state) in haproxy.servers.items() if state == "ready"} == {"v0/u1": "h:1", "v0/r1": "h:2"}
+
+
+def test_a_door_that_is_still_open_keeps_its_place_from_others() -> None:
+    haproxy = Told(6, 4)
+    slots = Slots("m", 6, 4, answers=lambda door: door in haproxy.open_doors)
+    haproxy.open_doors = {"h:1", "h:2", "h:3"}
+    ready = []
+    for port in (1, 2, 3):
+        if port == 3:
+            haproxy.open_doors = {"h:3"}  # the process of the first has ended
+        haproxy.tell(slots.change_to(table_of({"a": ("1", {"1": [port]})})))
+        ready += [server for server, (_, state) in haproxy.servers.items() if state == "ready"]
+    assert ready == ["v0/u1", "v0/u2", "v0/u1"]
 
 
 def test_the_reserve_of_an_arm_is_the_default() -> None:
