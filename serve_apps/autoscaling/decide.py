@@ -36,13 +36,14 @@ YOUNG_S = 2.0
 LATENCY_SETTLE_S = 10.0
 """p95 of requests is theirs of the last ten seconds: what was measured before a change is no reason for the next one."""
 STALE_S = 6.0
-LEAST_DWELL_S = 3.0
+LEAST_DWELL_S = 1.5
 LONGEST_DWELL_S = 300.0
 """Kubernetes' HorizontalPodAutoscaler waits 300 s before it removes, whatever a start costs."""
-DWELL_STARTS = 1.0
-REGRET_DWELLS = 2.0
+DWELL_STARTS = 0.5
+"""Of a start: a replica that is removed too early is missed for a whole start, one that is kept for nothing costs its dwell."""
+REGRET_DWELLS = 1.0
 MOST_PATIENCE = 4.0
-"""A removal that had to be undone within two dwells doubles the dwell, up to four times; one that had not halves it again."""
+"""A removal that had to be undone within a dwell doubles the dwell, up to four times; one that had not halves it again."""
 NUM_RECORDS = 20
 
 
