@@ -2,7 +2,8 @@
 
 The driver sends tickets (seconds of CPU, over UDP on this machine) to the replicas in turn; a replica burns a ticket in a thread, by
 its thread's own CPU clock. Five times a second each replica says how much CPU its process has used: what is counted is measured, not
-what was sent. A replica is there from the start of its process; it answers from its first word.
+what was sent. A replica is there from the start of its process; it answers from its first word until its last, and burns what it has
+been sent before it goes, as replicas behind the ingress do.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ TICKET_S = 0.005
 HELLO_S = 0.2
 SILENT_S = 0.7
 _TICK_S = 0.02
+_LAST_S = 0.3
 _WORD = struct.Struct("<iidd")
-"""Process, port, CPU seconds used, wall clock of its birth."""
+"""Process, port (0: it leaves), CPU seconds used, wall clock of its birth."""
 
 
 class Burner:
@@ -36,6 +38,7 @@ class Burner:
         self._to = ("127.0.0.1", port)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
+        self._is_leaving = False
         self._meter = ReplicaMeter(NUM_CPUS, now_s=time.monotonic(), num_ongoing=lambda: 0)
         for target in (self._burn, self._hello):
             threading.Thread(target=target, daemon=True).start()
@@ -49,9 +52,16 @@ class Burner:
     def _hello(self) -> None:
         born_s, due_s, port = psutil.Process().create_time(), time.monotonic(), self._socket.getsockname()[1]
         while True:
-            self._socket.sendto(_WORD.pack(os.getpid(), port, time.process_time(), born_s), self._to)
+            has_said = self._is_leaving
+            self._socket.sendto(_WORD.pack(os.getpid(), 0 if has_said else port, time.process_time(), born_s), self._to)
             due_s += HELLO_S
-            time.sleep(max(0.0, due_s - time.monotonic()))
+            while time.monotonic() < due_s and self._is_leaving is has_said:
+                time.sleep(_TICK_S)
+
+    def __del__(self) -> None:
+        """Serve's hook for a graceful end."""
+        self._is_leaving = True
+        time.sleep(_LAST_S)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         return self._meter.sample(time.monotonic())
@@ -67,6 +77,7 @@ class _Seen:
     first_s: float
     heard: list[tuple[float, float]] = field(default_factory=list)
     """(time, CPU seconds), oldest first."""
+    has_left: bool = False
 
 
 class Driver:
@@ -121,7 +132,9 @@ class Driver:
         return Second(load, held_s, 100.0 * used_s / (alive_s * NUM_CPUS) if alive_s else 0.0)
 
     def _alive(self, now_s: float) -> list[_Seen]:
-        return sorted((one for one in list(self._seen.values()) if now_s - one.heard[-1][0] < SILENT_S), key=lambda one: one.port)
+        return sorted(
+            (one for one in list(self._seen.values()) if not one.has_left and now_s - one.heard[-1][0] < SILENT_S), key=lambda one: one.port
+        )
 
     def _listen(self) -> None:
         while not self._is_over:
@@ -134,6 +147,7 @@ class Driver:
             if one is None:
                 one = self._seen[pid] = _Seen(port, born_s, now_s, [(now_s, cpu_s)])
             one.heard.append((now_s, cpu_s))
+            one.has_left = not port
 
 
 def _overlap(start_s: float, first_s: float, last_s: float) -> float:

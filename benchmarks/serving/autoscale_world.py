@@ -24,7 +24,8 @@ NUM_CPUS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """`start_s`: median time from the decision to a replica that answers; `burst_s` of loading after that, `leaked` of it not forgiven."""
+    """`start_s`: median time from the decision to a replica that answers; `burst_s` of loading after that, `leaked` of it not forgiven;
+    `idle`: percent that a replica uses without any load."""
 
     start_s: float = 2.5
     start_log_sd: float = 0.25
@@ -33,6 +34,7 @@ class Conditions:
     burst_s: float = 1.0
     leaked: float = 0.5
     stop_s: float = 0.3
+    idle: float = 0.0
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class _World:
             for one in alive:
                 self._burn(one, shaken / len(alive), now_s)
             running += len(alive) / steps
-            used += 100 * shaken / len(alive) / steps
+            used += (100 * shaken / len(alive) + self._conditions.idle) / steps
             self._decide(now_s + STEP_S)
         return Second(load, running, used)
 
@@ -83,7 +85,7 @@ class _World:
         if one.meter is None:
             one.meter = ReplicaMeter(NUM_CPUS, now_s=now_s, num_ongoing=lambda: 0, read_cpu_s=lambda: one.cpu_s)
             one.next_s = now_s + one.phase_s * REPORT_EVERY_S
-        one.cpu_s += share * NUM_CPUS * STEP_S * self._rng.gauss(1.0, conditions.noise)
+        one.cpu_s += (share + conditions.idle / 100) * NUM_CPUS * STEP_S * self._rng.gauss(1.0, conditions.noise)
         if now_s - one.ready_s < conditions.burst_s:
             one.cpu_s += conditions.leaked * STEP_S
         if now_s >= one.next_s:

@@ -1,8 +1,9 @@
 """Decides how many replicas a model should have, from what they report. Plain code on the time that it is given.
 
-Adding is quick, removing slow: a replica goes only when fewer would have done for as long as the dwell, which follows how long
-replicas of this model take to start (a dear start is undone late, as nothing else would be noticed of flapping). A load that rises
-steadily is met ahead of time, by the same start. A replica's first seconds say nothing of the load: its loading is not counted.
+Adding is quick, removing slower: a replica goes only when fewer would have done for as long as the dwell, which follows how long
+replicas of this model take to start (a dear start is undone late, as nothing else would be noticed of flapping), and not before the
+last removal has shown in what the others report. A load that rises steadily is met ahead of time, by the same start. A replica's first
+seconds say nothing of the load: its loading is not counted.
 
 Invariants: the answer stays within the bounds, and is 0 only by idleness with `min` 0; every change leaves a record; with no report at
 all nothing changes; the same facts at the same times give the same answers.
@@ -15,15 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serve_apps.autoscaling import record
-from serve_apps.autoscaling.demand import LEAST_QUEUE_RATIO, Trend, latency_count, share_count, total_at
+from serve_apps.autoscaling.demand import LEAST_QUEUE_RATIO, Trend, latency_count, share_count
 from serve_apps.autoscaling.record import Decision
 from serve_apps.autoscaling.rule import LATENCY_P95, ONGOING_REQUESTS, Autoscale
 
 SAMPLE_S = 0.25
-TREND_S = 8.0
+TREND_S = 10.0
 REPORT_EVERY_S = 1.0
-LONGEST_LOOK_BACK_S = 2.5
-"""All replicas are looked at as they were at one moment, at most this long ago; of one that is later its last word stands."""
+SETTLE_S = 2.0
+"""After one removal before the next: until then the others have not told of what they took over, and the load looks smaller than it is."""
 REPORT_LAG_S = 1.0
 """A report is as old as half its window and its way here."""
 LEVEL_S = 1.6
@@ -32,14 +33,16 @@ START_S = 5.0
 """Taken for the time that a replica needs to start until one was seen to start."""
 LONGEST_LEAD_S = 8.0
 """A trend is never projected further than it was watched."""
-YOUNG_S = 2.0
+LOADING_S = 2.0
+YOUNG_S = 6.0
+"""What a replica uses in its first seconds may be its start's: it counts as much as one that has settled, if there is one."""
 LATENCY_SETTLE_S = 10.0
 """p95 of requests is theirs of the last ten seconds: what was measured before a change is no reason for the next one."""
 STALE_S = 6.0
 LEAST_DWELL_S = 1.5
 LONGEST_DWELL_S = 300.0
 """Kubernetes' HorizontalPodAutoscaler waits 300 s before it removes, whatever a start costs."""
-DWELL_STARTS = 0.5
+DWELL_STARTS = 0.3
 """Of a start: a replica that is removed too early is missed for a whole start, one that is kept for nothing costs its dwell."""
 REGRET_DWELLS = 1.0
 MOST_PATIENCE = 4.0
@@ -170,7 +173,8 @@ class Scaler:
         dwell_s = self.dwell_s()
         while now_s - self._needed[0][0] > dwell_s:
             self._needed.popleft()
-        if now_s - self._needed[0][0] < dwell_s - 2 * SAMPLE_S:
+        is_settled = self._removed_s is None or now_s - self._removed_s >= SETTLE_S
+        if now_s - self._needed[0][0] < dwell_s - 2 * SAMPLE_S or not is_settled:
             return wanted, advice
         # A load that falls steadily is followed: what it was before is no reason to keep replicas.
         peak = max(needed + advice.fall_per_s * (now_s - at_s) for at_s, needed in self._needed)
@@ -211,17 +215,17 @@ class Scaler:
         return _Advice(count, load / len(fresh), reason, needed=needed, fall_per_s=min(0.0, slope), is_share=True)
 
     def _load(self, fresh: Mapping[str, Report], facts: Facts) -> float | None:
-        """The metric summed over the replicas as they were at one moment; None where only young ones speak."""
+        """The metric summed over the replicas; None where only young ones speak."""
         now_s = facts.now_s
-        grown = [report for name, report in fresh.items() if now_s - self._born[name] >= YOUNG_S]
+        age_s = {name: now_s - self._born[name] for name in fresh}
+        settled_s = YOUNG_S if max(age_s.values(), default=0.0) >= YOUNG_S else LOADING_S
+        grown = [report for name, report in fresh.items() if age_s[name] >= settled_s]
         if not grown:
             return None
-        at_s = max(now_s - LONGEST_LOOK_BACK_S, min(report.points[-1][0] for report in fresh.values()))
-        load = total_at(at_s, [report.points for report in grown], REPORT_EVERY_S)
+        load = sum(report.points[-1][1] for report in grown)
         mean = load / len(grown)
-        young = [report.points for name, report in fresh.items() if now_s - self._born[name] < YOUNG_S]
-        # A young replica still loads: what it uses beyond a grown one's share is no request's.
-        load += total_at(at_s, [[(point_s, min(mean, value)) for point_s, value in points] for points in young], REPORT_EVERY_S)
+        young = [report.points for name, report in fresh.items() if age_s[name] < settled_s]
+        load += sum(min(mean, points[-1][1]) for points in young)
         return load + (facts.num_queued if self.rule.metric == ONGOING_REQUESTS else 0.0)
 
     def _by_latency(self, facts: Facts) -> _Advice:

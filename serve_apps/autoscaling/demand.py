@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
 
-HOLD_FRAC = 0.06
-"""Another count must come nearer to the target by this part of it: 4.2 points for 70 %."""
+HOLD_FRAC = 0.04
+"""Another count must come nearer to the target by this part of it: 2.8 points for 70 %."""
 OVER_FRAC = 0.16
 """A replica is added from this much above the target, however near it was before: 81 % for 70."""
 REACH_FRAC = 0.13
@@ -20,7 +19,7 @@ LATENCY_HOLD_FRAC = 0.1
 """No change while latency is this near to its target. Source: Kubernetes' HorizontalPodAutoscaler, its tolerance."""
 LEAST_QUEUE_RATIO = 1.4
 """A latency target below this many times the service time is out of reach: waiting cannot be made to vanish at any sane cost."""
-SURE = 12.0
+SURE = 8.0
 """A slope counts from so many of its standard errors: neighbouring samples share most of what they measured."""
 BEHIND = 1.1
 """More requests came than were answered, by more than chance has it."""
@@ -44,24 +43,6 @@ def share_count(load: float, current: int, target: float) -> int:
         return best
     gain = abs(load / current - target) - abs(load / best - target)
     return best if gain > HOLD_FRAC * target else current
-
-
-def total_at(at_s: float, series: Iterable[Sequence[tuple[float, float]]], every_s: float) -> float:
-    """The sum of what replicas measured at one and the same moment, from points (time, value) of each, oldest first.
-
-    One that had not begun then counts nothing, so that a load which spreads over a new replica is not counted twice.
-    """
-    return sum(_value_at(at_s, points, every_s) for points in series)
-
-
-def _value_at(at_s: float, points: Sequence[tuple[float, float]], every_s: float) -> float:
-    before_s, before = points[0][0] - every_s, 0.0
-    for point_s, value in points:
-        if point_s >= at_s:
-            part = (at_s - before_s) / (point_s - before_s) if point_s > before_s else 1.0
-            return before + max(0.0, part) * (value - before)
-        before_s, before = point_s, value
-    return before
 
 
 def latency_busy(latency_ms: float, service_ms: float, offered: float) -> float:
