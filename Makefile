@@ -50,10 +50,10 @@ $(FRAMEWORKS)/ready: pyproject.toml
 	@touch $@
 
 cluster: setup
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/cluster --durations=12
 
 e2e: setup
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e --durations=20
 
 # The foreign clients and servers of the Open Inference Protocol, each in an environment of its own (0.8 GB, once).
 test-clients: setup

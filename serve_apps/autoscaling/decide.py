@@ -56,8 +56,6 @@ class Report:
 
     values: Mapping[str, float]
     age_s: float = 0.0
-    points: tuple[tuple[float, float], ...] = ()
-    """(time, value) of the rule's metric over the last seconds, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +197,8 @@ class Scaler:
 
     def _by_share(self, facts: Facts) -> _Advice:
         target, wanted = self.rule.target, facts.num_wanted
-        fresh = {name: report for name, report in facts.reports.items() if report.age_s <= STALE_S and report.points}
+        metric = self.rule.metric
+        fresh = {name: one.values[metric] for name, one in facts.reports.items() if one.age_s <= STALE_S and metric in one.values}
         load = self._load(fresh, facts)
         if load is None:
             return _Advice(wanted, 0.0, "", is_known=False)
@@ -214,18 +213,15 @@ class Scaler:
         reason = record.RISING if is_ahead else record.ABOVE_TARGET
         return _Advice(count, load / len(fresh), reason, needed=needed, fall_per_s=min(0.0, slope), is_share=True)
 
-    def _load(self, fresh: Mapping[str, Report], facts: Facts) -> float | None:
+    def _load(self, fresh: Mapping[str, float], facts: Facts) -> float | None:
         """The metric summed over the replicas; None where only young ones speak."""
-        now_s = facts.now_s
-        age_s = {name: now_s - self._born[name] for name in fresh}
+        age_s = {name: facts.now_s - self._born[name] for name in fresh}
         settled_s = YOUNG_S if max(age_s.values(), default=0.0) >= YOUNG_S else LOADING_S
-        grown = [report for name, report in fresh.items() if age_s[name] >= settled_s]
-        if not grown:
+        settled = [value for name, value in fresh.items() if age_s[name] >= settled_s]
+        if not settled:
             return None
-        load = sum(report.points[-1][1] for report in grown)
-        mean = load / len(grown)
-        young = [report.points for name, report in fresh.items() if age_s[name] < settled_s]
-        load += sum(min(mean, points[-1][1]) for points in young)
+        mean = sum(settled) / len(settled)
+        load = sum(value if age_s[name] >= settled_s else min(mean, value) for name, value in fresh.items())
         return load + (facts.num_queued if self.rule.metric == ONGOING_REQUESTS else 0.0)
 
     def _by_latency(self, facts: Facts) -> _Advice:

@@ -32,7 +32,7 @@ class ServePolicy:
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         before = self.scaler.records[-1] if self.scaler.records else None
-        count = self.scaler.decide(facts_of(context, self.scaler.rule.metric))
+        count = self.scaler.decide(facts_of(context))
         latest = self.scaler.records[-1] if self.scaler.records else None
         if latest is not None and latest is not before:
             self._say(str(context.app_name or ""), latest)
@@ -50,8 +50,8 @@ class ServePolicy:
             getattr(self._actor, self._tell[2]).remote(app, told)
 
 
-def facts_of(context: Any, metric: str) -> Facts:
-    """What Serve's AutoscalingContext says: of every replica the latest value of each metric, the last few of `metric`, and its age."""
+def facts_of(context: Any) -> Facts:
+    """What Serve's AutoscalingContext says: of every replica the latest value of each metric, and its age."""
     series: Mapping[str, Mapping[Any, Any]] = context.raw_metrics or {}
     values: dict[str, dict[str, float]] = {}
     latest: dict[str, float] = {}
@@ -60,9 +60,8 @@ def facts_of(context: Any, metric: str) -> Facts:
             if points:
                 values.setdefault(str(replica), {})[name] = float(points[-1].value)
                 latest[str(replica)] = max(latest.get(str(replica), 0.0), float(points[-1].timestamp))
-    kept = {str(replica): tuple((one.timestamp, one.value) for one in points) for replica, points in series.get(metric, {}).items()}
     now_s = float(context.current_time)
-    reports = {name: Report(found, max(0.0, now_s - latest[name]), kept.get(name, ())) for name, found in values.items()}
+    reports = {name: Report(found, max(0.0, now_s - latest[name])) for name, found in values.items()}
     return Facts(now_s, context.current_num_replicas, context.target_num_replicas, reports, float(context.total_queued_requests or 0.0))
 
 

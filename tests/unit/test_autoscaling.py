@@ -77,7 +77,7 @@ class World:
         self.scaler, self.load, self.start_s = Scaler(rule), load, start_s
         self.ready = [-60.0 + index for index in range(rule.min if count is None else count)]
         self.wanted, self.now_s = len(self.ready), 0.0
-        self.measured: dict[float, list[tuple[float, float]]] = {}
+        self.measured: dict[float, float] = {}
 
     def run(self, seconds: float, values: Callable[[float, int], Mapping[str, float]] | None = None, num_queued: float = 0.0) -> int:
         until_s = self.now_s + seconds
@@ -92,11 +92,9 @@ class World:
     def _report(self, ready_s: float, running: list[float], values: Callable[[float, int], Mapping[str, float]] | None) -> Report:
         if values is not None:
             return Report(values(self.now_s, len(running)))
-        share = self.load(self.now_s) / len(running)
-        points = self.measured.setdefault(ready_s, [])
         if self.now_s == int(self.now_s):  # once a second
-            points.append((self.now_s, share))
-        return Report({self.scaler.rule.metric: share}, 0.0, tuple(points[-5:]))
+            self.measured[ready_s] = self.load(self.now_s) / len(running)
+        return Report({self.scaler.rule.metric: self.measured[ready_s]} if ready_s in self.measured else {})
 
     def _set(self, wanted: int) -> None:
         self.ready += [self.now_s + self.start_s + 0.01 * extra for extra in range(wanted - self.wanted)]
@@ -156,16 +154,15 @@ def test_removals_that_had_to_be_undone_make_the_next_ones_later() -> None:
 
 def test_the_loading_of_a_new_replica_is_not_taken_for_load() -> None:
     scaler = Scaler(CPU)
-    quiet = {"a": Report({}, 0.0, ((0.0, 70.0), (1.0, 70.0))), "b": Report({}, 0.0, ((0.0, 70.0), (1.0, 70.0)))}
+    quiet = {name: Report({"cpu_utilization": 70.0}) for name in "ab"}
     assert scaler.decide(Facts(1.0, 2, 3, quiet)) == 3
-    loading = {name: Report({}, 0.0, ((1.0, 70.0), (2.0, 70.0))) for name in "ab"} | {"c": Report({}, 0.0, ((1.5, 900.0), (2.0, 900.0)))}
-    assert scaler.decide(Facts(2.0, 3, 3, loading)) == 3
+    assert scaler.decide(Facts(2.0, 3, 3, {**quiet, "c": Report({"cpu_utilization": 900.0})})) == 3
 
 
 def test_without_a_report_nothing_changes() -> None:
     scaler = Scaler(CPU)
     assert [scaler.decide(Facts(float(at), 3, 3, {})) for at in range(60)] == [3] * 60
-    stale = {"a": Report({"cpu_utilization": 900.0}, 30.0, ((-30.0, 900.0),))}
+    stale = {"a": Report({"cpu_utilization": 900.0}, 30.0)}
     assert scaler.decide(Facts(61.0, 3, 3, stale)) == 3
 
 
@@ -302,8 +299,8 @@ def context(values: Mapping[str, Mapping[str, float]], target: int, now_s: float
 
 
 def test_serves_context_becomes_facts() -> None:
-    facts = facts_of(context({"cpu_utilization": {"r1": 90.0}, "idle_s": {"r1": 0.0}}, 2, 100.0, queued=1.5), "cpu_utilization")
-    assert facts == Facts(100.0, 1, 2, {"r1": Report({"cpu_utilization": 90.0, "idle_s": 0.0}, 0.5, ((99.5, 90.0),))}, 1.5)
+    facts = facts_of(context({"cpu_utilization": {"r1": 90.0}, "idle_s": {"r1": 0.0}}, 2, 100.0, queued=1.5))
+    assert facts == Facts(100.0, 1, 2, {"r1": Report({"cpu_utilization": 90.0, "idle_s": 0.0}, 0.5)}, 1.5)
 
 
 def test_the_policy_keeps_its_records_in_serves_state() -> None:
