@@ -17,7 +17,8 @@ from pathlib import Path
 from fabric.errors import RuntimeFault
 from serve_apps.directory.table import ServingTable
 from serve_apps.ingress.haproxy_config import HaproxySettings, haproxy_config
-from serve_apps.ingress.slots import Link, Slots
+from serve_apps.ingress.places import Link
+from serve_apps.ingress.slots import Slots
 from serve_apps.local_door import answers
 
 log = logging.getLogger(__name__)

@@ -1,130 +1,19 @@
-"""Decides which of HAProxy's prepared places each deployment and replica takes, and the runtime commands that bring it about.
+"""Decides where HAProxy's map leads each path, and every runtime command that makes it route by a table. Who takes which place: `places`.
 
-A replica that has a local door on this machine is reached by it, in a place `u1`, `u2`, …; others by their ports, in `r1`, `r2`, …
-
-Invariants: a replica keeps its place while it lives; a place `u` is given again only when nobody answers at its last door, since HAProxy
-keeps connections to it; a path is mapped only while its deployment has a replica in a place, and a server
-is ready before a path leads to it; what leaves a place finishes the requests that it has; a split changes by one command for each path;
-a backend that no path leads to any more is emptied at the next change, when requests that were on their way to it have arrived.
+Invariants: a path is mapped only while its deployment has a replica in a place, and a server is ready before a path leads to it; a split
+changes by one command for each path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
 
 from serve_apps.directory.choose_version import Arm, arms_of, names_of, salt_of
-from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable
-from serve_apps.ingress.haproxy_config import MAX_ARMS, NUM_ARMS, NUM_BACKENDS, NUM_DOORS, NUM_RESERVE, NUM_SERVERS, split_value
+from serve_apps.directory.table import ModelEntry, ServingTable
+from serve_apps.ingress.haproxy_config import MAX_ARMS, NUM_ARMS, NUM_BACKENDS, NUM_RESERVE, NUM_SERVERS, split_value
+from serve_apps.ingress.places import Key, Link, Pool, Wish
 
-Key = tuple[str, str]
-"""(model, deployment)."""
 _VERBS = ("infer", "generate", "generate_stream")
-
-
-class Link(NamedTuple):
-    """The door that a place leads to from now on; before any command that follows."""
-
-    place: str
-    door: str
-
-
-@dataclass(slots=True)
-class _Backend:
-    """`servers`: the place of each replica, `r1` or `u1`; `reserve`: `b1`, of those that answer when all of them are down; `doors`: where
-    each place `u` led last."""
-
-    name: str
-    servers: dict[ReplicaId, str] = field(default_factory=dict)
-    reserve: dict[ReplicaId, str] = field(default_factory=dict)
-    doors: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """Who is wanted in a backend."""
-
-    replicas: tuple[ReplicaAt, ...]
-    reserve: tuple[ReplicaAt, ...] = ()
-
-
-class _Pool:
-    """Backends of one kind, `v0`, `v1`, … or `a0`, `a1`, …"""
-
-    def __init__(self, letter: str, num_backends: int, num_servers: int, answers: Callable[[str], bool]) -> None:
-        self._num_servers, self._answers = num_servers, answers
-        self._free = [_Backend(f"{letter}{number}") for number in range(num_backends - 1, -1, -1)]
-        self._wanted: Mapping[Key, _Wish] = {}
-        self._unwanted: list[Key] = []
-        self.taken: dict[Key, _Backend] = {}
-
-    def name_of(self, key: Key) -> str:
-        """Of the backend that has a replica of `key` in a place; else empty. Also empty for what is about to leave."""
-        backend = self.taken.get(key) if key in self._wanted else None
-        return backend.name if backend is not None and backend.servers else ""
-
-    def fill(self, wanted: Mapping[Key, _Wish]) -> Iterator[str | Link]:
-        """Enter who came, take out who went."""
-        self._wanted = wanted
-        for key, wish in wanted.items():
-            backend = self.taken.get(key)
-            if backend is None:
-                if not self._free:
-                    continue
-                backend = self.taken[key] = self._free.pop()
-            yield from self._renew(backend, wish.replicas)
-            yield from self._renew_reserve(backend, wish.reserve)
-
-    def note(self) -> None:
-        """No path leads any more to what is not wanted now: `clear` may free it next time."""
-        self._unwanted = [key for key in self.taken if key not in self._wanted]
-
-    def clear(self, wanted: Mapping[Key, _Wish]) -> Iterator[str]:
-        """Free what was noted and is still not wanted."""
-        for key in self._unwanted:
-            if key in wanted:
-                continue
-            backend = self.taken.pop(key)
-            self._free.append(backend)
-            for places in (backend.servers, backend.reserve):
-                yield from (f"set server {backend.name}/{place} state maint" for place in places.values())
-                places.clear()
-        self._unwanted = []
-
-    def _renew(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str | Link]:
-        yield from self._enter(backend, replicas)
-        yield from _left(backend.name, backend.servers, replicas)
-        yield from self._enter(backend, replicas)  # what found no place gets one that was left
-
-    def _enter(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str | Link]:
-        for replica in replicas:
-            if replica.id in backend.servers:
-                continue
-            place = self._door_place(backend) if replica.door and self._answers(replica.door) else None
-            if place is not None:
-                backend.doors[place] = replica.door
-                yield Link(f"{backend.name}{place}", replica.door)
-            else:
-                place = _free_place("r", self._num_servers, backend.servers.values())
-                if place is None:
-                    continue
-                yield f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
-            backend.servers[replica.id] = place
-            yield f"set server {backend.name}/{place} state ready"
-
-    def _door_place(self, backend: _Backend) -> str | None:
-        open_doors = {place for place, door in backend.doors.items() if self._answers(door)}
-        return _free_place("u", NUM_DOORS, {*backend.servers.values(), *open_doors})
-
-    def _renew_reserve(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str]:
-        yield from _left(backend.name, backend.reserve, replicas)
-        for replica in replicas:
-            place = None if replica.id in backend.reserve else _free_place("b", NUM_RESERVE, backend.reserve.values())
-            if place is not None:
-                backend.reserve[replica.id] = place
-                yield f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
-                yield f"set server {backend.name}/{place} state ready"
 
 
 class Slots:
@@ -140,8 +29,8 @@ class Slots:
         answers: Callable[[str], bool] = lambda door: False,
     ) -> None:
         self._map_name = map_name
-        self._plain = _Pool("v", num_backends, num_servers, answers)
-        self._arms = _Pool("a", num_arms, num_servers, answers)
+        self._plain = Pool("v", num_backends, num_servers, answers)
+        self._arms = Pool("a", num_arms, num_servers, answers)
         self._paths: dict[str, str] = {}
 
     @property
@@ -154,7 +43,7 @@ class Slots:
     def change_to(self, table: ServingTable) -> list[str | Link]:
         """HAProxy's commands, in order, that make it route by `table`; and the links that must be there before."""
         plain = {
-            (model.name, deployment): _Wish(version.replicas)
+            (model.name, deployment): Wish(version.replicas)
             for model in table.models.values()
             for deployment, version in model.versions.items()
             if version.replicas
@@ -167,7 +56,7 @@ class Slots:
         self._num_left_out = sum(key not in self._plain.taken for key in plain)
         return commands
 
-    def _round(self, table: ServingTable, plain: Mapping[Key, _Wish], arms: Mapping[Key, _Wish]) -> Iterator[str | Link]:
+    def _round(self, table: ServingTable, plain: Mapping[Key, Wish], arms: Mapping[Key, Wish]) -> Iterator[str | Link]:
         """Enter who came, and lead paths there."""
         yield from self._plain.fill(plain)
         yield from self._arms.fill(arms)
@@ -214,27 +103,16 @@ class Slots:
         return (self._plain if arm.deployment == model.default else self._arms).name_of(key)
 
 
-def _wanted_arms(model: ModelEntry) -> Iterator[tuple[Key, _Wish]]:
+def _wanted_arms(model: ModelEntry) -> Iterator[tuple[Key, Wish]]:
     """The arms beside the default, also those whose share is 0 now, each with the default's replicas as its reserve."""
     default = model.versions.get(model.default)
     reserve = default.replicas[:NUM_RESERVE] if default is not None else ()
     for deployment in model.split.shares if model.split is not None else ():
         version = model.versions.get(deployment)
         if deployment != model.default and version is not None and version.replicas:
-            yield (model.name, deployment), _Wish(version.replicas, reserve)
+            yield (model.name, deployment), Wish(version.replicas, reserve)
 
 
 def _has_side_effects(model: ModelEntry, arms: tuple[Arm, ...]) -> bool:
     known = (model.versions[arm.deployment].metadata for arm in arms)
     return any(metadata is not None and metadata.has_side_effects for metadata in known)
-
-
-def _left(backend: str, places: dict[ReplicaId, str], replicas: tuple[ReplicaAt, ...]) -> Iterator[str]:
-    """Who went leaves its place."""
-    living = {replica.id for replica in replicas}
-    for replica_id in [replica_id for replica_id in places if replica_id not in living]:
-        yield f"set server {backend}/{places.pop(replica_id)} state maint"
-
-
-def _free_place(letter: str, num_places: int, taken: Collection[str]) -> str | None:
-    return next((place for number in range(1, num_places + 1) if (place := f"{letter}{number}") not in taken), None)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from serve_apps.directory.choose_version import salt_of
 from serve_apps.directory.table import ModelEntry, ReplicaAt, ReplicaId, ServingTable, Split, VersionEntry
 from serve_apps.ingress.haproxy_config import NUM_DOORS, HaproxySettings, haproxy_config
+from serve_apps.ingress.places import Link
 from serve_apps.ingress.settings import is_loopback
-from serve_apps.ingress.slots import Link, Slots
+from serve_apps.ingress.slots import Slots
 
 
 class Told:
