@@ -11,13 +11,14 @@ import pickle
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.managers import BaseManager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from faulty_model import Served
 
@@ -57,6 +58,8 @@ class _App:
     settings: bytes
     wanted: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    said: dict[int, IO[bytes]] = field(default_factory=dict)
+    """What each process wrote to its standard error, by its number."""
     num_failed_starts: int = 0
     why: str = ""
 
@@ -115,11 +118,13 @@ class LocalServe:
         while len(app.processes) < app.wanted:
             host, port = self._address
             argv = [sys.executable, str(_REPLICA), host, str(port), self._key.hex(), secrets.token_hex(8)]
-            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+            said = tempfile.TemporaryFile()  # no pipe: nobody reads while it runs, and a full one would stop it
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=said)
             assert process.stdin is not None
             process.stdin.write(app.settings)
             process.stdin.close()
             app.processes.append(process)
+            app.said[process.pid] = said
 
     def _tend(self) -> None:
         """What dies is started again, as Serve does; what dies as it starts, `_TRIES` times."""
@@ -130,7 +135,8 @@ class LocalServe:
                         app.processes.remove(process)
                         if process.returncode == 3:  # its constructor raised
                             app.num_failed_starts += 1
-                            app.why = (process.stderr.read() if process.stderr else b"").decode(errors="replace")[-500:]
+                            app.said[process.pid].seek(0)
+                            app.why = app.said[process.pid].read().decode(errors="replace")[-500:]
                     if app.num_failed_starts < _TRIES:
                         self._fill(app)
 
