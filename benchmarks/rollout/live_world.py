@@ -118,7 +118,8 @@ class LocalServe:
         while len(app.processes) < app.wanted:
             host, port = self._address
             argv = [sys.executable, str(_REPLICA), host, str(port), self._key.hex(), secrets.token_hex(8)]
-            said = tempfile.TemporaryFile()  # no pipe: nobody reads while it runs, and a full one would stop it
+            # No pipe: nobody reads while it runs, and a full one would stop it.
+            said = tempfile.TemporaryFile()  # noqa: SIM115
             process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=said)
             assert process.stdin is not None
             process.stdin.write(app.settings)
