@@ -5,7 +5,9 @@ A Python block runs as it stands. `expression  # -> value` states a result; `cur
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import shlex
 import socket
@@ -63,11 +65,19 @@ def test_statements_of_the_readme_are_found() -> None:
     assert "post('http://127.0.0.1:1234/shout/predict'" in text
 
 
+def free_pair() -> int:
+    """A port for REST whose next one, gRPC's, is free as well: below those that the system gives to whoever connects."""
+    for port in range(random.randrange(20_000, 30_000), 32_000):
+        with contextlib.suppress(OSError), socket.socket() as rest, socket.socket() as grpc:
+            rest.bind(("127.0.0.1", port))
+            grpc.bind(("127.0.0.1", port + 1))
+            return port
+    pytest.fail("no two ports in a row are free")
+
+
 @pytest.mark.timeout(330)
 def test_the_readme_typed_in_does_what_it_says(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_pair()
     program = tmp_path / "readme.py"
     program.write_text(script(README.read_text(encoding="utf-8"), port), encoding="utf-8")
     env = {name: value for name, value in os.environ.items() if not name.startswith("FABRIC_") and name != "RAY_ADDRESS"}
