@@ -22,7 +22,7 @@ from serve_apps.directory.requests import BeatAnswer
 from serve_apps.directory.table import ReplicaId
 from serve_apps.execution.served import Served
 from serve_apps.ingress.access import Access
-from serve_apps.local_door import open_door
+from serve_apps.local_door import LocalDoor, open_door
 from serve_apps.observer import Observer
 from serve_apps.oip.answer import Answer, Stream
 from serve_apps.oip.dataplane import DataPlane
@@ -69,7 +69,7 @@ class ReplicaHost:
         self.plane = DataPlane(takes_aliases=True)
         self.plane.add(self.model)
         app = RestApp(self.plane, authorize=self.access.authorize, record=self._record, watch=self._watch)
-        self._door = None if open_server else open_door(settings.doors_path)
+        self._door: LocalDoor | None = None
         self.server = open_server(app) if open_server else self._listen(app)
 
     @functools.cached_property
@@ -78,6 +78,7 @@ class ReplicaHost:
         return ArtefactStore(self.settings.storage)
 
     def _listen(self, app: RestApp) -> Server:
+        self._door = open_door(self.settings.doors_path)
         more = () if self._door is None else (self._door.listener,)
         return Server(app, bind(self.settings.host), *more).start()
 

@@ -134,10 +134,11 @@ class LocalServe:
                 for app in self._apps.values():
                     for process in [process for process in app.processes if process.poll() is not None]:
                         app.processes.remove(process)
+                        said = app.said.pop(process.pid)
                         if process.returncode == 3:  # its constructor raised
                             app.num_failed_starts += 1
-                            app.said[process.pid].seek(0)
-                            app.why = app.said[process.pid].read().decode(errors="replace")[-500:]
+                            said.seek(0)
+                            app.why = said.read().decode(errors="replace")[-500:]
                     if app.num_failed_starts < _TRIES:
                         self._fill(app)
 

@@ -69,14 +69,18 @@ def burnt(load: list[float]) -> tuple[list[Second], float]:
             time.sleep(0.1)
         driver.play([0.0] * 4)  # the first replicas' own start is no part of it
         idle = driver.idle_use(6)
-        # What is left of the target for the load: the same counts meet it as if replicas used nothing by themselves.
-        load = [value * (TARGET - idle) / TARGET for value in load]
+        load = _less_idle(load, idle)
         driver.play(load[:1] * 8)
         return driver.seconds(load, driver.play(load)), idle
     finally:
         serve.shutdown()
         ray.shutdown()
         driver.close()
+
+
+def _less_idle(load: list[float], idle: float) -> list[float]:
+    """What is left of the target for the load: the same counts meet it as if replicas used nothing by themselves."""
+    return [value * (TARGET - idle) / TARGET for value in load]
 
 
 def virtual(num_seeds: int) -> dict[str, float]:
@@ -88,7 +92,7 @@ def virtual(num_seeds: int) -> dict[str, float]:
             conditions = Conditions(start_s=(1.5, 2.5, 4.0)[seed % 3], noise=(0.02, 0.04)[seed % 2])
             rows.setdefault(name, []).append(score(run(make(seed), seed, conditions)))
     every = [row for found in rows.values() for row in found]
-    load = [value * (TARGET - _SLOW.idle) / TARGET for value in shapes()]
+    load = _less_idle(shapes(), _SLOW.idle)
     slow = [score(run(load, seed, _SLOW), _SLOW.idle) for seed in range(_FIRST_SEED, _FIRST_SEED + num_seeds)]
     means = {name: statistics.mean(row["within_10_points_frac"] for row in found) for name, found in rows.items()}
     return {

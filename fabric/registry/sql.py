@@ -103,10 +103,10 @@ class SqlVersions:
     def aliases_of(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
         """The aliases of each model that is registered."""
         found: dict[str, dict[str, int]] = {}
+        both = models.outerjoin(aliases, models.c.name == aliases.c.name)
+        asked = select(models.c.name, aliases.c.alias, aliases.c.number).select_from(both)
         with reading(self._engine) as connection:
             for start in range(0, len(names), _CHUNK):
-                both = models.outerjoin(aliases, models.c.name == aliases.c.name)
-                asked = select(models.c.name, aliases.c.alias, aliases.c.number).select_from(both)
                 for row in connection.execute(asked.where(models.c.name.in_(names[start : start + _CHUNK]))):
                     called = found.setdefault(row.name, {})
                     if row.alias is not None:

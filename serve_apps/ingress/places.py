@@ -106,13 +106,14 @@ class Pool:
                 place = _free_place("r", self._num_servers, backend.servers.values())
                 if place is None:
                     continue
-                yield f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
+                yield _address(backend, place, replica)
             backend.servers[replica.id] = place
             yield f"set server {backend.name}/{place} state ready"
 
     def _door_place(self, backend: _Backend) -> str | None:
-        open_doors = {place for place, door in backend.doors.items() if self._answers(door)}
-        return _free_place("u", NUM_DOORS, {*backend.servers.values(), *open_doors})
+        taken = set(backend.servers.values())
+        taken |= {place for place, door in backend.doors.items() if place not in taken and self._answers(door)}
+        return _free_place("u", NUM_DOORS, taken)
 
     def _renew_reserve(self, backend: _Backend, replicas: tuple[ReplicaAt, ...]) -> Iterator[str]:
         yield from _left(backend.name, backend.reserve, replicas)
@@ -120,8 +121,12 @@ class Pool:
             place = None if replica.id in backend.reserve else _free_place("b", NUM_RESERVE, backend.reserve.values())
             if place is not None:
                 backend.reserve[replica.id] = place
-                yield f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
+                yield _address(backend, place, replica)
                 yield f"set server {backend.name}/{place} state ready"
+
+
+def _address(backend: _Backend, place: str, replica: ReplicaAt) -> str:
+    return f"set server {backend.name}/{place} addr {replica.host} port {replica.port}"
 
 
 def _left(backend: str, places: dict[ReplicaId, str], replicas: tuple[ReplicaAt, ...]) -> Iterator[str]:

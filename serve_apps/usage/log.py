@@ -85,11 +85,11 @@ class UsageLog:
 
     def _finish(self) -> None:
         if self._map is not None:
+            full, written = self.current, self._written
             self._map.close()
-            self._map = None
-            os.truncate(self.current, self._written)
-            self._number += 1
-            self._written = 0
+            # The next file first: whatever becomes of this one, no line goes there any more.
+            self._map, self._number, self._written = None, self._number + 1, 0
+            os.truncate(full, written)
 
 
 def whole_lines(content: bytes) -> bytes:
