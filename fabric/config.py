@@ -231,6 +231,11 @@ def set_ray_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+def validated(settings: Mapping[str, Any], origin: str) -> FabricConfig:
+    """Settings that stand in another file, which `origin` names. Raises: ConfigError, UnknownNameError."""
+    return _validate(settings, {key: origin for key, _ in _leaves(settings)})
+
+
 def _find_file(environ: Mapping[str, str]) -> Path | None:
     if named := environ.get("FABRIC_CONFIG"):
         return Path(named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
@@ -11,12 +12,22 @@ from fabric.cli.session import load
 
 
 @click.command(cls=FabricCommand)
-@click.pass_obj
-def down(settings: Settings) -> None:
-    """End the twin that `fabric up` started, with everything that runs on it. Does nothing where none runs."""
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("-y", "--yes", is_flag=True, help="Do not ask (only asked with FILE).")
+@click.pass_context
+def down(ctx: click.Context, file: Path | None, yes: bool) -> None:
+    """End what `fabric up` started, with everything that runs on it. Does nothing where none runs.
+
+    With FILE: the cluster of that file. Without: the twin on this machine.
+    """
     from fabric import twin
     from fabric.show import duration
 
+    settings: Settings = ctx.obj
+    if file is not None:
+        from fabric.cli.cluster_up import down_file
+
+        ctx.exit(down_file(file, is_sure=yes))
     config = load(settings).config
     started_s = time.monotonic()
     if twin.stop(config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,20 +22,37 @@ ACTORS_TIMEOUT_S = 90.0
 
 
 @click.command(cls=FabricCommand)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--address", metavar="HOST:PORT", help="Start the fabric's actors on this Ray cluster instead of a twin here.")
 @click.option("--name", help="The fabric's name (setting `name`).")
 @click.option("--dashboard/--no-dashboard", default=None, help="Ray's dashboard of the twin (setting `dashboard.enabled`).")
-@click.pass_obj
-def up(settings: Settings, address: str | None, name: str | None, dashboard: bool | None) -> None:
+@click.option("--restart", is_flag=True, help="Start nodes anew that run with other settings than FILE's.")
+@click.option("--insecure", is_flag=True, help="Start even without authentication, if FILE says so.")
+@click.pass_context
+def up(
+    ctx: click.Context,
+    file: Path | None,
+    address: str | None,
+    name: str | None,
+    dashboard: bool | None,
+    restart: bool,
+    insecure: bool,
+) -> None:
     """Start a fabric and wait until its nodes have joined and its actors answer.
 
-    Without --address: a twin of three tiers on this machine, in the background, until `fabric down`. Doing it again
-    changes nothing.
+    With FILE, a cluster file (cluster_configs/): on the machines that it names, over SSH, or on a cloud. Each machine is looked at
+    first; one that fails is named with its cure, and the others come up. Without: a twin of three tiers on this machine, in the
+    background, until `fabric down`. Doing it again changes nothing.
     """
     from fabric import twin
 
+    settings: Settings = ctx.obj
     config = load(settings, name=name, dashboard__enabled=dashboard).config
     steps = _Steps()
+    if file is not None:
+        from fabric.cli.cluster_up import up_file
+
+        ctx.exit(up_file(file, config, restart=restart, is_insecure=insecure))
     if address is not None:
         _start_on(address, config, steps)
     elif state := twin.running(config):

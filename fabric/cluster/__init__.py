@@ -1,0 +1,1 @@
+"""Clusters from their files: looked at, launched, ended."""

@@ -1,0 +1,57 @@
+"""What the launching machine keeps of a cluster, under `~/.tierfabric/clusters/NAME`: its token, the shipment, known hosts, who launches."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fabric.errors import RejectedError
+from fabric.machines import expand, ship
+from fabric.machines.plan import Cluster, read_cluster
+from fabric.machines.ship import Shipment
+from fabric.types import Flavor
+
+HEAD_SPEC = "head.json"
+
+
+def folder(cluster_name: str) -> Path:
+    return Path("~/.tierfabric/clusters").expanduser() / cluster_name
+
+
+def token_path(cluster_name: str) -> Path:
+    return folder(cluster_name) / "auth_token"
+
+
+def pack(cluster: Cluster) -> Shipment:
+    """The cluster's shipment, with its token (made now where there is none). Raises: ConfigError, RuntimeFault."""
+    token = None if cluster.is_open else ship.make_token(token_path(cluster.name))
+    tls = cluster.provider.tls
+    files = {"cert": tls.cert, "key": tls.key, "ca": tls.ca} if tls else None
+    return ship.prepare(folder(cluster.name) / "ship", token=token, tls=files, settings=cluster.settings)
+
+
+def bootstrap(config: Mapping[str, Any], catalogue: Mapping[str, Flavor]) -> dict[str, Any]:
+    """A cluster file as `ray up` runs it."""
+    whole = expand.complete(config, catalogue)
+    cluster = read_cluster(whole)
+    shipment = pack(cluster)
+    spec = cluster.spec(cluster.head, cluster.head_instance(), shipment.release)
+    (shipment.folder / HEAD_SPEC).write_text(spec.to_json(), encoding="utf-8")
+    return expand.with_ray_up(whole, str(shipment.folder), HEAD_SPEC)
+
+
+@contextlib.contextmanager
+def launching(cluster_name: str) -> Iterator[None]:
+    """One launch of a cluster at a time from here. Raises: RejectedError (`launch_running`)."""
+    folder(cluster_name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder(cluster_name) / "lock").open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RejectedError(
+                f"another launch of {cluster_name} is under way", code="launch_running", hint="wait for it to end", retryable=True
+            ) from None
+        yield
