@@ -77,6 +77,14 @@ class StartNodeAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class RestNode:
+    """Nothing uses an elastic node: the fabric's own actors leave it. Ray counts a node with an actor on it as busy, however little it needs."""
+
+    host: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrainNode:
     """Tell Ray to drain the node; `deadline_s` is how long its work may still run."""
 
@@ -87,7 +95,7 @@ class DrainNode:
 PoolFact = (
     NodesObserved | UsageReported | NodeCordoned | NodeUncordoned | NodeDrainRequested | NodeDrainRefused | LeaseGranted | LeaseReleased
 )
-PoolCommand = StartNodeAgent | DrainNode
+PoolCommand = StartNodeAgent | RestNode | DrainNode
 JOURNALLED: Mapping[str, type] = {
     kind.__name__: kind for kind in (NodeCordoned, NodeUncordoned, NodeDrainRequested, NodeDrainRefused, LeaseGranted, LeaseReleased)
 }

@@ -26,6 +26,9 @@ from fabric.errors import FabricError, OutOfMemory, RuntimeFault, UnavailableErr
 from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Node
 
 NAMESPACE = "fabric"
+HEAD_RESOURCE = "node:__internal_head__"
+WARM_PREFIX = "warm/"
+"""The warm host of a node is the actor `warm/<node id>`: the scheduler starts it, the node's pool ends it where nothing uses the node."""
 NODE_ID_LABEL = "ray.io/node-id"
 CONNECT_TIMEOUT_S = 4.0
 CALL_TIMEOUT_S = 10.0
@@ -129,6 +132,7 @@ def living_nodes() -> list[Node]:
                 total={u.resource_name: u.total for u in usage if not u.resource_name.startswith("node:")},
                 used={u.resource_name: u.used for u in usage if not u.resource_name.startswith("node:")},
                 slowdown=float(slowdown) if slowdown else None,
+                is_elastic=bool(info.instance_id) and all(u.resource_name != HEAD_RESOURCE for u in usage),
             )
         )
     return nodes

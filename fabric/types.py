@@ -150,6 +150,10 @@ class Node:
     health: NodeHealth = "ready"
     slowdown: float | None = None
     usage: NodeUsage | None = None
+    is_elastic: bool = False
+    """Ray's autoscaler may take it away when nothing runs there."""
+    is_resting: bool = False
+    """Nothing has used it for a while: the fabric's own actors have left it, so that it may go."""
 
     @property
     def is_twin(self) -> bool:

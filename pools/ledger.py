@@ -20,10 +20,15 @@ from fabric.events import (
     NodeUncordoned,
     PoolCommand,
     PoolFact,
+    RestNode,
     StartNodeAgent,
     UsageReported,
 )
 from fabric.types import Lease, Node, NodeHealth, NodeUsage, PoolSnapshot
+
+
+REST_AFTER = 10
+"""Observations in a row (one a second) without use, after which an elastic node rests."""
 
 
 class Ledger:
@@ -38,6 +43,7 @@ class Ledger:
         self._draining: set[str] = set()
         self._usage: dict[str, NodeUsage] = {}
         self._agents: set[str] = set()
+        self._unused: dict[str, int] = {}
         self._leases: dict[str, Lease] = {}
 
     def handle(self, fact: PoolFact) -> list[PoolCommand]:
@@ -106,11 +112,21 @@ class Ledger:
         if mine.keys() != self._nodes.keys():
             self.version += 1
         self._nodes = mine
-        hosts = {node.host: node.node_id for node in mine.values()}
+        self._unused = {node.node_id: self._unused.get(node.node_id, 0) + 1 for node in mine.values() if self._may_rest(node)}
+        resting = {node.host: node.node_id for node in mine.values() if self._rests(node)}
+        hosts = {node.host: node.node_id for node in mine.values() if not self._rests(node)}
         self._usage = {host: usage for host, usage in self._usage.items() if host in hosts}
         commands: list[PoolCommand] = [StartNodeAgent(host, node_id) for host, node_id in hosts.items() if host not in self._agents]
+        commands += [RestNode(host, node_id) for host, node_id in resting.items() if host in self._agents]
         self._agents = set(hosts)
         return commands
+
+    def _may_rest(self, node: Node) -> bool:
+        is_leased = any(lease.node_id == node.node_id for lease in self._leases.values())
+        return node.is_elastic and not is_leased and not any(amount > 0 for amount in node.used.values())
+
+    def _rests(self, node: Node) -> bool:
+        return self._unused.get(node.node_id, 0) > REST_AFTER
 
     def _marked(self, node: Node) -> Node:
         health: NodeHealth = "ready"
@@ -118,7 +134,7 @@ class Ledger:
             health = "draining"
         elif node.node_id in self._cordoned:
             health = "cordoned"
-        return replace(node, health=health, usage=self._usage.get(node.host))
+        return replace(node, health=health, usage=self._usage.get(node.host), is_resting=self._rests(node))
 
     def _leased(self, asked: Lease, resource: str) -> float:
         """What the other leases of its node hold; its own, where it is granted again, does not count."""

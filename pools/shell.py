@@ -14,7 +14,7 @@ from typing import Any
 from fabric import codec, ray_io
 from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
-from fabric.errors import RejectedError, RuntimeFault
+from fabric.errors import FabricError, RejectedError, RuntimeFault
 from fabric.events import (
     JOURNALLED,
     DrainNode,
@@ -27,6 +27,7 @@ from fabric.events import (
     NodeUncordoned,
     PoolCommand,
     PoolFact,
+    RestNode,
     StartNodeAgent,
     UsageReported,
 )
@@ -126,8 +127,20 @@ class PoolShell:
             case StartNodeAgent():
                 self._heard_s[command.host] = time.monotonic()
                 self._start_agent(command.host, command.node_id, self._tier)
+            case RestNode():
+                ray_io.end_actor(f"agent-{command.host}")
+                self._end_unused(ray_io.WARM_PREFIX + command.node_id)
             case DrainNode():
                 self._drain(command)
+
+    @staticmethod
+    def _end_unused(name: str) -> None:
+        """End a warm host, unless something runs there that claims nothing of Ray's (the driver of a Ray program)."""
+        try:
+            if ray_io.ask(ray_io.actor(name).is_idle.remote(), timeout_s=5.0):
+                ray_io.end_actor(name)
+        except FabricError as error:
+            _log.info("rest host=%s: %s", name, error.message)
 
     def _drain(self, command: DrainNode) -> None:
         # A node waits for the actors on it: its machine's agent ends first, and starts anew where the machine has
@@ -145,7 +158,7 @@ class PoolShell:
         self._take(NodesObserved(tuple(ray_io.living_nodes())))
 
     def _restart_silent_agents(self) -> None:
-        hosts = {node.host: node.node_id for node in self.snapshot().nodes if node.health != "draining"}
+        hosts = {node.host: node.node_id for node in self.snapshot().nodes if node.health != "draining" and not node.is_resting}
         for host, node_id in hosts.items():
             if time.monotonic() - self._heard_s.get(host, 0.0) > AGENT_SILENT_S:
                 self._perform(StartNodeAgent(host, node_id))

@@ -92,7 +92,7 @@ def _actors(config: FabricConfig) -> tuple[list[PoolSnapshot], dict[str, str]]:
 
 def _silent(pools: Sequence[PoolSnapshot]) -> list[str]:
     nodes: list[Node] = [node for pool in pools for node in pool.nodes]
-    return sorted({node.host for node in nodes if node.usage is None})
+    return sorted({node.host for node in nodes if node.usage is None and not node.is_resting})
 
 
 def is_auth_enforced(address: str) -> bool | None:

@@ -102,6 +102,10 @@ class Host:
         with self._lock:
             return [name for name, over in self._over.items() if not over.is_set()]
 
+    def is_idle(self) -> bool:
+        """Whether nothing runs here, nor is led from here."""
+        return not self.led() and not self._ranks.is_any()
+
     def leads(self, name: str) -> bool:
         """Whether that attempt's other ranks should go on."""
         with self._lock:

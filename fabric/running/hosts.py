@@ -24,7 +24,7 @@ from fabric.types import Flavor
 HOST_THREADS, WARM_THREADS = 8, 128
 NUM_SPARES = 2
 FIND_TIMEOUT_S = 30.0
-_WARM_PREFIX, _JOB_PREFIX = "warm/", "job/"
+_JOB_PREFIX = "job/"
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +56,7 @@ class Hosts:
         if attempt.spec.form == "callable" and not attempt.how.runtime_env:
             if attempt.needs_accelerator:
                 told = [dataclasses.replace(o, env={**o.env, **placement.visible_devices(group, o.rank, bundle)}) for o in told]
-            return Placed(nodes, [self.warm(node) for node in nodes], _led_by(_WARM_PREFIX + nodes[0], told))
+            return Placed(nodes, [self.warm(node) for node in nodes], _led_by(ray_io.WARM_PREFIX + nodes[0], told))
         options: dict[str, Any] = {"max_concurrency": HOST_THREADS}
         if attempt.how.runtime_env:
             options["runtime_env"] = dict(attempt.how.runtime_env)
@@ -66,7 +66,7 @@ class Hosts:
 
     def warm(self, node_id: str) -> Any:
         """The warm host of a node; it starts in the background where there is none."""
-        return placement.start_on_node(Host, _WARM_PREFIX + node_id, node_id, self._warm_settings, max_concurrency=WARM_THREADS)
+        return placement.start_on_node(Host, ray_io.WARM_PREFIX + node_id, node_id, self._warm_settings, max_concurrency=WARM_THREADS)
 
     def clear_the_way(self, job_id: JobId, attempt: int) -> None:
         """No trace of this attempt or the one before may be alive beside it."""
@@ -76,9 +76,9 @@ class Hosts:
 
     def sweep(self, job_id: JobId, attempt: int, nodes: Collection[str] | None = None) -> None:
         """End whatever may run of an attempt on those nodes (None: anywhere), and give its lease back."""
-        where = None if nodes is None else {_WARM_PREFIX + node for node in nodes}
+        where = None if nodes is None else {ray_io.WARM_PREFIX + node for node in nodes}
         for name in placement.actor_names():
-            if name.startswith(_WARM_PREFIX) and (where is None or name in where):
+            if name.startswith(ray_io.WARM_PREFIX) and (where is None or name in where):
                 try:
                     ray_io.ask(ray_io.actor(name).end.remote(job_id, attempt))
                 except FabricError as error:
@@ -89,7 +89,7 @@ class Hosts:
         """Attempt name -> the handle of the host that leads it. A host that does not answer in time leads nothing."""
         asked: dict[str, tuple[Any, Any]] = {}
         for name in placement.actor_names():
-            if name.startswith(_WARM_PREFIX) or (name.startswith(_JOB_PREFIX) and name.endswith("/0")):
+            if name.startswith(ray_io.WARM_PREFIX) or (name.startswith(_JOB_PREFIX) and name.endswith("/0")):
                 with contextlib.suppress(FabricError):  # it ended meanwhile
                     host = ray_io.actor(name)
                     asked[name] = (host, host.led.remote())

@@ -41,6 +41,9 @@ class LocalRanks:
         self._ranks[order.attempt_name, order.rank] = local
         return local.begin()
 
+    def is_any(self) -> bool:
+        return bool(self._ranks)
+
     def wait(self, name: str, rank: int, timeout_s: float) -> Ending | None:
         deadline_s = time.monotonic() + timeout_s
         while (ending := self.poll(name, rank)) is None and time.monotonic() < deadline_s:
