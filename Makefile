@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 
 FRAMEWORKS := .venv-frameworks
 
-.PHONY: demo test test-frameworks setup lint types contracts unit cluster e2e test-clients bench lock clean
+.PHONY: demo test test-frameworks setup lint types contracts unit cluster e2e test-clients test-kuberay bench lock clean
 
 demo: setup
 	$(BIN)/python -m examples.demo $(DEMO_ARGS)
@@ -58,6 +58,20 @@ e2e: setup
 # The foreign clients and servers of the Open Inference Protocol, each in an environment of its own (0.8 GB, once).
 test-clients: setup
 	FABRIC_ALL_CLIENTS=1 $(BIN)/python -m pytest tests/e2e/test_foreign_clients.py -rs
+
+# KubeRay's own definitions, which are not in the repository: the manifests, and the schema that the unit tests check them with, against them.
+KUBERAY := v1.7.0
+CRDS := build/kuberay-$(KUBERAY)
+test-kuberay: setup $(CRDS)/ready
+	KUBERAY_CRDS=$(CRDS) $(BIN)/python -m pytest tests/unit/test_kuberay_manifests.py -rs
+
+$(CRDS)/ready:
+	@mkdir -p $(CRDS)
+	@for kind in rayclusters rayservices; do curl -fsSL -o $(CRDS)/$$kind.yaml \
+	  https://raw.githubusercontent.com/ray-project/kuberay/$(KUBERAY)/ray-operator/config/crd/bases/ray.io_$$kind.yaml || exit 1; done
+	@cd $(CRDS) && printf '%s\n' 'c44704442eef0c6721ad40c1d66782c8bd3fdab9d3344306a5820910a679baa1  rayclusters.yaml' \
+	  '0a8fc325e6e22b9231c1f282b309555e2ecf94227ca20a03df3d1d9a403907ab  rayservices.yaml' | sha256sum -c --quiet
+	@touch $@
 
 bench: setup
 	for file in routing task_overhead startup; do $(BIN)/python benchmarks/$$file.py || exit 1; done

@@ -1,7 +1,7 @@
 """What a user may set, read once at the edge: flag > FABRIC_* > fabric.yaml > default.
 
-`FabricConfig` is the one schema of fabric.yaml. An unknown key is refused with the nearest known one; nothing else in the
-product reads the environment.
+`FabricConfig` is the one schema of fabric.yaml, which may also be written as a Kubernetes object, a `TaskScheduler`. An unknown
+key is refused with the nearest known one; nothing else in the product reads the environment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fabric.errors import ConfigError, UnknownNameError, nearest_hint
+from fabric.kubernetes.task_scheduler import settings_of
 from fabric.types import DEFAULT_TIERS
 
 CONFIG_FILE = "fabric.yaml"
@@ -50,6 +51,9 @@ class TierConfig(_Strict):
 
 class TwinPool(_Strict):
     """One pool of the laptop twin: a logical node of this machine that stands for one of `flavor`."""
+
+    # A file may leave the flavor out where the tier has a usual one: `_fill_in_twins`.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required", None))
 
     flavor: str
     units: float = Field(default=1, ge=0, description="logical accelerators; ignored for CPU flavors")
@@ -254,8 +258,9 @@ def _read_file(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(f"{file} must be a mapping of settings, not a {type(document).__name__}")
+    settings = settings_of({str(key): value for key, value in document.items()}, str(file))
     # A section whose every line is commented out reads as null: it is as if it were not there.
-    return {str(key): value for key, value in document.items() if value is not None}
+    return {str(key): value for key, value in settings.items() if value is not None}
 
 
 def _overrides(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from fabric.durations import parse_duration
@@ -45,9 +45,12 @@ _Float = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=Fa
 _Weight = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 _Slower = Annotated[float, BeforeValidator(_number), Field(ge=1.1, le=100, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-_Seconds = Annotated[float, BeforeValidator(_seconds)]
-_Span = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
-_Limit = Annotated[dict[str, _Float], BeforeValidator(_limit)]
+# What may be written, which is more than what it is read as: the form of the CRD.
+_TIME = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+_LIMIT = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}]})
+_Seconds = Annotated[float, BeforeValidator(_seconds), _TIME]
+_Span = Annotated[float, BeforeValidator(_seconds), Field(gt=0), _TIME]
+_Limit = Annotated[dict[str, _Float], BeforeValidator(_limit), _LIMIT]
 # A name becomes the value of a Ray label, and Ray refuses any other shape there.
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")]
 

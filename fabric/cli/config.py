@@ -15,7 +15,10 @@ from fabric.cli.session import emit, load, output_option
 if TYPE_CHECKING:
     from fabric.config import LoadedConfig
 
-COMMANDS = {"show": ("fabric.cli.config:show", "Every setting, its value and where that came from.")}
+COMMANDS = {
+    "show": ("fabric.cli.config:show", "Every setting, its value and where that came from."),
+    "crd": ("fabric.cli.config:crd", "The settings and the policy as kinds of a Kubernetes cluster."),
+}
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^@]*(?=@)")
 
 
@@ -34,6 +37,15 @@ def show(settings: Settings, output: str) -> None:
     """
     rows = settings_of(load(settings))
     emit({"settings": rows}, output, lambda: _text(rows))
+
+
+@click.command(cls=FabricCommand)
+@click.argument("kind", required=False)
+def crd(kind: str | None) -> None:
+    """Print the CustomResourceDefinitions of TaskScheduler and HybridPolicy, or of one KIND: fabric config crd | kubectl apply -f -"""
+    from fabric.kubernetes.crd import KINDS, as_yaml, kind_named
+
+    click.echo(as_yaml(KINDS if kind is None else (kind_named(kind),)), nl=False)
 
 
 def settings_of(loaded: LoadedConfig) -> list[dict[str, Any]]:

@@ -32,9 +32,9 @@ from serve_apps.rollout.documents import read_rollout
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("fabric", "pools", "profiler", "serve_apps")
-PAGES = sorted(
-    [ROOT / name for name in ("README.md", "CHANGELOG.md", "benchmarks/README.md", "examples/README.md")] + [*(ROOT / "docs").rglob("*.md")]
-)
+FOLDERS = ("benchmarks", "cluster_configs", "examples")
+NAMED = ("README.md", "CHANGELOG.md", *(f"{folder}/README.md" for folder in FOLDERS))
+PAGES = sorted([*(ROOT / name for name in NAMED), *(ROOT / "docs").rglob("*.md")])
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
@@ -251,6 +251,9 @@ def test_the_yaml_of_a_page_is_a_valid_configuration(page: Path, tmp_path: Path)
             read_policy(block, catalogue=load_catalogue())
         elif document.get("kind") == "Rollout":
             read_rollout(block)
+        elif document.get("kind") == "TaskScheduler":  # so does a configuration as an object
+            (tmp_path / "object.yaml").write_text(block, encoding="utf-8")
+            load_config(tmp_path / "object.yaml", environ={})
         else:
             merged |= document
     file = tmp_path / "fabric.yaml"
