@@ -78,7 +78,7 @@ class StartNodeAgent:
 
 @dataclass(frozen=True, slots=True)
 class RestNode:
-    """Nothing uses an elastic node: the fabric's own actors leave it. Ray counts a node with an actor on it as busy, however little it needs."""
+    """Nothing uses an elastic node: the fabric's own actors leave it, since Ray counts a node with any actor on it as busy."""
 
     host: str
     node_id: str

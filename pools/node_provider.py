@@ -9,6 +9,7 @@ On the launching machine (`ray up`, `ray down`) it knows the head alone, and rea
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -46,7 +47,7 @@ UNREACHABLE_S = 300.0
 RETRY_S = 5.0
 
 
-class MachinesProvider(NodeProvider):
+class MachinesProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types
     """Thread-safe: the book locks itself, and each machine is worked on by one thread."""
 
     def __init__(self, provider_config: dict[str, Any], cluster_name: str) -> None:
@@ -108,7 +109,7 @@ class MachinesProvider(NodeProvider):
         kind = self._cluster.node_types[tags[TAG_RAY_USER_NODE_TYPE]]
         taken = self._book.take(kind.name, kind.machines, count, tags)
         for entry in taken:
-            self._work_on(entry.host, lambda entry=entry: self._start(entry))
+            self._work_on(entry.host, functools.partial(self._start, entry))
         if len(taken) < count:
             resting = [f"{entry.host}: {entry.reason}" for entry in self._book.entries().values() if entry.reason and not entry.is_in_use]
             raise NodeLaunchException("MachinesTaken", f"{len(taken)} of {count} {kind.name} are free; {'; '.join(resting)}", None)
@@ -184,7 +185,7 @@ class MachinesProvider(NodeProvider):
             time.sleep(TEND_S)
             for entry in self._book.entries().values():
                 if entry.state == "starting" and entry.host != self._cluster.head and time.time() - entry.since_s > ABANDONED_S:
-                    self._work_on(entry.host, lambda entry=entry: self._start(entry))
+                    self._work_on(entry.host, functools.partial(self._start, entry))
 
     def _work_on(self, host: str, work: Callable[[], None]) -> None:
         """One thread for each machine at a time."""

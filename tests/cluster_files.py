@@ -17,7 +17,9 @@ LISTS = ("cluster_synced_files", "initialization_commands", "setup_commands", "h
          "head_start_ray_commands", "worker_start_ray_commands")  # fmt: skip
 
 
-def cluster(world: World, workers: dict[str, list[Machine]], *, name: str = "lab", least: dict[str, int] | None = None, **provider: Any) -> dict[str, Any]:
+def cluster(
+    world: World, workers: dict[str, list[Machine]], *, name: str = "lab", least: dict[str, int] | None = None, **provider: Any
+) -> dict[str, Any]:
     """The first machine is the head; `least`: min_workers of a tier, otherwise all of its machines."""
     head = world.machines[0]
     kinds: dict[str, Any] = {

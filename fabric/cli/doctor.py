@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=FabricCommand)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @address_option
 @output_option
 @click.pass_context
-def doctor(ctx: click.Context, address: str | None, output: str) -> None:
+def doctor(ctx: click.Context, file: Path | None, address: str | None, output: str) -> None:
     """Check this machine, and the cluster where one runs or --address names one. Ends with 1 where a check fails.
 
-    Nothing is started or mended. What is not in order names its cure.
+    With FILE, a cluster file: what would fail at `fabric up FILE`, on which machine; and, where its cluster runs, whether a stranger
+    gets in anywhere. Nothing is started or mended. What is not in order names its cure.
     """
     from fabric.cli.node_describe import declared_devices
     from fabric.doctor.check import format_checks, report_json
@@ -34,8 +37,14 @@ def doctor(ctx: click.Context, address: str | None, output: str) -> None:
     settings: Settings = ctx.obj
     config = load(settings).config
     catalogue = load_catalogue(config.flavors, tiers=config.tier_names)
-    checks = check_machine(look(config, catalogue, declared_devices(config)))
-    checks += _cluster_checks(config, catalogue, address)
+    if file is not None:
+        from fabric.cluster.doctor import examine
+        from fabric.cluster.file import read_cluster_file
+
+        checks = examine(read_cluster_file(file), catalogue, lambda line: click.echo(line, err=True))
+    else:
+        checks = check_machine(look(config, catalogue, declared_devices(config)))
+        checks += _cluster_checks(config, catalogue, address)
     emit(report_json(checks), output, lambda: format_checks(checks))
     if any(check.state == "fail" for check in checks):
         ctx.exit(1)

@@ -64,7 +64,7 @@ def check_schema(config: Mapping[str, Any]) -> None:
         key = next((str(key) for key in first.instance if key not in known), "")
         full = f"{where}.{key}" if where else key
         raise UnknownNameError(f"unknown key {full}", code="bad_cluster_file", hint=nearest_hint(key, known))
-    raise ConfigError(f"{where + ': ' if where else ''}{first.message}", code="bad_cluster_file", hint="see cluster_configs/ for whole files")
+    raise ConfigError(f"{where + ': ' if where else ''}{first.message}", code="bad_cluster_file", hint="cluster_configs/ has whole files")
 
 
 def ray_schema() -> dict[str, Any]:

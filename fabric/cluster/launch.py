@@ -1,8 +1,8 @@
 """Launches a cluster on machines that one owns. All machines at once; one that fails is named, the others come up; doing it again is safe.
 
-    every machine   looked at -> sent and installed what is missing
-    the head        its autoscaler's file and record written -> started -> the fabric's actors
-    the others      started as soon as the head can be joined
+every machine   looked at -> sent and installed what is missing
+the head        its autoscaler's file and record written -> started -> the fabric's actors
+the others      started as soon as the head can be joined
 """
 
 from __future__ import annotations

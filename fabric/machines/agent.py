@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric.errors import FabricError, RejectedError, RuntimeFault
-from fabric.machines import supervisor
+from fabric.machines import firewall, supervisor
 from fabric.machines.book import Book
 from fabric.machines.command import GCS_DIRECTORY, run_script
 from fabric.machines.node_files import NodeFiles
@@ -57,6 +57,7 @@ def start(spec: NodeSpec, files: NodeFiles, mode: str = "keep", until: str = "up
         spec = described(spec)
         files.write_spec(spec)
         files.write_status("starting", spec, 0)
+        firewall.close(spec)
         files.write_run(run_script(spec, str(Path.home())))
         supervisor.start(files)
         try:
@@ -86,6 +87,7 @@ def stop(files: NodeFiles, cluster: str, *, is_final: bool) -> dict[str, Any]:
         return {"state": "other", "was_running": False, "cluster": status.cluster}
     was_running = files.watchdog_pid() is not None
     _stop(files)
+    firewall.open_again()
     if is_final:
         Book().clear()
         shutil.rmtree(Path(GCS_DIRECTORY).expanduser() / cluster, ignore_errors=True)

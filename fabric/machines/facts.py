@@ -29,7 +29,10 @@ try:
     print("has_venv", 1)
 except ImportError: pass
 EOP
-else for other in python3.13 python3.12 python3.11 python3; do command -v $other >/dev/null 2>&1 && say other_python "$($other -V 2>&1)" && break; done
+else
+  for other in python3.13 python3.12 python3.11 python3; do
+    command -v $other >/dev/null 2>&1 && say other_python "$($other -V 2>&1)" && break
+  done
 fi
 say shm_bytes "$(df -B1 -P /dev/shm 2>/dev/null | awk 'NR==2{print $2}')"
 say home_free_bytes "$(df -B1 -P "$HOME" 2>/dev/null | awk 'NR==2{print $4}')"

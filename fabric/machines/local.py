@@ -1,4 +1,4 @@
-"""What the launching machine keeps of a cluster, under `~/.tierfabric/clusters/NAME`: its token, the shipment, known hosts, who launches."""
+"""What the launching machine keeps of a cluster, under `~/.tierfabric/clusters/NAME`: token, shipment, known hosts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from fabric.errors import RejectedError
 from fabric.machines import expand, ship
+from fabric.machines.certificates import refuse_bad
 from fabric.machines.plan import Cluster, read_cluster
 from fabric.machines.ship import Shipment
 from fabric.types import Flavor
@@ -29,6 +30,8 @@ def pack(cluster: Cluster) -> Shipment:
     """The cluster's shipment, with its token (made now where there is none). Raises: ConfigError, RuntimeFault."""
     token = None if cluster.is_open else ship.make_token(token_path(cluster.name))
     tls = cluster.provider.tls
+    if tls is not None:
+        refuse_bad(tls)
     files = {"cert": tls.cert, "key": tls.key, "ca": tls.ca} if tls else None
     return ship.prepare(folder(cluster.name) / "ship", token=token, tls=files, settings=cluster.settings)
 

@@ -1,4 +1,4 @@
-"""A cluster of machines that one owns: the cluster file's words, checked, and the node that each machine is to be. Pure but for host names."""
+"""A cluster of one's own machines: the cluster file's words, checked, and the node that each machine is to be. Pure but for names."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Provider(_Strict):
     env: dict[str, str] = Field(default_factory=dict, description="variables for Ray on every machine, over tierfabric's defaults")
     ports: dict[str, int] = Field(default_factory=dict)
     tls: Tls | None = None
+    allow: list[str] = Field(default_factory=list, description="networks that may read metrics, beside the cluster's own machines")
     disable_node_updaters: bool = True
     on_head: bool = False
     ssh: dict[str, Any] = Field(default_factory=dict, description="filled in by the launch")
@@ -120,6 +121,7 @@ class Cluster:
             resources=dict(kind.resources),
             env=dict(self.provider.env),
             ports=self.ports(),
+            friends=tuple(sorted({*map(_address, self.all_machines()), *self.provider.allow})),
             release=release,
             is_tls=self.provider.tls is not None,
             autoscaling_config=BOOTSTRAP_CONFIG if is_head else None,

@@ -48,7 +48,7 @@ class NodeSpec:
 
     `address`: the machine's own address in the cluster. `head`: the head's. `instance_id`: what the autoscaler calls this start of
     this machine. `environment`: the directory of the Python environment with Ray and tierfabric. `env`: variables for Ray. `release`: of
-    what was shipped.
+    what was shipped. `friends`: addresses and networks that may read metrics: the cluster's machines, and who scrapes them.
     """
 
     cluster: str
@@ -62,6 +62,7 @@ class NodeSpec:
     resources: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     ports: Ports = Ports()
+    friends: tuple[str, ...] = ()
     release: str = ""
     is_tls: bool = False
     autoscaling_config: str | None = None
@@ -80,6 +81,6 @@ def read_spec(text: str) -> NodeSpec:
     """Raises: ConfigError (`bad_node_spec`)."""
     try:
         plain: dict[str, Any] = json.loads(text)
-        return NodeSpec(**{**plain, "ports": Ports(**plain["ports"])})
+        return NodeSpec(**{**plain, "ports": Ports(**plain["ports"]), "friends": tuple(plain["friends"])})
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"this is no description of a node: {error}", code="bad_node_spec") from error

@@ -31,7 +31,8 @@ _CAUSES = (
      " cluster file"),
     ("Host key verification failed", "host_key_unknown", "its host key is not the known one", "ssh-keygen -R {host} -f {known_hosts}"),
     ("Could not resolve", "host_unknown", "no such host name", "use its address, or mend DNS"),
-    ("Connection refused", "no_ssh", "nothing listens on port {port}", "start sshd there (apt install openssh-server), or set provider.ssh_port"),
+    ("Connection refused", "no_ssh", "nothing listens on port {port}", "start sshd there (apt install openssh-server), or set"
+     " provider.ssh_port"),
     ("timed out", "unreachable", "no answer on port {port}", "is it on, and does the network or a firewall let you through?"),
     ("No route to host", "unreachable", "there is no way to it", "is it on, and does the network or a firewall let you through?"),
     ("Network is unreachable", "unreachable", "there is no way to it", "is it on, and does the network or a firewall let you through?"),

@@ -60,7 +60,7 @@ class Watchdog:
         self._files.write_status("stopped", self._spec, self._restarts)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        home = os.path.expanduser("~")
+        home = str(Path.home())
         _cap(self._files.ray_log)
         with self._files.ray_log.open("ab") as log:
             self._log_from = log.tell()
