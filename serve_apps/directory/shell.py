@@ -30,10 +30,11 @@ from serve_apps.directory.core import Directory
 from serve_apps.directory.experiments import STREAM as EXPERIMENTS
 from serve_apps.directory.experiments import Experiments
 from serve_apps.directory.form import model_form
+from serve_apps.directory.ingresses import Ingresses
 from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.releases import Releases
-from serve_apps.directory.requests import BeatAnswer, DeployRequest, Progress, ServePort
+from serve_apps.directory.requests import BeatAnswer, DeployRequest, IngressPort, Progress, ServePort
 from serve_apps.directory.rollouts import STREAM as ROLLOUTS
 from serve_apps.directory.rollouts import Rollouts
 from serve_apps.directory.table import ReplicaId, ServingTable
@@ -60,12 +61,14 @@ class DirectoryShell:
         port: ServePort,
         offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
         claim: Callable[[Sequence[Room], Sequence[str]], Any] = lambda rooms, tiers: None,
+        ingresses: tuple[Ingresses, IngressPort] | None = None,
     ) -> None:
         """`open_registry`: of the fabric's models; `offers`: the places for a model; without it models stay where they were deployed.
         `claim(rooms, tiers)` keeps jobs off the room that models wait for."""
         self._config = config
         self._movers = Movers(offers) if offers is not None else None
         self._claim = functools.partial(_claimed, claim, config.tier_names)
+        self._ingresses = ingresses
         self._documents = open_documents(config)
         self._port = port
         self._core = Directory()
@@ -255,6 +258,7 @@ class DirectoryShell:
                 self._watch_tokens,
                 self._reconcile,
                 self._move,
+                self._spread,
                 self._changes.rollouts.watch,
                 self._changes.experiments.watch,
             ):
@@ -288,6 +292,24 @@ class DirectoryShell:
                 _log.info("move model=%s version=%s reason=%s to=%s", record.name, record.key, move.reason, move.choice.explain())
                 place = placement_json(move.choice, ModelPrior.from_json(record.placement.get("prior")))
                 await self.deploy(DeployRequest(record.name, record.user, record.settings, record.source, place, record.version))
+
+    async def _spread(self) -> None:
+        """Machines with replicas get an ingress of their own, and lose it when the replicas have gone."""
+        if self._ingresses is None:
+            return
+        ingresses, port = self._ingresses
+        head = await asyncio.to_thread(port.here)  # anew with each life: a head that restarted is another node
+        while True:
+            await asyncio.sleep(TEND_S)
+            new, over = ingresses.due(self._core.table(), head, time.monotonic())
+            for node_id in new:
+                try:
+                    await asyncio.to_thread(port.open, node_id)
+                except FabricError as error:
+                    ingresses.failed(node_id)
+                    _log.warning("no ingress node=%s: %s", node_id, error)
+            for node_id in over:
+                await asyncio.to_thread(port.end, node_id)
 
     async def _watch_tokens(self) -> None:
         while True:
@@ -354,7 +376,3 @@ class DirectoryShell:
 
 def _claimed(claim: Callable[[Sequence[Room], Sequence[str]], Any], tiers: Sequence[str], rooms: Sequence[Room]) -> None:
     claim(rooms, tiers)
-
-
-def _num_wanted(record: DeployRecord) -> int:
-    return max(1, int(record.settings.get("replicas", 1)))
