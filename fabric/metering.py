@@ -1,4 +1,4 @@
-"""Carries samples to Ray's metrics, which every node's agent exports to Prometheus. Decides nothing; the names are `fabric.metrics.declared`'s.
+"""Carries samples to Ray's metrics, which each node's agent exports to Prometheus. Decides nothing; `fabric.metrics.declared` names them.
 
 Invariant: an owner that cannot be read, or a Ray that is away, costs a line in the log and never the owner.
 """

@@ -15,8 +15,8 @@ LONG_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 
 RUN_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
 
 
-def _declare(kind: Kind, name: str, text: str, *labels: str, bounds: tuple[float, ...] = ()) -> Metric:
-    metric = DECLARED[f"fabric_{name}"] = Metric(f"fabric_{name}", kind, text, labels, bounds)
+def _declare(kind: Kind, name: str, text: str, *labels: str, bounds: tuple[float, ...] = (), is_summed: bool = False) -> Metric:
+    metric = DECLARED[f"fabric_{name}"] = Metric(f"fabric_{name}", kind, text, labels, bounds, is_summed)
     return metric
 
 
@@ -66,7 +66,7 @@ EPOCH = _declare("gauge", "scheduler_epoch", "Grows by one with every start of t
 TASK_CALLS = _declare("counter", "task_calls", "Calls measured, by outcome (ok, error, oom, timeout).", *_PLACE, "outcome")
 TASK_RUN = _declare("histogram", "task_run_seconds", "Wall time of a call on its worker.", *_PLACE, bounds=RUN_S)
 TASK_USD = _declare("counter", "task_cost_usd", "What calls cost: their time at the price of their share of a node.", *_PLACE, "queue")
-TASK_IN_FLIGHT = _declare("gauge", "task_in_flight_calls", "Calls submitted and not finished.", *_PLACE)
+TASK_IN_FLIGHT = _declare("gauge", "task_in_flight_calls", "Calls submitted and not finished.", *_PLACE, is_summed=True)
 TASK_REASONS = _declare("counter", "task_sampled_reasons", "Why calls went where they went: of some of them.", *_PLACE, "reason")
 
 # ---- serving: the directory of models, from what replicas report

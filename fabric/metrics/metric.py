@@ -13,13 +13,15 @@ Kind = Literal["gauge", "counter", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One declaration. `name` carries its unit; `bounds`: upper ends of a histogram's buckets, in that unit."""
+    """One declaration. `name` carries its unit; `bounds`: upper ends of a histogram's buckets, in that unit. `is_summed`: several
+    processes tell their own part of it; else one owner tells the whole."""
 
     name: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
+    is_summed: bool = False
 
     @property
     def exported(self) -> str:
