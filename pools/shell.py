@@ -60,6 +60,10 @@ class PoolShell:
         threading.Thread(target=self._loop, name="observe", daemon=True).start()
         meter(lambda: pool_samples(self.snapshot(), self._catalogue), self._stream)
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return self._stream
+
     def ping(self) -> str:
         return self._stream
 

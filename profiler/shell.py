@@ -60,6 +60,10 @@ class ProfilerShell:
         threading.Thread(target=self._loop, name="save", daemon=True).start()
         meter(self._tally.samples, NAME)
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return NAME
+
     def ping(self) -> str:
         return NAME
 

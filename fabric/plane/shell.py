@@ -79,6 +79,10 @@ class SchedulerShell:
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return ACTOR
+
     def ping(self) -> str:
         return ACTOR
 

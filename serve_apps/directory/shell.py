@@ -34,7 +34,7 @@ from serve_apps.directory.form import model_form
 from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.releases import Releases
-from serve_apps.directory.requests import BeatAnswer, DeployRequest, Progress, ServePort
+from serve_apps.directory.requests import ACTOR, BeatAnswer, DeployRequest, Progress, ServePort
 from serve_apps.directory.rollouts import STREAM as ROLLOUTS
 from serve_apps.directory.rollouts import Rollouts
 from serve_apps.directory.samples import ServingSamples
@@ -92,6 +92,10 @@ class DirectoryShell:
         self._told = self._core.table()
         self._decisions: dict[str, deque[dict[str, Any]]] = {}
         self._samples, self._meter = ServingSamples(self._core), Meter()
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return ACTOR
 
     async def settings(self) -> FabricConfig:
         self._tend()
