@@ -54,7 +54,7 @@ JOB_REFUSALS = _declare("counter", "job_lease_refusals", "Reservations that Ray 
 
 # ---- the scheduler itself
 DECISION = _declare("histogram", "scheduler_decision_seconds", "One pass of the core over what happened.", bounds=SHORT_S)
-COMMIT = _declare("histogram", "scheduler_commit_seconds", "Decisions to the journal's disk.", bounds=SHORT_S)
+COMMIT = _declare("histogram", "scheduler_commit_seconds", "One transaction of the journal, on disk.", bounds=SHORT_S)
 CYCLE = _declare("histogram", "scheduler_cycle_seconds", "A whole turn: decide, write, act.", bounds=SHORT_S)
 PLAN = _declare("histogram", "scheduler_plan_seconds", "Processor time of the optimiser for one plan.", bounds=SHORT_S)
 FACTS = _declare("counter", "scheduler_facts", "Facts taken in and decided.")

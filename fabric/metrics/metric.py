@@ -23,6 +23,10 @@ class Metric:
     bounds: tuple[float, ...] = ()
     is_summed: bool = False
 
+    def __hash__(self) -> int:
+        # Names are unique among the declared, and a tally looks a metric up for everything that it counts.
+        return hash(self.name)
+
     @property
     def exported(self) -> str:
         """Its name in Prometheus: Ray puts `ray_` before every name and `_total` behind a counter's."""

@@ -175,10 +175,8 @@ class Driver:
     def _write(self, facts: Sequence[JobFact], now_s: float) -> None:
         """What was decided must be on disk before it is done: with the disk full, wait for room."""
         while facts:
-            began_s = time.monotonic()
             try:
                 self._committer.commit(STREAM, facts, wall_s=now_s)
-                self.pace.observe(declared.COMMIT, time.monotonic() - began_s)
                 return
             except FabricError as error:
                 _log.error("journal num=%d failed, tried again: %s", len(facts), error.message)

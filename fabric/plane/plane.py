@@ -33,6 +33,7 @@ from fabric.job_events import (
 )
 from fabric.job_form import JobView, job_json
 from fabric.journal import Committer, Journal
+from fabric.metrics.tally import Tally
 from fabric.plane import answers
 from fabric.plane.driver import STREAM, Driver, WallClock
 from fabric.plane.efficiency import By
@@ -99,6 +100,11 @@ class JobPlane:
         self._progress = Progress(self.families)
         self._siblings = Siblings(self.families, self.driver)
         self._closed = threading.Event()
+
+    @property
+    def paces(self) -> tuple[Tally, ...]:
+        """How long turns and transactions take."""
+        return (self.driver.pace, self._committer.pace)
 
     def start(self, runner: RunnerPort) -> None:
         self._runner = runner

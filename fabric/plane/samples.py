@@ -20,7 +20,7 @@ def plane_samples(plane: JobPlane) -> list[Sample]:
     driver, now_s = plane.driver, plane.clock.now_s()
     with driver.lock:
         found = [*plane.job_tally.samples(now_s), *held(plane.core), *quotas(plane.core), *budgets(plane.core, now_s)]
-    found += driver.pace.samples()
+    found += [sample for pace in plane.paces for sample in pace.samples()]
     found.append(Sample(m.INBOX, (), driver.num_told))
     found.append(Sample(m.JOURNAL_LAG, (), driver.lag_s()))
     found.append(Sample(m.EPOCH, (), plane.epoch))
