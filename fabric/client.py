@@ -231,8 +231,9 @@ class Client:
         finished, self._finished = self._finished, []
         try:
             count_reasons(self._tally, finished, self.catalogue)
-            calls = in_flight(list(self.in_flight), self.catalogue, self._flavors_told)
-            self._flavors_told.update(sample.labels[1] for sample in calls)
+            under_way = list(self.in_flight)
+            self._flavors_told.update(call.candidate.flavor for call in (*finished, *under_way))
+            calls = in_flight(under_way, self.catalogue, self._flavors_told)
             self._meter.export([*calls, *self._tally.samples()])
         except Exception as error:  # metrics may not end the thread that keeps the table
             if ray_io.is_connected():

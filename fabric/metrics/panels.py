@@ -141,7 +141,7 @@ SCHEDULER = Row(
     "Scheduler",
     (
         _panel("Decision", SECONDS, *_quantiles(m.DECISION), text="One pass of the core."),
-        _panel("Commit", SECONDS, *_quantiles(m.COMMIT), Query(most(m.JOURNAL_LAG), "not on disk since"), text="One transaction of the journal, on disk."),
+        _panel("Commit", SECONDS, *_quantiles(m.COMMIT), Query(most(m.JOURNAL_LAG), "not on disk since"), text="One transaction."),
         _panel("Cycle", SECONDS, *_quantiles(m.CYCLE), text="A whole turn: decide, write, act."),
         _panel("Optimiser", SECONDS, *_quantiles(m.PLAN), text="Processor time for one plan."),
         _panel(
