@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,11 @@ from fabric.metrics.metric import Metric, Sample
 
 EXPORT_S = 5.0
 """Ray forgets a gauge that is not told again within its report interval of 10 s."""
+NEW_S = 25.0
+"""So long a new counter stands at 0 before it grows: Prometheus must have seen the 0, or the first events are in no `increase`. A look, a
+report to the agent and a scrape are 5 + 10 + 10 s."""
+ZERO = 1e-9
+"""Ray's counters cannot be told 0."""
 MOST_OBSERVED = 1_000
 """Of one histogram, with the same labels, in one look: of more a sample is taken, evenly. Quantiles hold, and counters count."""
 _log = logging.getLogger(__name__)
@@ -26,9 +32,11 @@ _log = logging.getLogger(__name__)
 class Meter:
     """Ray's metrics of one process. Not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
         self._made: dict[str, Any] = {}
         self._told: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._since_s: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def export(self, samples: Iterable[Sample]) -> None:
         """Tell Ray; it takes what it is told to its agent every ten seconds."""
@@ -48,7 +56,12 @@ class Meter:
 
     def _grow(self, made: Any, sample: Sample, tags: Mapping[str, str]) -> None:
         """Ray's counters take what was added. A total that fell began anew."""
-        key = (sample.metric.name, sample.labels)
+        key, now_s = (sample.metric.name, sample.labels), self._now_s()
+        if key not in self._since_s:
+            self._since_s[key] = now_s
+            made.inc(ZERO, tags)
+        if now_s - self._since_s[key] < NEW_S:
+            return
         before = self._told.get(key, 0.0)
         added = sample.value - before if sample.value >= before else sample.value
         self._told[key] = sample.value

@@ -21,7 +21,7 @@ from fabric.errors import FabricError
 from fabric.metering import meter
 from fabric.metrics.tally import Tally
 from fabric.sizes import bucket
-from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
+from fabric.types import Fingerprint, Flavor, Run, Variant, is_model_task, name_of
 from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
@@ -181,6 +181,8 @@ class ProfilerShell:
         self._versions[task] = max(time.time_ns(), self._versions.get(task, 0) + 1)
 
     def _count(self, run: Run) -> None:
+        if is_model_task(run.task):  # served models are counted by their directory
+            return
         profile = self._estimator.profiles.get(run.task)
         variant = None if profile is None else profile.variants.get(run.variant)
         count_run(self._tally, run, self._catalogue.get(run.flavor), None if variant is None else variant.resources)

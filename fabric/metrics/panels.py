@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fabric.metrics import declared as m
 from fabric.metrics.metric import Metric
-from fabric.metrics.promql import mean, most, quantile, rate, rays, rise, total
+from fabric.metrics.promql import RATE, mean, most, part, quantile, rate, rays, rise, total
 
 USD_PER_HOUR = "currencyUSD"
 SECONDS, RATIO, BYTES, PER_SECOND, COUNT = "s", "percentunit", "bytes", "ops", "short"
@@ -46,9 +46,9 @@ def _panel(title: str, unit: str, *queries: Query, text: str = "", width: int = 
     return Panel(title, unit, queries, text, width, stacked, number)
 
 
-def _quantiles(metric: Metric, *by: str) -> tuple[Query, ...]:
+def _quantiles(metric: Metric, *by: str, over: str = RATE) -> tuple[Query, ...]:
     labels = "".join(f" {{{{{label}}}}}" for label in by)
-    return tuple(Query(quantile(frac, metric, *by), f"p{frac * 100:g}{labels}") for frac in (0.5, 0.95))
+    return tuple(Query(quantile(frac, metric, *by, over=over), f"p{frac * 100:g}{labels}") for frac in (0.5, 0.95))
 
 
 OVERVIEW = Row(
@@ -107,9 +107,9 @@ QUEUES = Row(
         _panel(
             "Waiting time",
             SECONDS,
-            *_quantiles(m.JOB_WAIT, "queue"),
+            *_quantiles(m.JOB_WAIT, "queue", over="1h"),
             Query(most(m.QUEUE_OLDEST_WAIT, "queue"), "waits now {{queue}}"),
-            text="Of jobs that were admitted; and of the one that waits for longest.",
+            text="Of jobs that were admitted in the last hour; and of the one that waits for longest.",
         ),
         _panel("Submitted", COUNT, Query(rise(m.JOBS_SUBMITTED, "queue", over="1h"), "{{queue}}"), text="In the last hour."),
         _panel("Ended", COUNT, Query(rise(m.JOBS_ENDED, "queue", "state", over="1h"), "{{queue}} {{state}}"), text="In the last hour."),
@@ -143,7 +143,7 @@ SCHEDULER = Row(
         _panel("Decision", SECONDS, *_quantiles(m.DECISION), text="One pass of the core."),
         _panel("Commit", SECONDS, *_quantiles(m.COMMIT), Query(most(m.JOURNAL_LAG), "not on disk since"), text="One transaction."),
         _panel("Cycle", SECONDS, *_quantiles(m.CYCLE), text="A whole turn: decide, write, act."),
-        _panel("Optimiser", SECONDS, *_quantiles(m.PLAN), text="Processor time for one plan."),
+        _panel("Optimiser", SECONDS, *_quantiles(m.PLAN, over="15m"), text="Processor time for one plan."),
         _panel(
             "Facts",
             PER_SECOND,
@@ -184,7 +184,7 @@ SERVING = Row(
     "Serving",
     (
         _panel("Requests", "reqps", Query(rate(m.MODEL_REQUESTS, "model", "version"), _OF), stacked=True),
-        _panel("Errors", RATIO, Query(f"{rate(m.MODEL_ERRORS, 'model', 'version')} / {rate(m.MODEL_REQUESTS, 'model', 'version')}", _OF)),
+        _panel("Errors", RATIO, Query(part(m.MODEL_ERRORS, m.MODEL_REQUESTS, "model", "version"), _OF)),
         _panel("Latency", SECONDS, *_quantiles(m.MODEL_LATENCY, "model", "version")),
         _panel(
             "Replicas",
@@ -202,7 +202,7 @@ SERVING = Row(
         _panel(
             "Mean batch",
             COUNT,
-            Query(f"{rate(m.MODEL_ROWS, 'model', 'version')} / {rate(m.MODEL_EXECUTIONS, 'model', 'version')}", _OF),
+            Query(part(m.MODEL_ROWS, m.MODEL_EXECUTIONS, "model", "version"), _OF),
             text="Rows for each call of the model.",
         ),
         _panel(

@@ -36,14 +36,20 @@ def rate(metric: Metric, *by: str) -> str:
     return _grouped("sum", by, f"rate({metric.exported}{_where(metric)}[{RATE}])")
 
 
+def part(metric: Metric, whole: Metric, *by: str) -> str:
+    """One counter's growth as a part of another's: 0 where only the other one grows."""
+    of = rate(whole, *by)
+    return f"({rate(metric, *by)} or 0 * {of}) / {of}"
+
+
 def rise(metric: Metric, *by: str, over: str = "$__range") -> str:
     """What a counter grew by."""
     return _grouped("sum", by, f"increase({metric.exported}{_where(metric)}[{over}])")
 
 
-def quantile(frac: float, metric: Metric, *by: str) -> str:
-    """Of a histogram, over the last minutes; `frac`: 0.95."""
-    buckets = f"rate({metric.exported}_bucket{_where(metric)}[{RATE}])"
+def quantile(frac: float, metric: Metric, *by: str, over: str = RATE) -> str:
+    """Of a histogram; `frac`: 0.95. `over`: longer for what happens seldom."""
+    buckets = f"rate({metric.exported}_bucket{_where(metric)}[{over}])"
     return f"histogram_quantile({frac}, {_grouped('sum', ('le', *by), buckets)})"
 
 

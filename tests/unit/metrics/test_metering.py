@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fabric import metering
-from fabric.metering import MOST_OBSERVED, Meter
+from fabric.metering import MOST_OBSERVED, NEW_S, ZERO, Meter
 from fabric.metrics.metric import Metric, Sample
 
 NODES = Metric("fabric_x_nodes", "gauge", "", ("tier",))
@@ -43,19 +43,28 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_gauges_are_told_each_time_and_counters_by_what_they_grew(told: list[Any]) -> None:
-    meter = Meter()
-    for total in (2.0, 2.0, 5.0):
+    clock = iter([0.0, NEW_S, NEW_S + 5.0, NEW_S + 10.0])
+    meter = Meter(lambda: next(clock))
+    for total in (1.0, 2.0, 2.0, 5.0):
         meter.export([Sample(NODES, ("hot",), 3.0), Sample(CALLS, ("ann",), total)])
-    hot, ann = {"tier": "hot"}, {"who": "ann"}
-    sets = [("fabric_x_nodes", "set", 3.0, hot)]
-    assert told == [*sets, ("fabric_x_calls", "inc", 2.0, ann), *sets, *sets, ("fabric_x_calls", "inc", 3.0, ann)]
+    assert [value for name, _, value, _ in told if name == "fabric_x_nodes"] == [3.0] * 4
+    assert [one[1:] for one in told if one[0] == "fabric_x_calls"] == [("inc", value, {"who": "ann"}) for value in (ZERO, 2.0, 3.0)]
+
+
+def test_a_new_counter_stands_at_0_until_prometheus_can_have_seen_it(told: list[Any]) -> None:
+    clock = iter([0.0, 5.0, NEW_S - 0.1, NEW_S])
+    meter = Meter(lambda: next(clock))
+    for _ in range(4):
+        meter.export([Sample(CALLS, ("ann",), 7.0)])
+    assert [value for _, _, value, _ in told] == [ZERO, 7.0], "all that it counted meanwhile comes at once"
 
 
 def test_a_counter_that_fell_began_anew(told: list[Any]) -> None:
-    meter = Meter()
-    for total in (7.0, 1.0, 2.0):
+    clock = iter([0.0, 30.0, 35.0, 40.0])
+    meter = Meter(lambda: next(clock))
+    for total in (7.0, 7.0, 1.0, 2.0):
         meter.export([Sample(CALLS, ("ann",), total)])
-    assert [value for _, _, value, _ in told] == [7.0, 1.0, 1.0]
+    assert [value for _, _, value, _ in told] == [ZERO, 7.0, 1.0, 1.0]
 
 
 def test_few_values_are_all_told_and_of_many_an_even_part(told: list[Any]) -> None:
