@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def _attach(address: str | None, config: FabricConfig) -> Client:
             if state is None:
                 raise UnavailableError("no fabric runs here", hint="`fabric up` starts one; --address joins another machine's")
             address, num_nodes = state.address, state.num_nodes
-        ray_io.connect(address, log_to_driver=config.log_to_driver)
+        told = {"name": Path(sys.argv[0] or "python").name, "user": config.user, "queue": config.queue}
+        ray_io.connect(address, log_to_driver=config.log_to_driver, told=told)
     # A twin's node that was drained or killed does not come back: nobody waits for it.
     num_gone = sum(not node["Alive"] for node in ray.nodes())
     if num_nodes > 1:

@@ -21,6 +21,7 @@ from fabric.api.tokens import DocumentsPort
 from fabric.claims import Room
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
+from fabric.metering import EXPORT_S, Meter
 from fabric.offers import ModelPrior
 from fabric.registry.registry import Registry
 from fabric.types import Offer
@@ -34,9 +35,10 @@ from serve_apps.directory.ingresses import Ingresses
 from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.releases import Releases
-from serve_apps.directory.requests import BeatAnswer, DeployRequest, IngressPort, Progress, ServePort
+from serve_apps.directory.requests import ACTOR, BeatAnswer, DeployRequest, IngressPort, Progress, ServePort
 from serve_apps.directory.rollouts import STREAM as ROLLOUTS
 from serve_apps.directory.rollouts import Rollouts
+from serve_apps.directory.samples import ServingSamples
 from serve_apps.directory.table import ReplicaId, ServingTable
 from serve_apps.moving import LOOK_S, Movers, standing_of
 from serve_apps.place_model import Wish, placement_json
@@ -92,6 +94,11 @@ class DirectoryShell:
         self._changed = asyncio.Event()
         self._told = self._core.table()
         self._decisions: dict[str, deque[dict[str, Any]]] = {}
+        self._samples, self._meter = ServingSamples(self._core), Meter()
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return ACTOR
 
     async def settings(self) -> FabricConfig:
         self._tend()
@@ -166,6 +173,8 @@ class DirectoryShell:
     async def scaled(self, app: str, decision: Mapping[str, Any]) -> None:
         """The autoscaler's latest decision for one application: kept in memory, for people."""
         self._decisions.setdefault(app, deque(maxlen=MAX_DECISIONS)).append(dict(decision))
+        name, _, key = app.rpartition(".v")
+        self._samples.scaled(name, key, int(decision["to"]), str(decision["reason"]))
 
     # -- rollouts and experiments ------------------------------------------------------------------------------------------
 
@@ -259,6 +268,7 @@ class DirectoryShell:
                 self._reconcile,
                 self._move,
                 self._spread,
+                self._export,
                 self._changes.rollouts.watch,
                 self._changes.experiments.watch,
             ):
@@ -270,6 +280,15 @@ class DirectoryShell:
                 _log.warning("silent replica=%s", replica_id)
             self._tell()
             await asyncio.sleep(TEND_S)
+
+    async def _export(self) -> None:
+        """Metrics of models and rollouts. What is exported is looked up here, on the loop, and told to Ray beside it."""
+        while True:
+            await asyncio.sleep(EXPORT_S)
+            try:
+                await asyncio.to_thread(self._meter.export, self._samples.samples(self._changes.rollouts.of_models()))
+            except Exception as error:  # nothing here may end the directory's loops
+                _log.warning("metrics failed: %s", error)
 
     async def _move(self) -> None:
         """Models fall back to where there is room, and come back: each move is a deploy of the same source at its new place."""
