@@ -66,7 +66,7 @@ def _full_disk(world: World, machine: Machine, config: Config, laptop: Path) -> 
     keys = (machine.home / ".ssh" / "authorized_keys").read_text()
     machine.run(f"mount -t tmpfs -o size=600k tmpfs {machine.home}")
     machine.run(f"mkdir -p {machine.home}/.ssh && printf '%s' '{keys}' > {machine.home}/.ssh/authorized_keys"
-                f" && touch {machine.home}/.bashrc && dd if=/dev/zero of={machine.home}/full bs=1k count=2000 2>/dev/null; true")  # fmt: skip
+                f" && touch {machine.home}/.bashrc && dd if=/dev/zero of={machine.home}/full bs=1k count=999 2>&-; true")  # fmt: skip
     return lambda: _ignore(machine.run(f"cd /; umount -l {machine.home}"))
 
 

@@ -83,6 +83,8 @@ def ray_environment(spec: NodeSpec, home: str) -> dict[str, str]:
         "PATH": f"{_at_home(spec.environment, home)}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     }
     if spec.kind == "head":
+        # What runs on the head is the fabric itself: it must not wait behind the dashboard, as work does (Ray's niceness is 15).
+        env["RAY_worker_niceness"] = "0"
         # What the head knows of nodes, actors and jobs survives it: embedded, no other service.
         env |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": f"{_at_home(GCS_DIRECTORY, home)}/{spec.cluster}"}
     if spec.is_tls:
