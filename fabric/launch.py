@@ -21,8 +21,8 @@ from fabric.claims import sync_claims
 from fabric.client import Client
 from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
 from fabric.errors import UnavailableError
-from fabric.journal import Journal
 from fabric.registry.opened import open_registry
+from fabric.shipping.opened import open_journal
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 
@@ -150,11 +150,6 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     options = {**_actor_options(INGRESS), "resources": _HEAD}
     ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), functools.partial(make_waker, config))
     ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)
-
-
-def open_journal(config: FabricConfig) -> Journal:
-    """The journal, from an actor beside it."""
-    return Journal(config.database_url)
 
 
 def start_node_agent(host: str, node_id: str, tier: str) -> None:

@@ -30,7 +30,7 @@ from fabric.events import (
     StartNodeAgent,
     UsageReported,
 )
-from fabric.journal import Journal
+from fabric.shipping.opened import open_journal
 from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
 from pools.ledger import Ledger
 
@@ -48,7 +48,7 @@ class PoolShell:
         self._tier = tier
         self._catalogue = catalogue
         self._start_agent = agent_factory
-        self._journal = Journal(config.database_url)
+        self._journal = open_journal(config)
         self._ledger = Ledger(tier, share)
         self._lock = threading.RLock()
         self._heard_s: dict[str, float] = {}

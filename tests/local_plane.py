@@ -12,9 +12,9 @@ from fabric.artefacts import ArtefactStore
 from fabric.job import JobId, LaunchSpec
 from fabric.job_events import NodesSeen
 from fabric.journal import Journal
+from fabric.journal.epochs import next_epoch
 from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.plane import JobPlane
-from fabric.plane.restore import next_epoch
 from fabric.scheduler.core import Core
 from fabric.states import JobState
 from tests.fleet import COLD, FLAVORS, HOT, node
