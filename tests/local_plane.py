@@ -27,10 +27,11 @@ UNTIL_S = 20.0
 
 
 class LocalPlane:
-    """`plane` over `NODES`, with version 1 of the policy in force; without the optimiser. `runs=False`: nothing ever starts."""
+    """`plane` over `NODES`, with version 1 of the policy in force; without the optimiser. `runs=False`: nothing ever starts. Where the
+    folder has a journal, it goes on from there."""
 
-    def __init__(self, folder: Path, *, runs: bool = True) -> None:
-        self.store_folder = folder / "store"
+    def __init__(self, folder: Path, *, runs: bool = True, store_folder: Path | None = None) -> None:
+        self.store_folder = store_folder or folder / "store"
         self.journal = Journal(f"sqlite:///{folder / 'journal.db'}")
         store = ArtefactStore(f"file://{self.store_folder}")
         self.plane = JobPlane(Core(FLAVORS, is_planning=False), self.journal, store, WallClock(), next_epoch(self.journal))

@@ -22,7 +22,10 @@ from fabric.shipping.wal import FRAME_BYTES, HEADER_BYTES, Change, Header, Place
 SOFT_FRAMES = 500
 """Below the 1,000 at which the writers would see to it themselves."""
 HARD_FRAMES = 4_000
+MOST_FRAMES = 8_000
+"""Read at once."""
 _WRITER_WAIT_MS = 200
+_ROUNDS = 5
 
 
 class Source:
@@ -55,14 +58,16 @@ class Source:
         self._connections, self._fds = [], []
 
     def drain(self) -> Change:
-        """What was committed since the last call, as one change; empty: nothing."""
+        """What was committed since the last call, as one change, or the first of it; empty: nothing."""
         with self._faults():
             self._check_files()
             current, spare = self._readers
             self._begin(spare)
-            found = self._read_on()
-            current.execute("ROLLBACK")
-            self._readers = [spare, current]
+            found, is_all = self._read_on()
+            if is_all:
+                self._readers = [spare, current]
+            # What is not read yet is safe behind the transaction that began before it.
+            self._readers[1].execute("ROLLBACK")
         return found
 
     def whole_log(self) -> Change:
@@ -71,7 +76,9 @@ class Source:
             header = read_header(self._log)
             if header is None:
                 return Change()
-            found, place = read_committed(self._log, header, beginning(header))
+            # What was committed before this call lies within the file as it is now.
+            most_frames = max(1, (os.fstat(self._log).st_size - HEADER_BYTES) // (FRAME_BYTES + header.page_bytes))
+            found, place, _ = read_committed(self._log, header, beginning(header), most_frames=most_frames)
             if self._header is None:
                 self._header, self._place = header, place
         return found
@@ -93,15 +100,26 @@ class Source:
         """Keep the log short; what was committed meanwhile, as `drain`. Call it behind one."""
         if self._num_frames() < SOFT_FRAMES or self._place == self._written_back:
             return Change()
+        found = Change()
         with self._faults():
             if self._write_back() or self._num_frames() < HARD_FRAMES:
-                return Change()
+                return found
+        # Nearly all is read and written back before the writers have to wait.
+        for _ in range(_ROUNDS):
+            before = self._num_frames()
+            found.add(self.drain())
+            with self._faults():
+                if self._write_back():
+                    return found
+            if self._num_frames() - before < SOFT_FRAMES:
+                break
+        with self._faults():
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:  # writers are at it: the next turn
-                return Change()
+                return found
         try:
-            found = self.drain()
+            found.add(self.drain())
             with self._faults():
                 self._write_back()
         finally:
@@ -110,10 +128,11 @@ class Source:
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
-    def _read_on(self) -> Change:
+    def _read_on(self) -> tuple[Change, bool]:
+        """What is new, and whether that is all."""
         header = read_header(self._log)
         if header is None:  # it was emptied, or its first bytes are being written
-            return Change()
+            return Change(), True
         if self._header is None or self._place is None:
             self._header, self._place = header, beginning(header)
         elif header.salts != self._header.salts:
@@ -122,8 +141,8 @@ class Source:
             self._header, self._place = header, beginning(header)
         elif not is_still(self._log, header, self._place):
             raise self._lost("its log was overwritten")
-        found, self._place = read_committed(self._log, header, self._place)
-        return found
+        found, self._place, is_all = read_committed(self._log, header, self._place, most_frames=MOST_FRAMES)
+        return found, is_all
 
     def _write_back(self) -> bool:
         """Without waiting for anybody; whether the log can begin anew, and what is open does not keep it from that."""

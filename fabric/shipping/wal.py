@@ -10,6 +10,7 @@ import functools
 import os
 import struct
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,23 +87,32 @@ def is_still(log: int, header: Header, place: Place) -> bool:
     return len(raw) == FRAME_BYTES and struct.unpack(">6I", raw)[2:] == (*header.salts, *place.sums)
 
 
-def read_committed(log: int, header: Header, place: Place) -> tuple[Change, Place]:
-    """What was committed behind `place`, and where that ends; a transaction that is still being written is left for later."""
+class Read(NamedTuple):
+    """What was committed behind a place, where that ends, and whether that was all: a transaction that is still being written is left
+    for later."""
+
+    change: Change
+    place: Place
+    is_all: bool
+
+
+def read_committed(log: int, header: Header, place: Place, *, most_frames: int | None = None) -> Read:
+    """`most_frames`: stop at the first commit behind so many, as there may be writers who are as fast."""
     found, begun = Change(), Change()
     frame_bytes = FRAME_BYTES + header.page_bytes
-    offset, sums = place.offset, place.sums
+    start_offset, offset, sums = place.offset, place.offset, place.sums
     while True:
         raw = os.pread(log, _READ_FRAMES * frame_bytes, offset)
         count = len(raw) // frame_bytes
         if count == 0:
-            return found, place
+            return Read(found, place, True)
         frames = np.frombuffer(raw, np.uint8, count * frame_bytes).reshape(count, frame_bytes)
         fields = np.ascontiguousarray(frames[:, :FRAME_BYTES]).view(">u4").tolist()
         summed = np.concatenate((frames[:, :8], frames[:, FRAME_BYTES:]), axis=1).view(header.order)
         for index, here in enumerate(_chain(summed, sums)):
             number, num_pages, *known = fields[index]
             if known != [*header.salts, *here] or number == 0:
-                return found, place
+                return Read(found, place, True)
             sums = here
             start = index * frame_bytes + FRAME_BYTES
             begun.pages[number] = raw[start : start + header.page_bytes]
@@ -111,6 +121,8 @@ def read_committed(log: int, header: Header, place: Place) -> tuple[Change, Plac
                 begun.num_pages = num_pages
                 found.add(begun)
                 begun, place = Change(), Place(offset, sums)
+                if most_frames is not None and offset - start_offset >= most_frames * frame_bytes:
+                    return Read(found, place, False)
 
 
 def _chain(words: npt.NDArray[np.uint32], sums: Sums) -> list[Sums]:
