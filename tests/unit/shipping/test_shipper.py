@@ -18,7 +18,7 @@ from fabric.shipping import shipper as shipper_module
 from fabric.shipping import source as source_module
 from fabric.shipping.copy import make_database
 from fabric.shipping.piece import Label
-from fabric.shipping.places import Places
+from fabric.shipping.places import Places, read_mark
 from tests.unit.shipping.conftest import FABRIC, Lab, at_once, contents
 
 STEPS = st.lists(
@@ -128,6 +128,40 @@ def test_the_log_does_not_grow_for_being_read(lab: Lab) -> None:
     assert lab.file.with_name("journal.db-wal").stat().st_size < 2 * source_module.HARD_FRAMES * 4120
     lab.ship()
     assert lab.copy()[1] == contents(lab.file)
+
+
+def test_what_is_read_in_portions_is_not_lost_when_the_log_is_written_back_meanwhile(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.ship()
+    monkeypatch.setattr(source_module, "MOST_FRAMES", 7)
+    for number in range(12):
+        lab.put(number, 20_000)
+    for number in range(4):
+        lab.turn()
+        lab.run("PRAGMA wal_checkpoint(PASSIVE)")
+        lab.turn()
+        lab.put(100 + number, 50)
+    lab.ship()
+    for _ in range(20):
+        lab.turn()
+    assert lab.copy()[1] == contents(lab.file)
+    assert len({key.split("/")[3] for key in lab.keys("/journal/")}) == 1
+
+
+def test_a_base_without_the_changes_that_were_made_while_it_was_read_is_no_copy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipper_module, "PART_BYTES", 4 * 4096)
+    for number in range(20):
+        lab.put(number, 9000)
+    lab.run("PRAGMA wal_checkpoint(PASSIVE)")
+    while (copying := lab.shipper._copying) is None or copying.needs is None:
+        lab.put(3, 9000)
+        lab.turn()
+    lab.ship()
+    last = lab.keys("/change/")[-1]
+    assert read_mark(lab.store, lab.keys("whole.json")[0]).needs == int(last.split("/")[-1])
+    assert lab.copy()[1] == contents(lab.file)
+    lab.path(last).unlink()
+    with pytest.raises(FabricError, match="lacks changes that belong to it"):
+        lab.copy()
 
 
 def test_a_new_base_comes_when_changes_weigh_as_much_and_old_ones_go(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
