@@ -208,7 +208,7 @@ def test_jobs_policy_and_registry_are_there_when_the_heads_disk_is_not(tmp_path:
     for job_id in (*done, failed):
         assert local.plane.wait(job_id, UNTIL_S).state.is_final
     local.until_running(kept)
-    document = {**POLICY, "spec": {"queues": [{"name": "vision", "weight": 2}]}}
+    document = {**POLICY, "spec": {"queues": [{"name": "default"}, {"name": "vision", "weight": 2}]}}
     assert local.plane.policy_apply(document, "ann") == 2
     registry = open_registry(config)
     file = ModelFile("model.onnx", local.plane.store.put(b"weights"))
