@@ -1,7 +1,8 @@
 """What it costs to ship the journal, how far behind its copy is, and how long a new head takes to have it back.
 
 A journal of 100,000 jobs that ended, written as the scheduler writes it; then single commits at a steady pace, in rounds, with and
-without a process that ships. By default to the same disk, so that its fsyncs and the journal's compete, as they would not with a store elsewhere. A commit has arrived when a whole object of the store has it.
+without a process that ships. By default to the same disk, so that its fsyncs and the journal's compete, as they would not with a store
+elsewhere. A commit has arrived when a whole object of the store has it.
 """
 
 from __future__ import annotations

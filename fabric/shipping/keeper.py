@@ -18,7 +18,6 @@ from fabric.shipping.plan import shipped_databases
 AGAIN_S = (1.0, 5.0, 30.0, 60.0)
 """Each start ships a whole copy: one that dies at once again and again is not to fill the line with those."""
 WELL_S = 300.0
-SILENT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
