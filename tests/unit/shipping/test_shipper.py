@@ -58,7 +58,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_every_prefix_of_what_was_shipped_is_a_moment_of_the_database(steps: list[tuple[str, int, int]]) -> None:
     """With a log that is written back at every occasion, parts of a few pages, and new bases all the time."""
