@@ -87,11 +87,14 @@ def main() -> None:
         if time.monotonic() - told_s >= TELL_S:
             told_s = time.monotonic()
             _tell(shipping.status())
+    # A store that does not answer at all: nobody waits for that.
+    last = threading.Timer(2 * LAST_S, os._exit, (1,))
+    last.daemon = True
+    last.start()
     try:
         shipping.finish()
     except FabricError as error:
         _log.warning("the last changes may be missing: %s", error)
-    # A store that does not answer keeps its thread: nobody waits for that.
     os._exit(0)
 
 

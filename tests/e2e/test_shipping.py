@@ -186,6 +186,20 @@ def test_the_writers_file_is_sound_after_all_that(config: FabricConfig) -> None:
         checked(config.state_path / "journal.db")
 
 
+def test_beside_writers_that_are_killed_the_copy_is_what_sqlite_makes_of_it(config: FabricConfig, tmp_path: Path) -> None:
+    shipping = started(config)
+    assert any('"shipping"' in line for line in shipping.stdout or ())
+    for _ in range(6):
+        at_work = writers(config, 3, 100_000)
+        time.sleep(0.6)
+        for process in at_work:
+            process.kill()
+            process.wait()
+    count = checked(config.state_path / "journal.db")
+    until(lambda: the_copy(config, tmp_path) == count)
+    ended(shipping)
+
+
 # -- a fabric's own state ----------------------------------------------------------------------------------------------------
 
 
