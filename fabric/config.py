@@ -107,6 +107,13 @@ class ServingConfig(_Strict):
     parked: int | None = Field(default=None, ge=0, le=64, description="warm processes that wait for a model; left out: one, 0: none")
 
 
+class ShippingConfig(_Strict):
+    """Whether the head's SQLite files are kept in `storage_url`, too. `auto`: unless that is lost with `state_dir` anyway."""
+
+    enabled: Literal["auto", "never"] = "auto"
+    interval_s: float = Field(default=1.0, ge=0.1, le=60, description="how often what was committed is looked for")
+
+
 class FabricConfig(_Strict):
     """The whole of fabric.yaml."""
 
@@ -127,6 +134,7 @@ class FabricConfig(_Strict):
     storage_url: str | None = Field(
         default=None, description="fsspec URL for logs, checkpoints and artefacts; default: storage in state_dir"
     )
+    shipping: ShippingConfig = ShippingConfig()
 
     @field_validator("tiers")
     @classmethod
@@ -332,6 +340,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "routing": RoutingConfig,
         "dashboard": DashboardConfig,
         "api": ApiConfig,
+        "shipping": ShippingConfig,
     }
     model = groups[str(location[0])] if location else FabricConfig
     return list(model.model_fields)

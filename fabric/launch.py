@@ -22,8 +22,8 @@ from fabric.claims import sync_claims
 from fabric.client import Client
 from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
 from fabric.errors import UnavailableError
-from fabric.journal import Journal
 from fabric.registry.opened import open_registry
+from fabric.shipping.opened import open_journal
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 
@@ -186,11 +186,6 @@ class SpreadIngresses:
     @staticmethod
     def _name(node_id: str) -> str:
         return f"ingress-{node_id}"
-
-
-def open_journal(config: FabricConfig) -> Journal:
-    """The journal, from an actor beside it."""
-    return Journal(config.database_url)
 
 
 def start_node_agent(host: str, node_id: str, tier: str) -> None:

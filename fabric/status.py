@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from fabric import ray_io
@@ -30,7 +31,7 @@ def read_status(client: Client) -> dict[str, Any]:
         pool = dataclasses.replace(pool, leases=(*pool.leases, *(lease for lease in of_jobs if lease.node_id in mine)))
         tiers.append(pool_json(pool, client.catalogue, problem=answer.message if isinstance(answer, FabricError) else None))
     unlabelled = [node.node_id for node in ray_io.living_nodes() if not (node.tier and node.flavor)]
-    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled, read_stragglers())
+    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled, read_stragglers(), read_shipping())
 
 
 def read_leases() -> list[Lease]:
@@ -40,6 +41,15 @@ def read_leases() -> list[Lease]:
     except FabricError:
         return []
     return leases
+
+
+def read_shipping() -> Mapping[str, Any] | None:
+    """How far the journal is kept in the store, too; nothing where it is not, or where the scheduler does not answer."""
+    try:
+        shipping: Mapping[str, Any] | None = ray_io.ask(ray_io.actor("scheduler").shipping.remote(), timeout_s=POOL_TIMEOUT_S)
+    except FabricError:
+        return None
+    return shipping
 
 
 def read_stragglers() -> list[Straggler]:

@@ -1,12 +1,14 @@
 """Pure: what the fabric's nodes are doing, as one JSON form; the printed table shows nothing else.
 
     {name, address, tiers: [{tier, task_share, problem, nodes: [node], leases: [lease]}], unlabelled: [node id],
-     stragglers: [straggler], totals}
+     stragglers: [straggler], shipping, totals}
     node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
             leases: [lease id], usd_per_h, idle_usd_per_h}
     lease: {lease_id, owner, node_id, demand}
     straggler: {node_id, card, flavor, factor, runs, tasks, since_s}: slower than its like, since this wall-clock time; `card`
            is null, or the index of the one card that is
+    shipping: null where the head's databases are nowhere else, or {storage_url, silent_s, databases: {name: {state, lag_s, changes,
+           bytes, error}}}: what was committed `lag_s` ago is in the store; `silent_s` ago this was heard
 
 Units are in the names or are Ray's (CPU, GPU: counts; memory: bytes). A figure that is not known is null. `problem` is
 null, or why the tier's pool did not answer: its nodes are then missing here, and may well be working.
@@ -23,9 +25,17 @@ from fabric.show import amount, gib, table, usd
 from fabric.types import Flavor, Lease, Node, PoolSnapshot
 from profiler.stragglers import Straggler
 
+SILENT_S = 10.0
+"""The process that ships says every second how far it is."""
+
 
 def fabric_json(
-    name: str, address: str, tiers: Sequence[Mapping[str, Any]], unlabelled: Sequence[str], stragglers: Iterable[Straggler] = ()
+    name: str,
+    address: str,
+    tiers: Sequence[Mapping[str, Any]],
+    unlabelled: Sequence[str],
+    stragglers: Iterable[Straggler] = (),
+    shipping: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole form, of `pool_json`s."""
     nodes = [node for tier in tiers for node in tier["nodes"]]
@@ -41,8 +51,15 @@ def fabric_json(
         }
         for s in stragglers
     ]
-    totals = _totals(nodes)
-    return {"name": name, "address": address, "tiers": list(tiers), "unlabelled": list(unlabelled), "stragglers": slow, "totals": totals}
+    return {
+        "name": name,
+        "address": address,
+        "tiers": list(tiers),
+        "unlabelled": list(unlabelled),
+        "stragglers": slow,
+        "shipping": shipping,
+        "totals": _totals(nodes),
+    }
 
 
 def pool_json(pool: PoolSnapshot, catalogue: Mapping[str, Flavor], *, problem: str | None = None) -> dict[str, Any]:
@@ -103,10 +120,28 @@ def format_status(document: Mapping[str, Any]) -> str:
     lines.append(f"idle: {usd(totals['idle_usd_per_h'])} per hour{_price_notes(totals)}")
     lines += [f"pool {tier['tier']} does not answer: {tier['problem']}" for tier in document["tiers"] if tier["problem"]]
     lines += [_slow(each, nodes) for each in document["stragglers"]]
+    lines += _shipping(document["shipping"])
     if document["unlabelled"]:
         ids = ", ".join(node_id[:8] for node_id in document["unlabelled"])
         lines.append(f'without tier and flavor labels, so unused: {ids} (`ray start --labels "$(fabric node labels)"`)')
     return "\n".join(lines)
+
+
+def _shipping(shipping: Mapping[str, Any] | None) -> list[str]:
+    """A line for the journal; further ones for what is wrong."""
+    if shipping is None:
+        return []
+    where, silent_s, databases = shipping["storage_url"], shipping["silent_s"], shipping["databases"]
+    if silent_s is None or silent_s > SILENT_S or not databases:
+        return [f"journal: nothing is heard of its copy in {where}{'' if silent_s is None else f' for {silent_s:.0f} s'}"]
+    lines = []
+    for name, one in databases.items():
+        lag = "no whole copy yet" if one["lag_s"] is None else f"{one['lag_s'] + silent_s:.1f} s behind"
+        if one["error"]:
+            lines.append(f"{name}: its copy in {where} is {lag}, {one['state']}: {one['error']}")
+        elif name == "journal":
+            lines.append(f"{name}: its copy in {where} is {lag}" if one["lag_s"] is not None else f"{name}: {lag} in {where}")
+    return lines
 
 
 def _slow(straggler: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> str:

@@ -31,8 +31,8 @@ from fabric.events import (
     StartNodeAgent,
     UsageReported,
 )
-from fabric.journal import Journal
 from fabric.metering import meter
+from fabric.shipping.opened import open_journal
 from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
 from pools.ledger import Ledger
 from pools.samples import pool_samples
@@ -51,7 +51,7 @@ class PoolShell:
         self._tier = tier
         self._catalogue = catalogue
         self._start_agent = agent_factory
-        self._journal = Journal(config.database_url)
+        self._journal = open_journal(config)
         self._ledger = Ledger(tier, share)
         self._lock = threading.RLock()
         self._heard_s: dict[str, float] = {}

@@ -14,6 +14,7 @@ from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.journal import Journal
 from fabric.journal.corruption import set_aside_if_corrupt
+from fabric.shipping.bring_back import bring_back
 from profiler.estimate import TaskProfile
 from profiler.store import from_document
 
@@ -30,6 +31,8 @@ class ProfileDisk:
         self.notes: list[str] = []
         if (aside := set_aside_if_corrupt(config.profiles_url)) is not None:
             self._say(f"the profiles could not be read and begin anew; the broken file is {aside}")
+        for note in bring_back(config):
+            self._say(note)
         self._journal = Journal(config.profiles_url)
         self._earlier_url = config.database_url if config.database_url != config.profiles_url else None
 

@@ -12,9 +12,10 @@ from fabric.artefacts import ArtefactStore
 from fabric.job import JobId, LaunchSpec
 from fabric.job_events import NodesSeen
 from fabric.journal import Journal
+from fabric.journal.epochs import next_epoch
 from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.plane import JobPlane
-from fabric.plane.restore import next_epoch
+from fabric.plane.restore import restore
 from fabric.scheduler.core import Core
 from fabric.states import JobState
 from tests.fleet import COLD, FLAVORS, HOT, node
@@ -27,17 +28,20 @@ UNTIL_S = 20.0
 
 
 class LocalPlane:
-    """`plane` over `NODES`, with version 1 of the policy in force; without the optimiser. `runs=False`: nothing ever starts."""
+    """`plane` over `NODES`, with version 1 of the policy in force; without the optimiser. `runs=False`: nothing ever starts. Where the
+    folder has a journal, it goes on from there."""
 
-    def __init__(self, folder: Path, *, runs: bool = True) -> None:
-        self.store_folder = folder / "store"
+    def __init__(self, folder: Path, *, runs: bool = True, store_folder: Path | None = None) -> None:
+        self.store_folder = store_folder or folder / "store"
         self.journal = Journal(f"sqlite:///{folder / 'journal.db'}")
         store = ArtefactStore(f"file://{self.store_folder}")
-        self.plane = JobPlane(Core(FLAVORS, is_planning=False), self.journal, store, WallClock(), next_epoch(self.journal))
+        epoch, restored = next_epoch(self.journal), restore(self.journal, Core(FLAVORS, is_planning=False))
+        self.plane = JobPlane(restored.core, self.journal, store, WallClock(restored.last_s), epoch, asides=restored.asides)
         self.runner = LocalRunner(self.plane, folder / "scratch") if runs else IdleRunner(self.plane)
         self.plane.start(self.runner)
         self.plane.driver.tell_and_wait(NodesSeen(NODES))
-        self.plane.policy_apply(POLICY, "fabric")
+        if not self.plane.policy_history()[0]["version"]:
+            self.plane.policy_apply(POLICY, "fabric")
         self.tokens = Tokens(self.journal)
 
     def how(self, job_id: JobId | str) -> LaunchSpec:

@@ -25,7 +25,6 @@ from fabric.states import JobState
 from profiler.families import Families
 from profiler.store import from_document
 
-EPOCHS = "epochs"
 LEFT_OUT = ("group", "expects", "ways", "ways_known")
 
 
@@ -61,13 +60,6 @@ class Restored:
     asides: dict[JobId, Aside]
     last_s: float
     num_facts: int
-
-
-def next_epoch(journal: Journal) -> int:
-    """One more than any scheduler before; on disk when it returns."""
-    epoch = int(journal.document(STREAM, EPOCHS) or 0) + 1
-    journal.save(STREAM, {EPOCHS: epoch})
-    return epoch
 
 
 def restore(journal: Journal, core: Core) -> Restored:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from fabric.api.address import ADDRESS_FILE, TOKEN_FILE
 from fabric.api.app import create_app
@@ -19,13 +20,13 @@ from fabric.artefacts import ArtefactStore
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.job_events import RunFact
-from fabric.journal import Journal
+from fabric.journal.epochs import next_epoch
 from fabric.metering import meter
 from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.models import RayModels, served_numbers
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
-from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
+from fabric.plane.restore import reconcile, restore, restore_families, save_snapshot
 from fabric.plane.samples import plane_samples
 from fabric.plane.slow_node_watch import SlowNodeWatch
 from fabric.policy import Policy
@@ -33,6 +34,8 @@ from fabric.registry.opened import open_registry
 from fabric.running.host import HostSettings
 from fabric.running.port import RayRunners
 from fabric.scheduler.core import Core
+from fabric.shipping.keeper import Keeper
+from fabric.shipping.opened import open_journal
 from fabric.types import Flavor, Lease, Node
 
 SNAPSHOT_S = 60.0
@@ -51,9 +54,11 @@ class SchedulerShell:
 
     def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
         sys.setswitchinterval(SWITCH_S)
-        self._journal = Journal(config.database_url)
+        self._journal = open_journal(config)
         self._closed: Collection[str] = frozenset()
         epoch = next_epoch(self._journal)
+        self._keeper = Keeper(config, epoch)
+        self._keeper.start()
         restored = restore(self._journal, Core(catalogue, Policy(restart_s=RESTART_S)))
         store = ArtefactStore(config.storage)
         clock = WallClock(restored.last_s)
@@ -91,6 +96,10 @@ class SchedulerShell:
 
     def leases(self) -> list[Lease]:
         return self._plane.leases()
+
+    def shipping(self) -> Mapping[str, Any] | None:
+        """How far the journal is kept in the store, too, see `Keeper.status`."""
+        return self._keeper.status()
 
     def report(self, epoch: int, facts: Sequence[RunFact]) -> None:
         self._plane.report(epoch, facts)
