@@ -31,7 +31,7 @@ except ImportError: pass
 EOP
 else
   for other in python3.13 python3.12 python3.11 python3; do
-    command -v $other >/dev/null 2>&1 && say other_python "$($other -V 2>&1)" && break
+    seen=$($other -V 2>/dev/null) && say other_python "$seen" && break
   done
 fi
 say shm_bytes "$(df -B1 -P /dev/shm 2>/dev/null | awk 'NR==2{print $2}')"

@@ -36,12 +36,12 @@ def rays_tags() -> dict[str, str]:
 
 def test_a_worker_is_tagged_in_rays_own_words() -> None:
     tags = rays_tags()
-    assert (launch._TAG_KIND, launch._TAG_TYPE, launch._TAG_STATUS, launch._TAG_NAME) == (
+    assert (
         tags["TAG_RAY_NODE_KIND"],
         tags["TAG_RAY_USER_NODE_TYPE"],
         tags["TAG_RAY_NODE_STATUS"],
         tags["TAG_RAY_NODE_NAME"],
-    )
+    ) == (launch._TAG_KIND, launch._TAG_TYPE, launch._TAG_STATUS, launch._TAG_NAME)
     assert worker_tags("lab", "hot") == {
         tags["TAG_RAY_NODE_KIND"]: tags["NODE_KIND_WORKER"],
         tags["TAG_RAY_USER_NODE_TYPE"]: "hot",

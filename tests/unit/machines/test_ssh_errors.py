@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,16 +36,22 @@ PUBLIC_HALF = 'Load key "/home/ann/.ssh/lab.pub": error in libcrypto\r\n' + REFU
 OLD_PUBLIC_HALF = 'Load key "/home/ann/.ssh/lab.pub": invalid format\r\n' + REFUSED
 
 
+@pytest.fixture(autouse=True)
+def own_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("said", "code", "in_hint"),
     [
-        (CHANGED, "host_key_changed", "ssh-keygen -R 10.0.0.2 -f ~/.tierfabric/clusters/lab/known_hosts"),
+        (CHANGED, "host_key_changed", "ssh-keygen -R '[10.0.0.2]:2222' -f ~/.tierfabric/clusters/lab/known_hosts"),
         (OPEN_KEY, "ssh_key_open", "chmod 600 ~/.ssh/lab"),
         (NO_KEY, "ssh_key_missing", "auth.ssh_private_key"),
         (PUBLIC_HALF, "ssh_key_invalid", "not the .pub"),
         (OLD_PUBLIC_HALF, "ssh_key_invalid", "not the .pub"),
         (REFUSED, "ssh_refused", "ssh-copy-id -i ~/.ssh/lab ann@10.0.0.2"),
-        ("Host key verification failed.", "host_key_unknown", "ssh-keygen -R 10.0.0.2"),
+        ("Host key verification failed.", "host_key_unknown", "ssh-keygen -R '[10.0.0.2]:2222' -f "),
         ("ssh: Could not resolve hostname hott: Name or service not known", "host_unknown", "mend DNS"),
         ("ssh: Could not resolve hostname hott: Temporary failure in name resolution", "host_unknown", "mend DNS"),
         ("ssh: connect to host 10.0.0.2 port 2222: Connection refused", "no_ssh", "provider.ssh_port"),
@@ -58,7 +65,8 @@ OLD_PUBLIC_HALF = 'Load key "/home/ann/.ssh/lab.pub": invalid format\r\n' + REFU
         ("client_loop: send disconnect: Broken pipe", "ssh_lost", "run the same command again"),
         ("Timeout, server 10.0.0.2 not responding.", "ssh_lost", "run the same command again"),
         ("Bad owner or permissions on /home/ann/.ssh/config", "ssh_failed", "ssh -v ann@10.0.0.2"),
-        ("", "ssh_failed", "ssh -v ann@10.0.0.2"),
+        ("", "ssh_lost", "run the same command again"),
+        (" \n", "ssh_lost", "run the same command again"),
     ],
 )
 def test_every_way_in_which_ssh_fails_has_a_code_and_a_cure(said: str, code: str, in_hint: str) -> None:
@@ -77,13 +85,9 @@ def test_a_message_names_the_port_the_user_or_the_key_that_it_is_about() -> None
 def test_what_is_not_known_is_told_in_the_last_words_of_ssh() -> None:
     error = ssh_error(HOST, ACCESS, "debug\nReceived disconnect from 10.0.0.2: Too many authentication failures\n\n")
     assert error.code == "ssh_failed" and "Too many authentication failures" in error.message
-    assert "said nothing" in ssh_error(HOST, ACCESS, " \n").message
 
 
-def test_the_command_line_never_asks_anybody_and_keeps_the_clusters_own_known_hosts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_the_command_line_never_asks_anybody_and_keeps_the_clusters_own_known_hosts(tmp_path: Path) -> None:
     words = Remote(HOST, ACCESS).argv()
     assert words[0] == "ssh" and words[-1] == "ann@10.0.0.2"
     assert {"BatchMode=yes", "StrictHostKeyChecking=accept-new", "Port=2222", "IdentitiesOnly=yes"} <= set(words)
