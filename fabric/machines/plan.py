@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -123,12 +124,17 @@ class Cluster:
             resources=dict(kind.resources),
             env=dict(self.provider.env),
             ports=self.ports(),
-            friends=tuple(sorted({*map(_address, self.all_machines()), *self.provider.allow})),
+            friends=tuple(sorted({*self._addresses(), *self.provider.allow})),
             release=release,
             is_tls=self.provider.tls is not None,
             autoscaling_config=BOOTSTRAP_CONFIG if is_head else None,
             fabric_config=FABRIC_CONFIG if is_head else None,
         )
+
+    def _addresses(self) -> Iterator[str]:
+        for host in self.all_machines():
+            with contextlib.suppress(ConfigError):  # told of that machine alone: the others come up
+                yield _address(host)
 
     def head_instance(self) -> str:
         return f"{self.head}-head"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import platform
 import pwd
@@ -10,15 +11,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from fabric.cluster.browser import TRIES, try_browser
+from fabric.cluster.look import look_at
 from fabric.machines.facts import look
+from fabric.machines.plan import Cluster, read_cluster
 from fabric.machines.ssh import Remote, SshAccess, SshError, ssh_error
+from tests.labs import cluster_file
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 pytestmark = pytest.mark.skipif(
@@ -166,3 +173,80 @@ def test_a_machine_is_seen_in_one_call(server: Server) -> None:
         assert (facts.number(name) or 0) > 0, name
     missing = look(Remote(HOST, server.access), "python9.9", {})
     assert missing.text("python") == "" and missing.text("other_python").startswith("Python 3")
+
+
+# -- a cluster whose head is this machine ----------------------------------------------------------------------------------
+
+
+def cluster(server: Server, **provider: object) -> Cluster:
+    changes: dict[str, object] = {f"provider/{name}": value for name, value in provider.items()}
+    changes |= {
+        "provider/ssh_port": provider.get("ssh_port", server.access.port),
+        "provider/environment": sys.prefix,
+        "auth": {"ssh_user": server.access.user, "ssh_private_key": server.access.private_key},
+        "available_node_types/head/node_config": {"machines": [HOST]},
+        "available_node_types/hot/node_config": {"machines": ["no-such-machine.invalid"]},
+    }
+    made = read_cluster(cluster_file(changes))
+    return replace(made, access=replace(made.access, known_hosts=server.access.known_hosts))
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A dashboard that answers with one status, and keeps what it was asked."""
+
+    status = 200
+    asked: ClassVar[list[tuple[str, str, dict[str, str]]]] = []
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append((self.command, self.path, dict(self.headers)))
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def page() -> Iterator[int]:
+    Page.asked.clear()
+    web = http.server.ThreadingHTTPServer((HOST, 0), Page)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    yield web.server_address[1]
+    web.shutdown()
+    web.server_close()
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, "ok"), (403, "ok"), (200, "fail"), (404, "fail"), (500, "fail")])
+def test_a_page_in_a_browser_on_the_head_must_be_refused(server: Server, page: int, status: int, state: str) -> None:
+    Page.status = status
+    checks = list(try_browser(cluster(server, ports={"dashboard": page})))
+    assert [check.state for check in checks] == [state] * len(TRIES)
+    assert all(bool(check.cure) == (state == "fail") and check.where == f"{HOST} (head)" for check in checks)
+    assert [(method, path) for method, path, _ in Page.asked] == [(method, path) for _, method, path, _ in TRIES]
+    for (_, _, headers), (_, _, _, wanted) in zip(Page.asked, TRIES, strict=True):
+        assert wanted.items() <= headers.items() and "Authorization" not in headers
+
+
+def test_where_no_dashboard_listens_no_page_gets_in(server: Server) -> None:
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    checks = list(try_browser(cluster(server, ports={"dashboard": port})))
+    assert {check.state for check in checks} == {"ok"} and all("nothing listens" in check.detail for check in checks)
+
+
+def test_a_machine_that_answers_is_judged_and_one_that_does_not_is_one_failing_check(server: Server) -> None:
+    with socket.create_server((HOST, 0)) as busy:
+        port = busy.getsockname()[1]
+        seen = look_at(cluster(server, ports={"gcs": port}), HOST, "abc", {})
+        closed = look_at(cluster(server, ssh_port=1), HOST, "abc", {})
+    checks = {check.name: check for check in seen.checks}
+    assert seen.facts is not None and {"ssh", "python", "ray", "tierfabric"} <= {name for name in checks if checks[name].state == "ok"}
+    assert checks[f"port {port}"].state == "fail" and seen.failing is not None
+    unnamed = look_at(cluster(server), "no-such-machine.invalid", "abc", {})
+    for one, name in ((closed, "ssh"), (unnamed, "name")):
+        assert one.facts is None and [check.name for check in one.checks] == [name] and one.failing == one.checks[0]
+        assert one.checks[0].cure and not one.checks[0].detail.startswith(one.host)

@@ -6,14 +6,18 @@ import ast
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fabric.cluster import launch
+from fabric.cluster.doctor import _secrets
 from fabric.cluster.doors import doors
 from fabric.cluster.launch import worker_tags
 from fabric.cluster.progress import Progress
+from fabric.doctor.check import Check
 from fabric.errors import FabricError, RuntimeFault
+from fabric.machines import local, ship
 from fabric.machines.bring_up import _told
 from fabric.machines.firewall import UNGUARDED
 from fabric.machines.plan import read_cluster
@@ -106,3 +110,31 @@ def test_an_error_of_a_machine_is_raised_as_it_was_meant(code: str, status: int)
     error = _told({"error": code, "message": "its words", "hint": "mend it", "log": "x", "nested": {"no": 1}})
     assert isinstance(error, FabricError) and (error.code, error.exit_status) == (code, status)
     assert (error.message, error.hint, error.context) == ("its words", "mend it", {"log": "x"})
+
+
+# -- the secrets of a cluster, as a doctor sees them -----------------------------------------------------------------------
+
+
+def token_check(changes: dict[str, Any] | None = None) -> Check:
+    (check,) = _secrets(read_cluster(cluster_file(changes)))
+    return check
+
+
+def test_a_token_is_looked_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert token_check().state == "ok" and "made by `fabric up`" in token_check().detail
+    token = ship.make_token(local.token_path("lab"))
+    assert token_check().state == "ok" and "0600" in token_check().detail
+    token.chmod(0o644)
+    assert token_check().state == "fail" and f"chmod 600 {token}" in token_check().cure
+    is_off = token_check({"provider/env": {"RAY_AUTH_MODE": "disabled"}})
+    assert is_off.state == "fail" and "RAY_AUTH_MODE" in is_off.cure
+
+
+def test_certificates_that_a_file_names_are_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tls = {name: str(tmp_path / f"{name}.pem") for name in ("cert", "key", "ca")}
+    checks = list(_secrets(read_cluster(cluster_file({"provider/tls": tls}))))
+    assert [(check.name, check.state) for check in checks] == [
+        ("token", "ok"), ("certificate", "fail"), ("CA", "fail"), ("private key", "fail"),
+    ]  # fmt: skip

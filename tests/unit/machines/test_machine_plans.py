@@ -16,6 +16,8 @@ def read(changes: dict[str, Any] | None = None) -> Cluster:
     return read_cluster(cluster_file(changes))
 
 
+KINDS = "available_node_types"
+
 # -- what is right ---------------------------------------------------------------------------------------------------------
 
 
@@ -53,6 +55,13 @@ def test_a_host_name_is_looked_up_where_the_node_is_described() -> None:
     assert cluster.spec("localhost", "", "").address.startswith("127.")
 
 
+def test_a_cluster_that_grows_leaves_the_nodes_that_run_as_they_are() -> None:
+    grown = read({f"{KINDS}/cold/node_config": {"machines": [COLD, SPARE, "10.0.0.5"]}})
+    for host in (HEAD, HOT, COLD):
+        assert grown.spec(host, "", "abc").digest() == read().spec(host, "", "abc").digest(), host
+    assert "10.0.0.5" in grown.spec(HOT, "", "abc").friends
+
+
 @pytest.mark.parametrize(("env", "is_open"), [({}, False), ({"RAY_AUTH_MODE": "token"}, False), ({"RAY_AUTH_MODE": "disabled"}, True),
                                               ({"RAY_AUTH_MODE": ""}, True)])  # fmt: skip
 def test_a_cluster_is_open_only_where_the_file_says_so(env: dict[str, str], is_open: bool) -> None:
@@ -74,8 +83,6 @@ def test_only_a_file_of_our_node_provider_is_of_machines(config: dict[str, Any],
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------------------
-
-KINDS = "available_node_types"
 
 
 @pytest.mark.parametrize(

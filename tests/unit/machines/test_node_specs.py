@@ -33,14 +33,18 @@ def test_another_start_of_the_same_machine_is_the_same_node() -> None:
     assert node_spec(instance_id="10.0.0.2-7").digest() == node_spec().digest()
 
 
+def test_who_else_is_in_the_cluster_makes_no_other_node() -> None:
+    assert node_spec(friends=("10.0.0.9",)).digest() == node_spec().digest()
+
+
 CHANGES: dict[str, Any] = {
     "cluster": "other", "kind": "head", "address": "10.0.0.9", "head": "10.0.0.9", "node_type": "warm", "environment": "/opt/env",
-    "labels": {"tier": "warm"}, "resources": {"CPU": 7}, "env": {"A": "1"}, "ports": Ports(metrics=7000), "friends": ("10.0.0.9",),
+    "labels": {"tier": "warm"}, "resources": {"CPU": 7}, "env": {"A": "1"}, "ports": Ports(metrics=7000),
     "release": "abc", "is_tls": True, "autoscaling_config": "~/a.yaml", "fabric_config": "~/f.yaml",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(NodeSpec) if field.name != "instance_id"])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(NodeSpec) if field.name not in ("instance_id", "friends")])
 def test_whatever_else_is_changed_makes_another_node(name: str) -> None:
     assert dataclasses.replace(node_spec(), **{name: CHANGES[name]}).digest() != node_spec().digest()
 
