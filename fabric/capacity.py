@@ -18,6 +18,19 @@ def dominant_share(demand: Mapping[str, float], shape: Mapping[str, float]) -> f
     return max((amount / shape[name] for name, amount in demand.items()), default=0.0)
 
 
+def node_usd_per_h(node: Node, flavor: Flavor) -> float | None:
+    """What a node costs; None where the price is unknown."""
+    if flavor.usd_per_h is None:
+        return None
+    return flavor.usd_per_h * node.total.get(flavor.resource, 0.0) / flavor.units
+
+
+def idle_share(node: Node, flavor: Flavor) -> float:
+    """How much of what is paid for, the flavor's own resource, nothing has claimed."""
+    total = node.total.get(flavor.resource, 0.0)
+    return 1.0 - min(node.used.get(flavor.resource, 0.0) / total, 1.0) if total else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How one kind of call fits a flavor. `slots`: so many run at once on empty nodes; `shares`: resource -> its part of

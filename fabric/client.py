@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fabric import lanes, ray_io
+from fabric.call_samples import count_reasons, in_flight
 from fabric.capacity import FlavorCapacity, capacities
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, OutOfMemory, UnavailableError, UnknownNameError, listeners
 from fabric.lanes import Lanes
+from fabric.metering import EXPORT_S, Meter
+from fabric.metrics.tally import Tally
 from fabric.probing import Probing
 from fabric.request_sizes import RequestSizes
 from fabric.routing import Candidate, Load, Plan, RoutingPolicy, compile_plan
@@ -95,6 +98,9 @@ class Client:
         self._actors: dict[str, Any] = {}
         self._lost_since_s: dict[str, float] = {}
         self._sweep_due_s = 0.0
+        self._meter, self._tally = Meter(), Tally()
+        self._finished: list[Call] = []
+        self._flavors_told: set[str] = set()
         self._stopped = threading.Event()
         self._take_capacities(capacities(_snapshots(ray_io.living_nodes(), config.tier_names), catalogue))
         self.refresh()  # where the pools already run, they know of cordons
@@ -208,7 +214,7 @@ class Client:
     # -- background ------------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        due_s = 0.0
+        due_s, export_s = 0.0, time.monotonic() + EXPORT_S
         while not self._stopped.wait(SWEEP_S):
             if not ray_io.is_connected():
                 return
@@ -216,6 +222,22 @@ class Client:
             if time.monotonic() >= due_s:
                 self.refresh()
                 due_s = time.monotonic() + self.config.routing.refresh_s
+            if time.monotonic() >= export_s:
+                self._export()
+                export_s = time.monotonic() + EXPORT_S
+
+    def _export(self) -> None:
+        """Tell what became of this process's calls; a process that has made none tells nothing."""
+        finished, self._finished = self._finished, []
+        try:
+            count_reasons(self._tally, finished, self.catalogue)
+            under_way = list(self.in_flight)
+            self._flavors_told.update(call.candidate.flavor for call in (*finished, *under_way))
+            calls = in_flight(under_way, self.catalogue, self._flavors_told)
+            self._meter.export([*calls, *self._tally.samples()])
+        except Exception as error:  # metrics may not end the thread that keeps the table
+            if ray_io.is_connected():
+                _log.warning("metrics of calls failed: %s", ray_io.describe_exception(error))
 
     def sweep_if_cheap(self) -> bool:
         """Sweep before a call is routed past its best place, unless that was done so lately that it would cost more than
@@ -242,6 +264,8 @@ class Client:
             with self.lock:
                 lanes.finish(call.candidate.claims, call.candidate.run_s)
             self.history.append(call)
+            if len(self._finished) < HISTORY_CALLS:
+                self._finished.append(call)
         self._give_up_on_lost(batch)
 
     def _give_up_on_lost(self, batch: Iterable[Call]) -> None:

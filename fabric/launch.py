@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def _attach(address: str | None, config: FabricConfig) -> Client:
             if state is None:
                 raise UnavailableError("no fabric runs here", hint="`fabric up` starts one; --address joins another machine's")
             address, num_nodes = state.address, state.num_nodes
-        ray_io.connect(address, log_to_driver=config.log_to_driver)
+        told = {"name": Path(sys.argv[0] or "python").name, "user": config.user, "queue": config.queue}
+        ray_io.connect(address, log_to_driver=config.log_to_driver, told=told)
     # A twin's node that was drained or killed does not come back: nobody waits for it.
     num_gone = sum(not node["Alive"] for node in ray.nodes())
     if num_nodes > 1:
@@ -132,10 +134,11 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
 def start_serving(config: FabricConfig, is_twin: bool) -> None:
     """Make sure that the actors exist which serve models; waits until requests are answered. Where they run already, theirs are the
     settings in force. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""
+    from serve_apps.directory.ingresses import Ingresses
     from serve_apps.directory.requests import ACTOR as DIRECTORY
     from serve_apps.directory.shell import DirectoryShell
     from serve_apps.ingress.make_waker import make_waker
-    from serve_apps.ingress.settings import ingress_settings
+    from serve_apps.ingress.settings import ingress_settings, is_loopback
     from serve_apps.ingress.shell import ACTOR as INGRESS
     from serve_apps.ingress.shell import IngressShell
     from serve_apps.place_model import offers_for
@@ -144,12 +147,45 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
 
     set_ray_environment()
     settings = ingress_settings(config, is_twin=is_twin)
-    serve_port = RayServe(config, is_open=settings.is_open, host="127.0.0.1" if is_twin else "")
+    is_local = is_loopback(ray_io.address().rpartition(":")[0])  # all nodes are this machine
+    serve_port = RayServe(config, is_open=settings.is_open, host="127.0.0.1" if is_local else "")
     options = {**_actor_options(DIRECTORY), "resources": _HEAD, "max_concurrency": 1000}
-    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, open_registry, serve_port, offers_for, sync_claims)
+    spread = Ingresses(config, is_spread=not is_local), SpreadIngresses(config)
+    ray.remote(DirectoryShell).options(**options).remote(config, open_journal, open_registry, serve_port, offers_for, sync_claims, spread)
     options = {**_actor_options(INGRESS), "resources": _HEAD}
     ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), functools.partial(make_waker, config))
     ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)
+
+
+class SpreadIngresses:
+    """Starts and ends the ingresses that stand beside replicas on other machines than the head, from the directory."""
+
+    def __init__(self, config: FabricConfig) -> None:
+        # No process is parked there: models are woken where the head's ingress is.
+        self._config = config.model_copy(update={"serving": config.serving.model_copy(update={"parked": 0})})
+
+    def open(self, node_id: str) -> None:
+        """Raises: RuntimeFault (`port_taken`, `haproxy_failed`), UnavailableError."""
+        from serve_apps.ingress.make_waker import make_waker
+        from serve_apps.ingress.settings import ingress_settings
+        from serve_apps.ingress.shell import IngressShell
+        from serve_apps.ray_directory import RayDirectory
+
+        settings = ingress_settings(self._config, is_twin=False)
+        affinity = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        ingress = ray.remote(IngressShell).options(**_actor_options(self._name(node_id)), scheduling_strategy=affinity)
+        started = ingress.remote(settings, RayDirectory(), functools.partial(make_waker, self._config))
+        ray_io.ask(started.settings.remote(), SERVING_TIMEOUT_S)
+
+    def here(self) -> str:
+        return ray_io.worker_place().node_id
+
+    def end(self, node_id: str) -> None:
+        ray_io.end_actor(self._name(node_id))
+
+    @staticmethod
+    def _name(node_id: str) -> str:
+        return f"ingress-{node_id}"
 
 
 def open_journal(config: FabricConfig) -> Journal:

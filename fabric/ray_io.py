@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 import ray.exceptions as rex
+from ray.job_config import JobConfig
 
 from fabric import auth
 from fabric.config import set_ray_environment
@@ -38,8 +39,8 @@ def is_connected() -> bool:
     return bool(ray.is_initialized())
 
 
-def connect(address: str, *, log_to_driver: bool = True) -> None:
-    """Join the Ray cluster at `address` (`host:port` of its head, or `auto`).
+def connect(address: str, *, log_to_driver: bool = True, told: Mapping[str, str] | None = None) -> None:
+    """Join the Ray cluster at `address` (`host:port` of its head, or `auto`). `told`: what Ray's dashboard shows of this program.
 
     Raises: UnavailableError within 10 s where nothing, or something else, answers there.
     """
@@ -50,7 +51,8 @@ def connect(address: str, *, log_to_driver: bool = True) -> None:
     # itself turns authentication on.
     is_found = auth.came_too_late()
     try:
-        ray.init(address="auto" if is_found else address, namespace=NAMESPACE, log_to_driver=log_to_driver, configure_logging=False)
+        options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": log_to_driver, "configure_logging": False}
+        ray.init(address="auto" if is_found else address, job_config=JobConfig(metadata=dict(told or {})), **options)
     except (ConnectionError, RuntimeError, rex.RayError) as error:
         raise _connect_error(address, error) from error
     if is_found and address not in ("auto", found := str(ray.get_runtime_context().gcs_address)):

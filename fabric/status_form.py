@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fabric.capacity import idle_share, node_usd_per_h
 from fabric.show import amount, gib, table, usd
 from fabric.types import Flavor, Lease, Node, PoolSnapshot
 from profiler.stragglers import Straggler
@@ -60,9 +61,7 @@ def pool_json(pool: PoolSnapshot, catalogue: Mapping[str, Flavor], *, problem: s
 
 def node_json(node: Node, flavor: Flavor | None, leases: Iterable[Lease] = ()) -> dict[str, Any]:
     """One node's part of the form; `flavor` is None where the catalogue lacks it."""
-    usd_per_h = None
-    if flavor is not None and flavor.usd_per_h is not None:
-        usd_per_h = flavor.usd_per_h * node.total.get(flavor.resource, 0.0) / flavor.units
+    usd_per_h = None if flavor is None else node_usd_per_h(node, flavor)
     return {
         "node_id": node.node_id,
         "host": node.host,
@@ -76,14 +75,8 @@ def node_json(node: Node, flavor: Flavor | None, leases: Iterable[Lease] = ()) -
         "usage": None if node.usage is None else dataclasses.asdict(node.usage),
         "leases": [lease.lease_id for lease in leases if lease.node_id == node.node_id],
         "usd_per_h": usd_per_h,
-        "idle_usd_per_h": None if usd_per_h is None or flavor is None else usd_per_h * _idle_share(node, flavor),
+        "idle_usd_per_h": None if usd_per_h is None or flavor is None else usd_per_h * idle_share(node, flavor),
     }
-
-
-def _idle_share(node: Node, flavor: Flavor) -> float:
-    """How much of what is paid for, the flavor's own resource, nothing has claimed."""
-    total = node.total.get(flavor.resource, 0.0)
-    return 1.0 - min(node.used.get(flavor.resource, 0.0) / total, 1.0) if total else 1.0
 
 
 def _totals(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

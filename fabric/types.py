@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+_MODEL = "model:"
+
 
 def name_of(task_key: str) -> str:
     """The name that people know a task by: its key, `name@hash of its code`, without the hash."""
@@ -17,7 +19,12 @@ def name_of(task_key: str) -> str:
 
 def model_task(model: str) -> str:
     """The key of the task under which a served model's runs are kept."""
-    return f"model:{model}"
+    return f"{_MODEL}{model}"
+
+
+def is_model_task(task: str) -> bool:
+    """Whether a task's key is that of a served model."""
+    return task.startswith(_MODEL)
 
 
 Domain = Literal["cv", "nlp", "tabular", "other"]

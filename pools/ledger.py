@@ -26,7 +26,6 @@ from fabric.events import (
 )
 from fabric.types import Lease, Node, NodeHealth, NodeUsage, PoolSnapshot
 
-
 REST_AFTER = 10
 """Observations in a row (one a second) without use, after which an elastic node rests."""
 

@@ -34,6 +34,10 @@ class NodeAgent:
         threading.Thread(target=self._loop, name="measure", daemon=True).start()
         threading.Thread(target=self._keep_caps, name="caps", daemon=True).start()
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return f"agent-{self._host}"
+
     def watch(self, tier: str) -> None:
         """Report to this tier's pool as well. Idempotent."""
         self._tiers.add(tier)

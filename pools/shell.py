@@ -32,8 +32,10 @@ from fabric.events import (
     UsageReported,
 )
 from fabric.journal import Journal
+from fabric.metering import meter
 from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
 from pools.ledger import Ledger
+from pools.samples import pool_samples
 
 OBSERVE_S = 1.0
 AGENT_SILENT_S = 10.0
@@ -57,6 +59,11 @@ class PoolShell:
             self._ledger.handle(_fact(kind, body))
         self._observe()
         threading.Thread(target=self._loop, name="observe", daemon=True).start()
+        meter(lambda: pool_samples(self.snapshot(), self._catalogue), self._stream)
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return self._stream
 
     def ping(self) -> str:
         return self._stream

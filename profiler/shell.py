@@ -18,11 +18,14 @@ from typing import Any
 from fabric import ray_io
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
+from fabric.metering import meter
+from fabric.metrics.tally import Tally
 from fabric.sizes import bucket
-from fabric.types import Fingerprint, Flavor, Run, Variant, name_of
+from fabric.types import Fingerprint, Flavor, Run, Variant, is_model_task, name_of
 from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
+from profiler.samples import count_run
 from profiler.sharing import SharingPace, is_news, shared_forecasts
 from profiler.slow_places import SlowPlaces
 from profiler.store import to_document
@@ -46,6 +49,7 @@ class ProfilerShell:
         self._stragglers = SlowPlaces()
         self._looked_s = 0.0
         self._sharing = SharingPace()
+        self._tally = Tally()
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, Run] = OrderedDict()
         # A version is the wall clock at the change, so that it also grows across a restart of this actor.
@@ -54,6 +58,11 @@ class ProfilerShell:
         self._estimator.profiles.update(self._disk.load())
         self._versions.update(dict.fromkeys(self._estimator.profiles, time.time_ns()))
         threading.Thread(target=self._loop, name="save", daemon=True).start()
+        meter(self._tally.samples, NAME)
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return NAME
 
     def ping(self) -> str:
         return NAME
@@ -71,6 +80,7 @@ class ProfilerShell:
                 self._estimator.record(run)
                 self._stragglers.observe(run, now_s)
                 self._recent[run.call_id] = run
+                self._count(run)
             while len(self._recent) > RECENT_RUNS:
                 self._recent.popitem(last=False)
             self._note_changes()
@@ -169,6 +179,13 @@ class ProfilerShell:
     def _tell_of(self, task: str) -> None:
         """Clients that know the task get it anew."""
         self._versions[task] = max(time.time_ns(), self._versions.get(task, 0) + 1)
+
+    def _count(self, run: Run) -> None:
+        if is_model_task(run.task):  # served models are counted by their directory
+            return
+        profile = self._estimator.profiles.get(run.task)
+        variant = None if profile is None else profile.variants.get(run.variant)
+        count_run(self._tally, run, self._catalogue.get(run.flavor), None if variant is None else variant.resources)
 
     def _look(self) -> None:
         """Judge the nodes by what was measured."""

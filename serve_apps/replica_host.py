@@ -90,10 +90,10 @@ class ReplicaHost:
         return self._sampled[1]
 
     def report(self) -> ReplicaReport:
-        settings = self.settings
+        settings, stats = self.settings, {**self.stats(STATS_AGE_S), **self.model.batch_counts()}
         return ReplicaReport(
             self.id, settings.name, settings.version, settings.host, self.server.port, self.model.metadata, self._node_id,
-            settings.flavor, self.stats(STATS_AGE_S), self._is_bridge, self._observer.observed(), settings.deployment,
+            settings.flavor, stats, self._is_bridge, self._observer.observed(), settings.deployment,
             "" if self._door is None else str(self._door.path),
         )  # fmt: skip
 

@@ -18,9 +18,15 @@ LISTS = ("cluster_synced_files", "initialization_commands", "setup_commands", "h
 
 
 def cluster(
-    world: World, workers: dict[str, list[Machine]], *, name: str = "lab", least: dict[str, int] | None = None, **provider: Any
+    world: World,
+    workers: dict[str, list[Machine]],
+    *,
+    name: str = "lab",
+    least: dict[str, int] | None = None,
+    settings: dict[str, Any] | None = None,
+    **provider: Any,
 ) -> dict[str, Any]:
-    """The first machine is the head; `least`: min_workers of a tier, otherwise all of its machines."""
+    """The first machine is the head; `least`: min_workers of a tier, otherwise all of its machines. `settings`: of fabric.yaml."""
     head = world.machines[0]
     kinds: dict[str, Any] = {
         "head": {"node_config": {"machines": [head.address]}, "resources": {"CPU": 1}, "min_workers": 0, "max_workers": 0,
@@ -45,6 +51,7 @@ def cluster(
         "head_node_type": "head",
         "max_workers": sum(len(machines) for machines in workers.values()),
         "idle_timeout_minutes": 5,
+        "metadata": {"fabric": settings or {}},
         **{key: {} for key in EMPTY if key != "auth"},
         **{key: [] for key in LISTS},
     }  # fmt: skip

@@ -40,6 +40,7 @@ COMMANDS = {
     "rollout": ("fabric.cli.rollout:rollout", "New versions of models, step by step, with guards and automatic rollback."),
     "experiment": ("fabric.cli.experiment:experiment", "Versions of a model against one another, by what users do."),
     "node": ("fabric.cli.node:node", "Labels of this machine; cordon, uncordon and drain nodes."),
+    "metrics": ("fabric.cli.metrics:metrics", "Metrics for Prometheus: list them; export a Grafana dashboard."),
     "config": ("fabric.cli.config:config", "The settings in force and where each came from."),
     "doctor": ("fabric.cli.doctor:doctor", "Check this machine and the cluster, with a cure for each fault."),
 }

@@ -99,7 +99,7 @@ def ask_grpc(host: str, port: int, method: str) -> Answer:
         try:
             channel.unary_unary(method)(b"", timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            code = error.code()  # type: ignore[attr-defined]
+            code = error.code()
             if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 return "refused"
             return "shut" if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) else "open"

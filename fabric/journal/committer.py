@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 from fabric.errors import RuntimeFault
 from fabric.journal.batch import Batch, Ready, Written, ready
 from fabric.journal.log import Journal
+from fabric.metrics import declared
+from fabric.metrics.tally import Tally
 
 MAX_FACTS = 4096
 """A transaction takes no further callers beyond this, so that the first ones do not wait for too long."""
@@ -30,6 +33,7 @@ class Committer:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.pace = Tally()
         self._queue: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -82,11 +86,13 @@ class Committer:
                 self._write(group)
 
     def _write(self, group: list[_Ticket]) -> None:
+        began_s = time.monotonic()
         try:
             written = iter(self._journal.write_ready([batch for ticket in group for batch in ticket.batches]))
         except BaseException as error:  # every caller is told; the thread must live on for the next ones
             for ticket in group:
                 ticket.answer.set_exception(error)
             return
+        self.pace.observe(declared.COMMIT, time.monotonic() - began_s)
         for ticket in group:
             ticket.answer.set_result([next(written) for _ in ticket.batches])

@@ -67,7 +67,7 @@ def is_running(facts: MachineFacts, cluster: str) -> bool:
 
 
 def _python(facts: MachineFacts, wanted: Wanted) -> Iterator[Finding]:
-    minor = ".".join(wanted.python_version.split(".")[:2])
+    minor = _minor(wanted.python_version)
     there = facts.text("python")
     if not there:
         other = f" (it has {facts.text('other_python')})" if facts.text("other_python") else ""
@@ -82,7 +82,7 @@ def _python(facts: MachineFacts, wanted: Wanted) -> Iterator[Finding]:
             cure = f"apt install {wanted.python} {wanted.python}-venv, or name another under provider.python"
             yield "python", "fail", f"{wanted.python} is not installed{other}", cure
         return
-    if ".".join(there.split(".")[:2]) != minor:
+    if _minor(there) != minor:
         cure = f"install Python {minor} there: Ray needs the same on all machines, and this one has {wanted.python_version}"
         yield "python", "fail", f"{there}, but {minor} is needed", cure
         return
@@ -92,8 +92,12 @@ def _python(facts: MachineFacts, wanted: Wanted) -> Iterator[Finding]:
     yield "python", "ok", there, ""
 
 
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
 def _versions(facts: MachineFacts, wanted: Wanted) -> Iterator[Finding]:
-    if not wanted.environment or not facts.text("python"):
+    if not wanted.environment or _minor(facts.text("python")) != _minor(wanted.python_version):
         return
     for name, mine in (("ray", wanted.ray), ("tierfabric", wanted.tierfabric)):
         theirs = facts.text(name)

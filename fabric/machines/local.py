@@ -33,7 +33,9 @@ def pack(cluster: Cluster) -> Shipment:
     if tls is not None:
         refuse_bad(tls)
     files = {"cert": tls.cert, "key": tls.key, "ca": tls.ca} if tls else None
-    return ship.prepare(folder(cluster.name) / "ship", token=token, tls=files, settings=cluster.settings)
+    return ship.prepare(
+        folder(cluster.name) / "ship", token=token, tls=files, settings=cluster.settings, is_packed=cluster.provider.environment is None
+    )
 
 
 def bootstrap(config: Mapping[str, Any], catalogue: Mapping[str, Flavor]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import shutil
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,17 @@ class Shipment:
 
 
 def prepare(
-    folder: Path, *, token: Path | None, tls: Mapping[str, Path] | None = None, settings: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    token: Path | None,
+    tls: Mapping[str, Path] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    is_packed: bool = True,
 ) -> Shipment:
-    """Make the folder anew. `tls`: `cert`, `key` and `ca`; `settings`: what fabric.yaml says there. Raises: ConfigError, RuntimeFault."""
+    """Make the folder anew. `tls`: `cert`, `key` and `ca`; `settings`: what fabric.yaml says there; `is_packed`: with
+    tierfabric itself, for machines that have it not. Raises: ConfigError, RuntimeFault."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    packed = wheel.pack(folder)
+    packed = wheel.pack(folder) if is_packed else wheel.Release(folder, "", version(wheel.DISTRIBUTION))
     text = yaml.safe_dump(dict(settings or {}), sort_keys=False)
     release = hashlib.sha256(f"{packed.digest}{text}".encode()).hexdigest()[:16]
     (folder / "fabric.yaml").write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -37,25 +38,25 @@ class Watchdog:
     def __init__(self, files: NodeFiles, spec: NodeSpec) -> None:
         self._files, self._spec = files, spec
         self._restarts = 0
-        self._is_stopping = False
+        self._stopping = threading.Event()
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         _adopt_orphans()
         backoff_s = FIRST_BACKOFF_S
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             started_s = time.monotonic()
             self._files.write_status("starting", self._spec, self._restarts)
             self._watch(self._start())
             _end_children()
-            if self._is_stopping:
+            if self._stopping.is_set():
                 break
             lived_s = time.monotonic() - started_s
             backoff_s = FIRST_BACKOFF_S if lived_s > STEADY_S else min(backoff_s * 2, LONGEST_BACKOFF_S)
             self._files.write_status("down", self._spec, self._restarts, detail=self._files.tail())
             _say(f"Ray ended after {lived_s:.0f} s; started again in {backoff_s:.1f} s")
-            self._pause(backoff_s)
+            self._stopping.wait(backoff_s)
             self._restarts += 1
         self._files.write_status("stopped", self._spec, self._restarts)
 
@@ -76,7 +77,7 @@ class Watchdog:
 
     def _watch(self, ray: subprocess.Popen[bytes]) -> None:
         is_up = False
-        while ray.poll() is None and not self._is_stopping:
+        while ray.poll() is None and not self._stopping.is_set():
             if not is_up and self._has_started():
                 is_up = True
                 self._files.write_status("up", self._spec, self._restarts)
@@ -91,13 +92,8 @@ class Watchdog:
             log.seek(self._log_from)
             return STARTED.encode() in log.read()
 
-    def _pause(self, seconds: float) -> None:
-        until_s = time.monotonic() + seconds
-        while not self._is_stopping and time.monotonic() < until_s:
-            time.sleep(LOOK_S)
-
     def _stop(self, *_: object) -> None:
-        self._is_stopping = True
+        self._stopping.set()
 
 
 def _adopt_orphans() -> None:

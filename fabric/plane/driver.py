@@ -17,6 +17,8 @@ from concurrent.futures import Future
 from fabric.errors import FabricError, RuntimeFault
 from fabric.job_events import JOURNALLED, JobCommand, JobFact
 from fabric.journal import Committer
+from fabric.metrics import declared
+from fabric.metrics.tally import Tally
 from fabric.scheduler.core import Core, Decision
 
 STREAM = "jobs"
@@ -50,6 +52,7 @@ class Driver:
         self.core = core
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
+        self.pace = Tally()
         self._committer = committer
         self._perform = perform
         self._clock = clock
@@ -57,6 +60,7 @@ class Driver:
         self._inbox: deque[tuple[tuple[JobFact, ...], bool, Future[None] | None]] = deque()
         self._wake = threading.Event()
         self._is_open = True
+        self._unwritten_since_s: float | None = None
         self._thread = threading.Thread(target=self._loop, name="schedule", daemon=True)
 
     def start(self) -> None:
@@ -79,6 +83,16 @@ class Driver:
         self._wake.set()
         self._thread.join()
         self._refuse_the_rest()
+
+    @property
+    def num_told(self) -> int:
+        """Batches that wait for their turn."""
+        return len(self._inbox)
+
+    def lag_s(self) -> float:
+        """How long the facts of the turn that is under way wait to be on disk; 0 where none does."""
+        since_s = self._unwritten_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def _put(self, facts: tuple[JobFact, ...], is_written: bool, answer: Future[None] | None) -> None:
         self._inbox.append((facts, is_written, answer))
@@ -116,9 +130,12 @@ class Driver:
         fresh = [fact for facts, is_written, _ in taken if not is_written for fact in facts]
         now_s = self._clock.now_s()
         answers = [answer for _, _, answer in taken if answer is not None]
+        began_s = time.monotonic()
+        self._unwritten_since_s = began_s if taken else None
         try:
             with self.lock:
                 decision = self._handle(told, now_s)
+                decided_s = time.monotonic()
                 self._on_decided([*told, *decision.facts])
                 self.changed.notify_all()
             self._write([fact for fact in (*fresh, *decision.facts) if type(fact).__name__ in JOURNALLED], now_s)
@@ -126,6 +143,8 @@ class Driver:
             for answer in answers:
                 answer.set_exception(error)
             raise
+        finally:
+            self._unwritten_since_s = None
         for answer in answers:
             answer.set_result(None)
         for command in decision.commands:
@@ -133,6 +152,8 @@ class Driver:
                 self._perform(command)
             except FabricError as error:
                 _log.warning("%s failed: %s", type(command).__name__, error.message)
+        self.pace.observe(declared.DECISION, decided_s - began_s)
+        self.pace.observe(declared.CYCLE, time.monotonic() - began_s)
 
     def _handle(self, told: Sequence[JobFact], now_s: float) -> Decision:
         try:

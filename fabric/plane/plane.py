@@ -33,9 +33,11 @@ from fabric.job_events import (
 )
 from fabric.job_form import JobView, job_json
 from fabric.journal import Committer, Journal
+from fabric.metrics.tally import Tally
 from fabric.plane import answers
 from fabric.plane.driver import STREAM, Driver, WallClock
 from fabric.plane.efficiency import By
+from fabric.plane.job_tally import JobTally
 from fabric.plane.policies import Policies
 from fabric.plane.progress import Progress
 from fabric.plane.shelf import Shelf
@@ -88,6 +90,7 @@ class JobPlane:
         self._task_uses = task_uses
         self._committer = Committer(journal)
         self.driver = Driver(core, self._committer, self.perform, clock, self._note)
+        self.job_tally = JobTally(core)
         self._sharing = SharingPace()
         self._solver = Solver(lambda plan, took_s: self.driver.tell(PlanSolved(plan, took_s)))
         self._under_way = UnderWay()
@@ -97,6 +100,11 @@ class JobPlane:
         self._progress = Progress(self.families)
         self._siblings = Siblings(self.families, self.driver)
         self._closed = threading.Event()
+
+    @property
+    def paces(self) -> tuple[Tally, ...]:
+        """How long turns and transactions take."""
+        return (self.driver.pace, self._committer.pace)
 
     def start(self, runner: RunnerPort) -> None:
         self._runner = runner
@@ -293,6 +301,7 @@ class JobPlane:
     def _note(self, facts: Sequence[JobFact]) -> None:
         """Under the lock, after every turn: what listings and the histories keep beside the core."""
         self.shelf.note(facts)
+        self.job_tally.note(facts, self.clock.now_s())
         for fact in facts:
             if isinstance(fact, JobProgressed):
                 found = self._progress.estimate(self.core, fact)

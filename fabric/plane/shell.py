@@ -20,11 +20,13 @@ from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.job_events import RunFact
 from fabric.journal import Journal
+from fabric.metering import meter
 from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.models import RayModels, served_numbers
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
 from fabric.plane.restore import next_epoch, reconcile, restore, restore_families, save_snapshot
+from fabric.plane.samples import plane_samples
 from fabric.plane.slow_node_watch import SlowNodeWatch
 from fabric.policy import Policy
 from fabric.registry.opened import open_registry
@@ -67,6 +69,7 @@ class SchedulerShell:
         reconcile(self._plane, living, takeover_s=self._runners.takeover_s if self._runners.is_new_cluster else 0.0)
         self._watch.start()
         SlowNodeWatch(self._plane).start()
+        meter(partial(plane_samples, self._plane), ACTOR)
         threading.Thread(target=self._snapshot_loop, name="snapshot", daemon=True).start()
         tokens = Tokens(self._journal)
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
@@ -75,6 +78,10 @@ class SchedulerShell:
         app = create_app(self._plane, tokens, models=models, registry=registry, now_s=clock.now_s)
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return ACTOR
 
     def ping(self) -> str:
         return ACTOR

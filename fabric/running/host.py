@@ -48,9 +48,10 @@ class HostSettings:
 
 
 class Host:
-    """Undecorated actor class; threaded, so that it answers while it leads."""
+    """Undecorated actor class; threaded, so that it answers while it leads. `title`: of the attempt that it is for; empty: a warm one."""
 
-    def __init__(self, settings: HostSettings) -> None:
+    def __init__(self, settings: HostSettings, title: str = "") -> None:
+        self._title = title or f"warm host ({ray_io.worker_place().flavor})"
         self._lease_s = settings.lease_s
         self._store = RunStore(settings.store_url, Path(settings.scratch))
         self._node_id, self._ip = placement.this_node()
@@ -65,6 +66,10 @@ class Host:
         if settings.num_spares:  # a warm host: one per node, which looks after the node's scratch
             sweeper = threading.Thread(target=scratch.sweep, args=(Path(settings.scratch), placement.lease_exists), daemon=True)
             sweeper.start()
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return self._title
 
     def ping(self) -> str:
         return self._node_id

@@ -17,7 +17,7 @@ from fabric.errors import FabricError
 from fabric.job import JobId
 from fabric.running import placement
 from fabric.running.host import Host, HostSettings
-from fabric.running.launching import Attempt, Surroundings, orders
+from fabric.running.launching import Attempt, Surroundings, orders, title_of
 from fabric.running.order import Order, lease_name, runner_name
 from fabric.types import Flavor
 
@@ -61,7 +61,11 @@ class Hosts:
         if attempt.how.runtime_env:
             options["runtime_env"] = dict(attempt.how.runtime_env)
         names = [runner_name(attempt.spec.name, attempt.spec.job_id, attempt.attempt, rank) for rank in range(len(nodes))]
-        hosts = [placement.start_in_bundle(Host, name, group, rank, bundle, self._settings, **options) for rank, name in enumerate(names)]
+        titles = [title_of(attempt, flavor, rank) for rank in range(len(nodes))]
+        hosts = [
+            placement.start_in_bundle(Host, name, group, rank, bundle, self._settings, title, **options)
+            for rank, (name, title) in enumerate(zip(names, titles, strict=True))
+        ]
         return Placed(nodes, hosts, _led_by(names[0], told))
 
     def warm(self, node_id: str) -> Any:

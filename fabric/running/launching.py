@@ -83,7 +83,7 @@ def orders(attempt: Attempt, flavor: Flavor, nodes: Sequence[str], around: Surro
                 timeout_s=spec.timeout_s,
                 env=env,
                 declared=declared,
-                visible=visible(spec),
+                visible=visible(attempt, flavor),
                 scratch=around.scratch,
                 store_url=around.store_url,
             )
@@ -92,6 +92,16 @@ def orders(attempt: Attempt, flavor: Flavor, nodes: Sequence[str], around: Surro
     return made
 
 
-def visible(spec: JobSpec) -> Mapping[str, str]:
-    """What Ray's dashboard shows beside a job's name."""
-    return {"job_id": spec.job_id, "name": spec.name, "user": spec.user, "queue": spec.queue, "priority": spec.priority}
+def visible(attempt: Attempt, flavor: Flavor) -> Mapping[str, str]:
+    """What Ray's dashboard shows beside a job's name; what is empty is left out."""
+    spec = attempt.spec
+    told = {"job_id": spec.job_id, "name": spec.name, "user": spec.user, "queue": spec.queue, "priority": spec.priority}
+    told |= {"attempt": str(attempt.attempt), "tier": flavor.tier, "flavor": flavor.name}
+    return {key: value for key, value in told.items() if value}
+
+
+def title_of(attempt: Attempt, flavor: Flavor, rank: int) -> str:
+    """What Ray's dashboard and logs call the host of a rank."""
+    spec = attempt.spec
+    part = f", rank {rank} of {attempt.num_bundles}" if attempt.num_bundles > 1 else ""
+    return f"job {spec.name} of {spec.user} (queue {spec.queue}, {flavor.name}, attempt {attempt.attempt}{part})"

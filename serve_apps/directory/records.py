@@ -92,3 +92,12 @@ def metadata_from_json(body: Mapping[str, Any] | None) -> ModelMetadata | None:
 
 def with_state(record: DeployRecord, state: State, why: str = "") -> DeployRecord:
     return replace(record, state=state, why=why)
+
+
+def replica_usd_per_h(record: DeployRecord) -> float:
+    """Of one replica, as it was placed; 0 where it is not known."""
+    flavor = record.placement.get("flavor")
+    for place in record.placement.get("places", ()):
+        if place.get("flavor") == flavor and place.get("usd_per_h") is not None:
+            return float(place["usd_per_h"]) / max(1, int(record.settings.get("replicas", 1)))
+    return 0.0

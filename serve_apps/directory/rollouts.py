@@ -16,7 +16,7 @@ from typing import Any
 from fabric.errors import FabricError, UnknownNameError
 from serve_apps.directory.carrier import RETIRE_AFTER_S, Carrier, num_wanted
 from serve_apps.directory.core import Directory
-from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.records import DeployRecord, ReplicaReport, replica_usd_per_h
 from serve_apps.directory.surge import Surge, surge_at
 from serve_apps.directory.table import WHOLE, Shadow, Split
 from serve_apps.rollout.block import Health
@@ -132,6 +132,10 @@ class Rollouts:
             "trouble": run.trouble,
         }
 
+    def of_models(self) -> list[tuple[str, Rollout]]:
+        """The last of each model that had one."""
+        return [(name, run.rollout) for name, run in self._runs.items()]
+
     def listed(self) -> list[dict[str, Any]]:
         return [self.shown(name) for name in sorted(self._runs)]
 
@@ -221,8 +225,8 @@ class Rollouts:
             num_deaths=self._core.sightings.num_lost(run.name, record.key),
             memory_bytes=_mean_memory(reports),
             champion_memory_bytes=_mean_memory(champions),
-            usd_per_h=_usd_per_h(record) * len(reports),
-            champion_usd_per_h=_usd_per_h(champion) * len(champions),
+            usd_per_h=replica_usd_per_h(record) * len(reports),
+            champion_usd_per_h=replica_usd_per_h(champion) * len(champions),
         )
 
     async def _note(self, run: Run, decision: Decision) -> None:
@@ -344,12 +348,3 @@ def _of_size(record: DeployRecord, surge: Surge | None) -> DeployRecord:
 def _mean_memory(reports: Sequence[ReplicaReport]) -> float:
     """Of a replica, in bytes; 0 where there is none."""
     return sum(report.stats.get("memory_bytes", 0.0) for report in reports) / max(1, len(reports))
-
-
-def _usd_per_h(record: DeployRecord) -> float:
-    """Of one replica, as it was placed; 0 where it is not known."""
-    flavor = record.placement.get("flavor")
-    for place in record.placement.get("places", ()):
-        if place.get("flavor") == flavor and place.get("usd_per_h") is not None:
-            return float(place["usd_per_h"]) / max(1, int(record.settings.get("replicas", 1)))
-    return 0.0

@@ -21,6 +21,7 @@ from fabric.api.tokens import DocumentsPort
 from fabric.claims import Room
 from fabric.config import FabricConfig
 from fabric.errors import FabricError, UnknownNameError
+from fabric.metering import EXPORT_S, Meter
 from fabric.offers import ModelPrior
 from fabric.registry.registry import Registry
 from fabric.types import Offer
@@ -30,12 +31,14 @@ from serve_apps.directory.core import Directory
 from serve_apps.directory.experiments import STREAM as EXPERIMENTS
 from serve_apps.directory.experiments import Experiments
 from serve_apps.directory.form import model_form
+from serve_apps.directory.ingresses import Ingresses
 from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.releases import Releases
-from serve_apps.directory.requests import BeatAnswer, DeployRequest, Progress, ServePort
+from serve_apps.directory.requests import ACTOR, BeatAnswer, DeployRequest, IngressPort, Progress, ServePort
 from serve_apps.directory.rollouts import STREAM as ROLLOUTS
 from serve_apps.directory.rollouts import Rollouts
+from serve_apps.directory.samples import ServingSamples
 from serve_apps.directory.table import ReplicaId, ServingTable
 from serve_apps.moving import LOOK_S, Movers, standing_of
 from serve_apps.place_model import Wish, placement_json
@@ -60,12 +63,14 @@ class DirectoryShell:
         port: ServePort,
         offers: Callable[[Wish, ModelPrior], Sequence[Offer]] | None = None,
         claim: Callable[[Sequence[Room], Sequence[str]], Any] = lambda rooms, tiers: None,
+        ingresses: tuple[Ingresses, IngressPort] | None = None,
     ) -> None:
         """`open_registry`: of the fabric's models; `offers`: the places for a model; without it models stay where they were deployed.
         `claim(rooms, tiers)` keeps jobs off the room that models wait for."""
         self._config = config
         self._movers = Movers(offers) if offers is not None else None
         self._claim = functools.partial(_claimed, claim, config.tier_names)
+        self._ingresses = ingresses
         self._documents = open_documents(config)
         self._port = port
         self._core = Directory()
@@ -89,6 +94,11 @@ class DirectoryShell:
         self._changed = asyncio.Event()
         self._told = self._core.table()
         self._decisions: dict[str, deque[dict[str, Any]]] = {}
+        self._samples, self._meter = ServingSamples(self._core), Meter()
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return ACTOR
 
     async def settings(self) -> FabricConfig:
         self._tend()
@@ -163,6 +173,8 @@ class DirectoryShell:
     async def scaled(self, app: str, decision: Mapping[str, Any]) -> None:
         """The autoscaler's latest decision for one application: kept in memory, for people."""
         self._decisions.setdefault(app, deque(maxlen=MAX_DECISIONS)).append(dict(decision))
+        name, _, key = app.rpartition(".v")
+        self._samples.scaled(name, key, int(decision["to"]), str(decision["reason"]))
 
     # -- rollouts and experiments ------------------------------------------------------------------------------------------
 
@@ -255,6 +267,8 @@ class DirectoryShell:
                 self._watch_tokens,
                 self._reconcile,
                 self._move,
+                self._spread,
+                self._export,
                 self._changes.rollouts.watch,
                 self._changes.experiments.watch,
             ):
@@ -266,6 +280,15 @@ class DirectoryShell:
                 _log.warning("silent replica=%s", replica_id)
             self._tell()
             await asyncio.sleep(TEND_S)
+
+    async def _export(self) -> None:
+        """Metrics of models and rollouts. What is exported is looked up here, on the loop, and told to Ray beside it."""
+        while True:
+            await asyncio.sleep(EXPORT_S)
+            try:
+                await asyncio.to_thread(self._meter.export, self._samples.samples(self._changes.rollouts.of_models()))
+            except Exception as error:  # nothing here may end the directory's loops
+                _log.warning("metrics failed: %s", error)
 
     async def _move(self) -> None:
         """Models fall back to where there is room, and come back: each move is a deploy of the same source at its new place."""
@@ -288,6 +311,24 @@ class DirectoryShell:
                 _log.info("move model=%s version=%s reason=%s to=%s", record.name, record.key, move.reason, move.choice.explain())
                 place = placement_json(move.choice, ModelPrior.from_json(record.placement.get("prior")))
                 await self.deploy(DeployRequest(record.name, record.user, record.settings, record.source, place, record.version))
+
+    async def _spread(self) -> None:
+        """Machines with replicas get an ingress of their own, and lose it when the replicas have gone."""
+        if self._ingresses is None:
+            return
+        ingresses, port = self._ingresses
+        head = await asyncio.to_thread(port.here)  # anew with each life: a head that restarted is another node
+        while True:
+            await asyncio.sleep(TEND_S)
+            new, over = ingresses.due(self._core.table(), head, time.monotonic())
+            for node_id in new:
+                try:
+                    await asyncio.to_thread(port.open, node_id)
+                except FabricError as error:
+                    ingresses.failed(node_id)
+                    _log.warning("no ingress node=%s: %s", node_id, error)
+            for node_id in over:
+                await asyncio.to_thread(port.end, node_id)
 
     async def _watch_tokens(self) -> None:
         while True:
@@ -354,7 +395,3 @@ class DirectoryShell:
 
 def _claimed(claim: Callable[[Sequence[Room], Sequence[str]], Any], tiers: Sequence[str], rooms: Sequence[Room]) -> None:
     claim(rooms, tiers)
-
-
-def _num_wanted(record: DeployRecord) -> int:
-    return max(1, int(record.settings.get("replicas", 1)))

@@ -55,6 +55,10 @@ class Served:
         """`listener(now_s, latency_s, service_s)` hears of every answer from now on, on the event loop; it must not wait."""
         self._statistics.listener = listener
 
+    def batch_counts(self) -> dict[str, float]:
+        """Since it was loaded: `executions` of the model, and the `rows` that they had together."""
+        return {"executions": float(self._statistics.execution_count), "rows": float(self._statistics.inference_count)}
+
     def statistics(self) -> Mapping[str, Any]:
         """One entry of Triton's `model_stats`."""
         return self._statistics.shown(self.metadata.name, self.version)

@@ -68,6 +68,10 @@ class IngressShell:
         for work in (self._follow, self._wake_along, self._feed_back):
             threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True).start()
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return ACTOR
+
     def settings(self) -> IngressSettings:
         return self._settings
 

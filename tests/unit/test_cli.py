@@ -83,6 +83,7 @@ def test_every_read_has_json() -> None:
     expected |= {f"rollout {verb}" for verb in ("start", "status", "pause", "resume", "promote", "abort", "rollback")}
     expected |= {f"experiment {verb}" for verb in ("start", "status", "stop")}
     expected |= {"profiles export", "profiles import", "profiles forget"}
+    expected |= {"metrics list", "metrics export-dashboard"}
     assert reads == {f"fabric {name}" for name in expected}
 
 

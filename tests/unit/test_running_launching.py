@@ -8,7 +8,7 @@ import pytest
 
 from fabric import codec
 from fabric.job import Form, Grant, JobId, JobSpec, LaunchSpec, Option, Shape
-from fabric.running.launching import Attempt, Surroundings, orders
+from fabric.running.launching import Attempt, Surroundings, orders, title_of
 from fabric.running.over_use import over_use, total_of
 from fabric.types import Flavor
 
@@ -27,7 +27,17 @@ def test_ranks_are_numbered_over_all_and_on_their_node() -> None:
     assert [(o.rank, o.local_rank, o.world_size) for o in told] == [(0, 0, 3), (1, 0, 3), (2, 1, 3)]
     assert {(o.epoch, o.attempt_name, o.memory_bytes, o.timeout_s) for o in told} == {(3, "j.2", 7, 60.0)}
     assert told[0].declared == {"CPU": 3.0, "GPU": 12.0, "memory": 21.0}
-    assert told[0].visible["user"] == "ann"
+
+
+def test_ray_s_dashboard_is_told_what_a_job_is_and_where_it_runs() -> None:
+    one = attempt(Shape("a100", 4, num_bundles=2), ("n1", "n2"))
+    shown = {"job_id": "j", "name": "try", "user": "ann", "queue": "research", "priority": "normal"}
+    told = orders(one, GPU, ("n1", "n2"), AROUND)
+    assert told[0].visible == {**shown, "attempt": "2", "tier": "hot", "flavor": "a100"}
+    assert title_of(one, GPU, 1) == "job try of ann (queue research, a100, attempt 2, rank 1 of 2)"
+    alone = replace(attempt(Shape(), ("n1",)), spec=replace(one.spec, priority=""))
+    assert "priority" not in orders(alone, CPU, ("n1",), AROUND)[0].visible
+    assert title_of(alone, CPU, 0) == "job try of ann (queue research, cpu, attempt 2)"
 
 
 def test_the_granted_shape_counts_and_a_lone_bundle_is_not_spread() -> None:
