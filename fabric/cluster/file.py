@@ -53,6 +53,8 @@ def read_cluster_file(path: Path) -> ClusterFile:
 
 def check_schema(config: Mapping[str, Any]) -> None:
     """By Ray's own schema. Raises: ConfigError, UnknownNameError (`bad_cluster_file`)."""
+    if (odd := _odd_key(config, "")) is not None:
+        raise ConfigError(f"the key {odd} is no text", code="bad_cluster_file", hint="write it in quotes")
     schema = ray_schema()
     errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(config), key=lambda error: error.validator != "additionalProperties")
     if not errors:
@@ -65,6 +67,17 @@ def check_schema(config: Mapping[str, Any]) -> None:
         full = f"{where}.{key}" if where else key
         raise UnknownNameError(f"unknown key {full}", code="bad_cluster_file", hint=nearest_hint(key, known))
     raise ConfigError(f"{where + ': ' if where else ''}{first.message}", code="bad_cluster_file", hint="cluster_configs/ has whole files")
+
+
+def _odd_key(plain: object, where: str) -> str | None:
+    """The first key that is no text: YAML reads `1:` and `yes:` as a number and a truth, over which the schema's patterns stumble."""
+    if not isinstance(plain, Mapping):
+        return None
+    for key, value in plain.items():
+        odd = _odd_key(value, f"{where}{key}.") if isinstance(key, str) else f"{where}{key}"
+        if odd is not None:
+            return odd
+    return None
 
 
 def ray_schema() -> dict[str, Any]:

@@ -48,6 +48,7 @@ def start(spec: NodeSpec, files: NodeFiles, mode: str = "keep", until: str = "up
                 )
             is_same = status.digest == spec.digest()
             if is_same and mode != "fresh":
+                firewall.close(spec)  # the cluster may have grown
                 return {**_await(files, files.read_spec(), until), "is_new": False}
             if mode == "keep":
                 raise RejectedError(

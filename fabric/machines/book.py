@@ -116,9 +116,9 @@ class Book:
     def _read(self) -> tuple[int, dict[str, Entry]]:
         try:
             plain = json.loads(self._path.read_text(encoding="utf-8"))
-            return plain["counter"], {host: Entry(**entry) for host, entry in plain["machines"].items()}
+            return int(plain["counter"]), {host: Entry(**entry) for host, entry in plain["machines"].items()}
         except FileNotFoundError:
             return 0, {}
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             # Made anew from what the autoscaler sees; a counter from the clock repeats no name.
             return int(time.time()), {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fabric.machines.ssh import Remote
 
@@ -31,7 +31,7 @@ except ImportError: pass
 EOP
 else
   for other in python3.13 python3.12 python3.11 python3; do
-    command -v $other >/dev/null 2>&1 && say other_python "$($other -V 2>&1)" && break
+    seen=$($other -V 2>/dev/null) && say other_python "$seen" && break
   done
 fi
 say shm_bytes "$(df -B1 -P /dev/shm 2>/dev/null | awk 'NR==2{print $2}')"
@@ -109,6 +109,6 @@ def read_facts(printed: str, asked_s: float, heard_s: float, reached_s: float) -
         node = json.loads(values.get("node_status", "")) if "watchdog" in values else {}
     except ValueError:
         node = {}
-    there_s = float(values.get("clock", asked_s))
-    skew_s = max(0.0, asked_s - there_s, there_s - heard_s)
-    return MachineFacts(values, frozenset(taken), skew_s, reached_s, node)
+    facts = MachineFacts(values, frozenset(taken), 0.0, reached_s, node if isinstance(node, dict) else {})
+    there_s = facts.number("clock")  # None where `date` there knows no nanoseconds
+    return facts if there_s is None else replace(facts, skew_s=max(0.0, asked_s - there_s, there_s - heard_s))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from fabric.machines.ssh import SshAccess
 PROVIDER = "pools.node_provider.MachinesProvider"
 HEAD_KEY = "~/ray_bootstrap_key.pem"
 FABRIC_CONFIG = "~/.tierfabric/fabric.yaml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class _Strict(BaseModel):
@@ -121,12 +124,17 @@ class Cluster:
             resources=dict(kind.resources),
             env=dict(self.provider.env),
             ports=self.ports(),
-            friends=tuple(sorted({*map(_address, self.all_machines()), *self.provider.allow})),
+            friends=tuple(sorted({*self._addresses(), *self.provider.allow})),
             release=release,
             is_tls=self.provider.tls is not None,
             autoscaling_config=BOOTSTRAP_CONFIG if is_head else None,
             fabric_config=FABRIC_CONFIG if is_head else None,
         )
+
+    def _addresses(self) -> Iterator[str]:
+        for host in self.all_machines():
+            with contextlib.suppress(ConfigError):  # told of that machine alone: the others come up
+                yield _address(host)
 
     def head_instance(self) -> str:
         return f"{self.head}-head"
@@ -140,6 +148,9 @@ def is_machines(config: Mapping[str, Any]) -> bool:
 
 def read_cluster(config: Mapping[str, Any]) -> Cluster:
     """Raises: ConfigError (`bad_cluster_file`), UnknownNameError."""
+    name = str(config.get("cluster_name"))
+    if not _NAME.fullmatch(name):  # it names folders that `fabric down` removes, and stands in commands
+        raise _bad(f"cluster_name: {name!r} will not do", "letters, digits, '-', '_' and '.', the first a letter or a digit")
     provider = _provider(config.get("provider", {}))
     auth = config.get("auth") or {}
     head_type = config.get("head_node_type", "")
@@ -155,11 +166,11 @@ def read_cluster(config: Mapping[str, Any]) -> Cluster:
         private_key=auth.get("ssh_private_key"),
         port=provider.ssh_port,
         proxy_command=auth.get("ssh_proxy_command"),
-        known_hosts=f"~/.tierfabric/clusters/{config.get('cluster_name')}/known_hosts",
+        known_hosts=f"~/.tierfabric/clusters/{name}/known_hosts",
     )
     settings = (config.get("metadata") or {}).get("fabric") or {}
     validated(settings, "metadata.fabric")
-    return Cluster(str(config.get("cluster_name")), provider, access, node_types, head_type, settings)
+    return Cluster(name, provider, access, node_types, head_type, settings)
 
 
 def _provider(plain: Mapping[str, Any]) -> Provider:

@@ -72,8 +72,9 @@ class NodeSpec:
         return json.dumps(asdict(self), sort_keys=True)
 
     def digest(self) -> str:
-        """Two starts with the same digest run the same; the instance's name is no part of it."""
-        plain = {**asdict(self), "instance_id": ""}
+        """Two starts with the same digest run the same. No part of it: the instance's name, and the friends, whom a node that runs
+        may be told of anew."""
+        plain = {**asdict(self), "instance_id": "", "friends": ()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 

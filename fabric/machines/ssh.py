@@ -21,15 +21,15 @@ LOG_LINES = 12
 
 # What OpenSSH says -> code, what it means, how it is mended. The first that is found counts.
 _CAUSES = (
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "host_key_changed", "its host key has changed", "if it was reinstalled: ssh-keygen -R {host}"
-     " -f {known_hosts}"),
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "host_key_changed", "its host key has changed", "if it was reinstalled: ssh-keygen -R"
+     " {noted} -f {known_hosts}"),
     ("UNPROTECTED PRIVATE KEY FILE", "ssh_key_open", "the private key can be read by others, so that ssh ignores it", "chmod 600 {key}"),
     ("Identity file", "ssh_key_missing", "the private key is not there: {key}", "auth.ssh_private_key in the cluster file names it"),
     ("invalid format", "ssh_key_invalid", "{key} is no private key", "auth.ssh_private_key must name the private half, not the .pub"),
     ("error in libcrypto", "ssh_key_invalid", "{key} is no private key", "auth.ssh_private_key must name the private half, not the .pub"),
     ("Permission denied", "ssh_refused", "SSH refuses the key for user {user}", "ssh-copy-id -i {key} {user}@{host}, or mend auth: in the"
      " cluster file"),
-    ("Host key verification failed", "host_key_unknown", "its host key is not the known one", "ssh-keygen -R {host} -f {known_hosts}"),
+    ("Host key verification failed", "host_key_unknown", "its host key is not the known one", "ssh-keygen -R {noted} -f {known_hosts}"),
     ("Could not resolve", "host_unknown", "no such host name", "use its address, or mend DNS"),
     ("Connection refused", "no_ssh", "nothing listens on port {port}", "start sshd there (apt install openssh-server), or set"
      " provider.ssh_port"),
@@ -114,6 +114,7 @@ def ssh_error(host: str, access: SshAccess, said: str) -> SshError:
     """Pure: the error that ssh's own words mean."""
     words = {
         "host": host,
+        "noted": host if access.port == 22 else f"'[{host}]:{access.port}'",
         "user": access.user,
         "port": access.port,
         "key": access.private_key or "the key",
@@ -122,8 +123,9 @@ def ssh_error(host: str, access: SshAccess, said: str) -> SshError:
     for sign, code, meaning, mend in _CAUSES:
         if sign in said:
             return SshError(f"{host}: {meaning.format(**words)}", code=code, hint=mend.format(**words))
-    last = said.strip().splitlines()[-1] if said.strip() else "ssh said nothing"
-    return SshError(f"{host}: ssh failed: {last}", hint=f"ssh -v {access.user}@{host} shows more")
+    if not said.strip():  # a shared connection that breaks says nothing; one that cannot be made does
+        return SshError(f"{host}: the connection was lost in the middle", code="ssh_lost", hint="did it reboot? run the same command again")
+    return SshError(f"{host}: ssh failed: {said.strip().splitlines()[-1]}", hint=f"ssh -v {access.user}@{host} shows more")
 
 
 def _options(access: SshAccess) -> list[str]:
