@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -27,6 +26,7 @@ LONGEST_BACKOFF_S = 30.0
 STEADY_S = 60.0
 """Who ran so long starts anew without waiting."""
 GRACE_S = 4.0
+HOLD_TRIES = 10
 LOG_BYTES = 8 * 2**20
 STARTED = "Ray runtime started."
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,25 +38,25 @@ class Watchdog:
     def __init__(self, files: NodeFiles, spec: NodeSpec) -> None:
         self._files, self._spec = files, spec
         self._restarts = 0
-        self._stopping = threading.Event()
+        self._was_stopped = False
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         _adopt_orphans()
         backoff_s = FIRST_BACKOFF_S
-        while not self._stopping.is_set():
+        while not self._is_stopping():
             started_s = time.monotonic()
             self._files.write_status("starting", self._spec, self._restarts)
             self._watch(self._start())
             _end_children()
-            if self._stopping.is_set():
+            if self._is_stopping():
                 break
             lived_s = time.monotonic() - started_s
             backoff_s = FIRST_BACKOFF_S if lived_s > STEADY_S else min(backoff_s * 2, LONGEST_BACKOFF_S)
             self._files.write_status("down", self._spec, self._restarts, detail=self._files.tail())
             _say(f"Ray ended after {lived_s:.0f} s; started again in {backoff_s:.1f} s")
-            self._stopping.wait(backoff_s)
+            self._pause(backoff_s)
             self._restarts += 1
         self._files.write_status("stopped", self._spec, self._restarts)
 
@@ -77,7 +77,7 @@ class Watchdog:
 
     def _watch(self, ray: subprocess.Popen[bytes]) -> None:
         is_up = False
-        while ray.poll() is None and not self._stopping.is_set():
+        while ray.poll() is None and not self._is_stopping():
             if not is_up and self._has_started():
                 is_up = True
                 self._files.write_status("up", self._spec, self._restarts)
@@ -92,8 +92,16 @@ class Watchdog:
             log.seek(self._log_from)
             return STARTED.encode() in log.read()
 
+    def _pause(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while not self._is_stopping() and time.monotonic() < until_s:
+            time.sleep(LOOK_S)
+
+    def _is_stopping(self) -> bool:
+        return self._was_stopped
+
     def _stop(self, *_: object) -> None:
-        self._stopping.set()
+        self._was_stopped = True  # from a signal handler: no lock may be taken here
 
 
 def _adopt_orphans() -> None:
@@ -131,9 +139,12 @@ def _say(what: str) -> None:
 def main() -> None:
     files = NodeFiles()
     files.prepare()
-    try:
-        files.hold()
-    except OSError:
+    for _ in range(HOLD_TRIES):  # whoever asks for the watchdog takes its lock for a moment
+        with contextlib.suppress(OSError):
+            files.hold()
+            break
+        time.sleep(LOOK_S)
+    else:
         sys.exit("another watchdog runs here")
     Watchdog(files, files.read_spec()).run()
 

@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_source_and_nothing_that_was_compiled(release: Rel
         assert archive.testzip() is None
         names = archive.namelist()
         packed = {name: archive.read(name) for name in names if ".dist-info/" not in name}
-    sources = {path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    sources = {path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert packed == {str(path.relative_to(ROOT)): path.read_bytes() for path in sources}
     assert {"fabric/machines/agent.py", "pools/flavors.yaml", "fabric/py.typed"} <= set(packed) and len(names) == len(set(names))
 
