@@ -101,7 +101,7 @@ class ServingConfig(_Strict):
     grpc_port: int | None = Field(default=None, ge=1, le=65535, description="of gRPC; left out: the one after `port`")
     ingress: Literal["auto", "head", "replicas"] = Field(
         default="auto",
-        description="machines with an ingress: the head alone, or each with a replica too; auto: those, where host is no loopback",
+        description="machines that have one: the head, or each with a replica; auto: those, unless host is a loopback",
     )
     require_token: Literal["auto", "always", "never"] = "auto"
     parked: int | None = Field(default=None, ge=0, le=64, description="warm processes that wait for a model; left out: one, 0: none")
