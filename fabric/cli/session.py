@@ -12,6 +12,7 @@ import click
 
 from fabric import auth
 from fabric.cli.lazy import Settings
+from fabric.cli.own_output import own_output
 
 if TYPE_CHECKING:
     from fabric.client import Client
@@ -42,10 +43,12 @@ def load(settings: Settings, **flags: Any) -> LoadedConfig:
 def joined(config: FabricConfig, address: str | None) -> Iterator[Client]:
     """A client of the fabric at `address`, or of the twin that runs here. Raises: UnavailableError."""
     launch = ray_bound("fabric.launch")
-    try:
-        yield launch.join(address, config)
-    finally:
-        launch.disconnect()
+    quiet = config.model_copy(update={"log_to_driver": False})  # a command runs no task whose output is wanted
+    with own_output():
+        try:
+            yield launch.join(address, quiet)
+        finally:
+            launch.disconnect()
 
 
 def ray_bound(module: str) -> Any:

@@ -28,6 +28,8 @@ from fabric.types import Flavor
 
 HEAD_TIMEOUT_S = 1900.0
 ACTORS_TIMEOUT_S = 180.0
+WORKERS_FIRST_S = 10.0
+"""How long the fabric's actors wait for the other machines: they begin with whole tiers, and a slow machine does not keep them."""
 _TAG_KIND, _TAG_TYPE, _TAG_STATUS, _TAG_NAME = "ray-node-type", "ray-user-node-type", "ray-node-status", "ray-node-name"
 """As Ray names them; its module of them imports Ray. A test compares."""
 
@@ -74,6 +76,10 @@ class _Launch:
         self._result = Launched(cluster)
         self._head_open = threading.Event()
         self._head_failed = threading.Event()
+        self._others_done = threading.Event()
+        self._pending = {host for host in cluster.first_machines() if host != cluster.head}
+        if not self._pending:
+            self._others_done.set()
         self._instances: dict[str, str] = {}
 
     def run(self) -> Launched:
@@ -98,10 +104,17 @@ class _Launch:
             if is_head and not self._head_open.is_set():
                 self._head_failed.set()
                 self._head_open.set()
+            self._count(host)
             return
+        self._count(host)
         self._result.up.append(host)
         if started["is_new"]:
             self._result.new.append(host)
+
+    def _count(self, host: str) -> None:
+        self._pending.discard(host)
+        if not self._pending:
+            self._others_done.set()
 
     def _prepare(self, host: str, remote: Remote) -> None:
         seen = look_at(self._cluster, host, self._shipment.release, self._catalogue)
@@ -130,6 +143,7 @@ class _Launch:
         bring_up.start(remote, spec, until="up")
         self._progress.done(host, "head started" if started["is_new"] else "head runs already")
         if self._with_actors:
+            self._others_done.wait(WORKERS_FIRST_S)
             self._start_actors(remote, spec.head)
         return started
 

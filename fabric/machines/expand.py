@@ -69,7 +69,7 @@ def with_ray_up(config: Mapping[str, Any], folder: str, head_spec: str) -> dict[
     actors = f"~/.tierfabric/run fabric up --address {cluster.spec(cluster.head, '', '').head}:{cluster.ports().gcs}"
     whole["head_setup_commands"] = [*whole["head_setup_commands"], install]
     # Ray looks for these words, to warn where the head would start nothing: the agent runs just that.
-    whole["head_start_ray_commands"] = [f"{agent}  # ray start --head --autoscaling-config={BOOTSTRAP_CONFIG}", actors]
+    whole["head_start_ray_commands"] = [f": 'ray start --head --autoscaling-config={BOOTSTRAP_CONFIG}'; {agent}", actors]
     return whole
 
 
@@ -78,7 +78,7 @@ def provider_cluster(provider: Mapping[str, Any], name: str) -> Cluster:
     return read_cluster(
         {
             "cluster_name": name,
-            "provider": provider,
+            "provider": {key: value for key, value in provider.items() if not key.startswith("_")},  # Ray notes its own there
             "auth": provider.get("ssh", {}),
             "available_node_types": provider.get("node_types", {}),
             "head_node_type": provider.get("head_node_type"),

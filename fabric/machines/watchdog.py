@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -67,7 +68,7 @@ class Watchdog:
             self._log_from = log.tell()
             return subprocess.Popen(
                 ray_start(self._spec, home),
-                env={**os.environ, **ray_environment(self._spec, home)},
+                env={**_without_ray(os.environ), **ray_environment(self._spec, home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -102,6 +103,11 @@ class Watchdog:
 
     def _stop(self, *_: object) -> None:
         self._was_stopped = True  # from a signal handler: no lock may be taken here
+
+
+def _without_ray(environ: Mapping[str, str]) -> dict[str, str]:
+    """What whoever launched had set of Ray's is not this node's: `ray up` exports labels and resources of its own, say."""
+    return {name: value for name, value in environ.items() if not name.startswith("RAY_")}
 
 
 def _adopt_orphans() -> None:
