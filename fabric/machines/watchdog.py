@@ -28,6 +28,9 @@ STEADY_S = 60.0
 """Who ran so long starts anew without waiting."""
 GRACE_S = 4.0
 HOLD_TRIES = 10
+MANNERS_S = 20.0
+EXTRAS = ("dashboard/dashboard.py", "log_monitor.py", "ray.util.client.server", "autoscaler/v2/monitor.py")
+EXTRAS_NICENESS = 10
 LOG_BYTES = 8 * 2**20
 STARTED = "Ray runtime started."
 _PR_SET_CHILD_SUBREAPER = 36
@@ -78,7 +81,9 @@ class Watchdog:
 
     def _watch(self, ray: subprocess.Popen[bytes]) -> None:
         is_up = False
+        manners = Manners()
         while ray.poll() is None and not self._is_stopping():
+            manners.look()
             if not is_up and self._has_started():
                 is_up = True
                 self._files.write_status("up", self._spec, self._restarts)
@@ -103,6 +108,29 @@ class Watchdog:
 
     def _stop(self, *_: object) -> None:
         self._was_stopped = True  # from a signal handler: no lock may be taken here
+
+
+class Manners:
+    """Ray's own extras wait behind the fabric as a head starts: the dashboard, the log monitor and Ray Client take most of two cores for as
+    long as scheduler and pools want to come back. Niceness can be given, not taken back: it stays, and costs nothing on a head with room."""
+
+    def __init__(self) -> None:
+        self._until_s = time.monotonic() + MANNERS_S
+        self._next_s = 0.0
+        self._known: set[int] = set()
+
+    def look(self) -> None:
+        now_s = time.monotonic()
+        if now_s > self._until_s or now_s < self._next_s:
+            return
+        self._next_s = now_s + 3 * LOOK_S
+        for child in psutil.Process().children(recursive=True):
+            if child.pid in self._known:
+                continue
+            self._known.add(child.pid)
+            with contextlib.suppress(psutil.Error):
+                if any(sign in " ".join(child.cmdline()) for sign in EXTRAS):
+                    child.nice(EXTRAS_NICENESS)
 
 
 def _without_ray(environ: Mapping[str, str]) -> dict[str, str]:
