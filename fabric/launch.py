@@ -131,6 +131,21 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue))
 
 
+def end_stranded_actors() -> list[str]:
+    """End the fabric's actors that Ray takes for alive on a node that is gone, and say which: calls to them hang for ever.
+
+    Seen with Ray 2.60 where a head was killed and restarted on its records; `start_actors` makes them anew. Needs Ray's dashboard.
+    """
+    from ray.util.state import list_actors
+
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    found = list_actors(filters=[("ray_namespace", "=", ray_io.NAMESPACE), ("state", "=", "ALIVE")], limit=1000, timeout=10)
+    stranded = [actor.name for actor in found if actor.name and actor.node_id and actor.node_id not in alive]
+    for name in stranded:
+        ray_io.end_actor(name)
+    return stranded
+
+
 def start_serving(config: FabricConfig, is_twin: bool) -> None:
     """Make sure that the actors exist which serve models; waits until requests are answered. Where they run already, theirs are the
     settings in force. Raises: RuntimeFault (`port_taken`, `haproxy_failed`)."""

@@ -97,6 +97,7 @@ def _start_twin(config: FabricConfig, steps: _Steps) -> None:
 def _start_on(address: str, config: FabricConfig, steps: _Steps) -> None:
     with joined(config, address) as client:
         steps.done("joined")
+        _free_stranded(client)
         _await_all(client, 1, steps)
         tiers = _tiers_table(client)
     click.echo(f"up in {steps.total()}: fabric at {address}\n\n{tiers}\n\nnext: fabric status --address {address}")
@@ -117,6 +118,19 @@ def _await_all(client: Client, num_nodes: int, steps: _Steps) -> None:
     pings = [ray_io.actor(actor).ping.remote() for actor in actors]
     ray_io.ask(pings, timeout_s=ACTORS_TIMEOUT_S)
     steps.done(f"actors {len(pings)}/{len(actors)}")
+
+
+def _free_stranded(client: Client) -> None:
+    """Where a head came back on its records, an actor may be taken for alive where nothing is."""
+    launch: Any = ray_bound("fabric.launch")
+    try:
+        stranded = launch.end_stranded_actors()
+    except Exception as error:  # the dashboard may be off, or not there yet: what answers needs no help
+        click.echo(f"hint: whether actors are stranded cannot be seen ({type(error).__name__})", err=True)
+        return
+    if stranded:
+        click.echo(f"made anew: {', '.join(stranded)} (their node is gone)", err=True)
+        launch.start_actors(client.config, client.catalogue)
 
 
 def _tiers_table(client: Client) -> str:

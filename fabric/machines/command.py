@@ -86,6 +86,8 @@ def ray_environment(spec: NodeSpec, home: str) -> dict[str, str]:
     if spec.kind == "head":
         # What runs on the head is the fabric itself: it must not wait behind the dashboard, as work does (Ray's niceness is 15).
         env["RAY_worker_niceness"] = "0"
+        # Ray starts as many workers at once as the node counts CPUs: on a head that takes no work, the actors would come back one by one.
+        env["RAY_worker_maximum_startup_concurrency"] = "8"
         # What the head knows of nodes, actors and jobs survives it: embedded, no other service.
         env |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": f"{_at_home(GCS_DIRECTORY, home)}/{spec.cluster}"}
     if spec.is_tls:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ STEADY_S = 60.0
 GRACE_S = 4.0
 HOLD_TRIES = 10
 MANNERS_S = 20.0
+ACTORS_AFTER_S = 12.0
+ACTORS_TRIES = 5
 EXTRAS = ("dashboard/dashboard.py", "log_monitor.py", "ray.util.client.server", "autoscaler/v2/monitor.py")
 EXTRAS_NICENESS = 10
 LOG_BYTES = 8 * 2**20
@@ -87,11 +90,25 @@ class Watchdog:
             if not is_up and self._has_started():
                 is_up = True
                 self._files.write_status("up", self._spec, self._restarts)
+                if self._spec.kind == "head" and self._restarts:
+                    threading.Thread(target=self._see_to_actors, name="actors", daemon=True).start()
             time.sleep(LOOK_S)
         if ray.poll() is None:
             ray.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ray.wait(GRACE_S)
+
+    def _see_to_actors(self) -> None:
+        """Ray brings the fabric's actors back; what it forgets, or takes for alive where nothing is, is started anew after a while."""
+        for _ in range(ACTORS_TRIES):
+            time.sleep(ACTORS_AFTER_S)
+            address = f"{self._spec.head}:{self._spec.ports.gcs}"
+            done = subprocess.run(
+                [str(self._files.root.parent / "run"), "fabric", "up", "--address", address], capture_output=True, text=True, check=False
+            )
+            _say(f"fabric up ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            if done.returncode == 0:
+                return
 
     def _has_started(self) -> bool:
         with self._files.ray_log.open("rb") as log:
@@ -112,7 +129,7 @@ class Watchdog:
 
 class Manners:
     """Ray's own extras wait behind the fabric as a head starts: the dashboard, the log monitor and Ray Client take most of two cores for as
-    long as scheduler and pools want to come back. Niceness can be given, not taken back: it stays, and costs nothing on a head with room."""
+    long as scheduler and pools want to come back. Niceness is given for good: it costs nothing on a head with room."""
 
     def __init__(self) -> None:
         self._until_s = time.monotonic() + MANNERS_S

@@ -18,7 +18,7 @@ from fabric.errors import FabricError, OutOfMemory, RejectedError
 from fabric.job import Grant, JobId, JobSpec, LaunchSpec, Outcome
 from fabric.job_events import JobEnded, JobVacated, LeaseRefused
 from fabric.ports import Report
-from fabric.running import placement, ray_program
+from fabric.running import placement
 from fabric.running.host import HostSettings
 from fabric.running.hosts import Hosts
 from fabric.running.launching import Attempt
@@ -29,6 +29,8 @@ from fabric.types import Flavor
 NUM_LAUNCHERS = 16
 STOP_TIMEOUT_S = 10.0
 TAKEOVER_MARGIN_S = 5.0
+DRIVERS_TIMEOUT_S = 15.0
+"""How long the Jobs API is waited for, where there may be drivers of an earlier scheduler."""
 _log = logging.getLogger(__name__)
 
 Key = tuple[JobId, int]
@@ -69,6 +71,7 @@ class RayRunners:
         self._outbox = Outbox(local_report or settings.report, epoch)
         self._lock = threading.Lock()
         self._live: dict[Key, _Live] = {}
+        self._drivers_swept = threading.Event()
         self._launchers = ThreadPoolExecutor(NUM_LAUNCHERS, thread_name_prefix="launch")
         self._stoppers = ThreadPoolExecutor(4, thread_name_prefix="stop")
 
@@ -93,7 +96,7 @@ class RayRunners:
 
     def living(self) -> Sequence[Key]:
         """What is alive now, taken over by this port: their facts are seen to from now on. Leases and drivers that nobody
-        leads are ended first, with all that may still run in them."""
+        leads are ended, with all that may still run in them."""
         leaders = self._hosts.leaders()
         for name, leader in leaders.items():
             key = parse_attempt(name)
@@ -108,9 +111,20 @@ class RayRunners:
                 is_unled = key is not None and key not in self._live and attempt_name(*key) not in known
             if key is not None and is_unled:
                 self._hosts.sweep(*key)
-        for name in ray_program.stop_unled(known):
-            _log.warning("stopped a driver that nobody led attempt=%s", name)
+        threading.Thread(target=self._stop_unled_drivers, args=(known,), name="drivers", daemon=True).start()
         return alive
+
+    def _stop_unled_drivers(self, known: Collection[str]) -> None:
+        """Ray's Jobs API is the dashboard's, which comes last when a head restarts: only the next driver waits for it, nothing else."""
+        from fabric.running import ray_program
+
+        try:
+            for name in ray_program.stop_unled(known, DRIVERS_TIMEOUT_S):
+                _log.warning("stopped a driver that nobody led attempt=%s", name)
+        except Exception as error:
+            _log.warning("drivers that nobody leads cannot be seen: %s", ray_io.describe_exception(error))
+        finally:
+            self._drivers_swept.set()
 
     def _adopted(self, key: Key, leader: Any) -> _Live | None:
         """Its record, where this port did not know it."""
@@ -158,6 +172,8 @@ class RayRunners:
         spec, flavor = attempt.spec, self._catalogue[attempt.grant.option.flavor]
         key = (spec.job_id, attempt.attempt)
         placement.claim_epoch(attempt.epoch)
+        if spec.form == "ray-program":
+            self._drivers_swept.wait(2 * DRIVERS_TIMEOUT_S)
         self._hosts.clear_the_way(*key)
         nodes, hosts, told = self._hosts.place(attempt, flavor)
         with self._lock:
@@ -201,6 +217,8 @@ class RayRunners:
         try:
             self._hosts.sweep(*key, live.nodes or None)
             if live.is_driver:
+                from fabric.running import ray_program
+
                 ray_program.stop(attempt_name(*key))
             placement.wait_until_dead(live.nodes, self._lease_s)
         except Exception as failed:  # Ray's head is away: this scheduler's next incarnation looks again

@@ -183,11 +183,13 @@ def usage(ray_job_id: str) -> dict[str, float]:
     )
 
 
-def stop_unled(led: Iterable[str]) -> list[str]:
-    """Stop the fabric's Ray jobs that no host leads; the names of those attempts. Nothing where the dashboard is off."""
+def stop_unled(led: Iterable[str], timeout_s: float = 0.0) -> list[str]:
+    """Stop the fabric's Ray jobs that no host leads; the names of those attempts. Nothing where the dashboard is off, or does not come
+    up within `timeout_s`."""
     known, stopped = set(led), []
+    deadline_s = time.monotonic() + timeout_s
     with contextlib.suppress(RuntimeFault):
-        client = _client()
+        client = _patient_client(deadline_s)
         for job in client.list_jobs():
             name = job.submission_id or ""
             if parse_attempt(name) is not None and name not in known and not job.status.is_terminal():
@@ -204,6 +206,17 @@ def stop(name: str, timeout_s: float = 60.0) -> None:
         client.stop_job(name)
         while not client.get_job_status(name).is_terminal() and time.monotonic() < deadline_s:
             time.sleep(0.2)
+
+
+def _patient_client(deadline_s: float) -> JobSubmissionClient:
+    """Raises: RuntimeFault, after the deadline (monotonic)."""
+    while True:
+        try:
+            return _client()
+        except RuntimeFault:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(1.0)
 
 
 def _client() -> JobSubmissionClient:

@@ -20,11 +20,12 @@ from fabric.events import (
     NodesObserved,
     NodeUncordoned,
     PoolFact,
+    RestNode,
     StartNodeAgent,
     UsageReported,
 )
 from fabric.types import Lease, Node, NodeUsage, PoolSnapshot
-from pools.ledger import Ledger
+from pools.ledger import REST_AFTER, Ledger
 from tests.fleet import COLD, HOT, node
 
 ALPHA, BETA = "aaaa1111bbbb", "aaaa2222cccc"
@@ -75,6 +76,30 @@ def test_an_agent_is_asked_for_once_per_host_and_again_when_the_host_comes_back(
     assert ledger.handle(NodesObserved(here[:1])) == []
     assert ledger.handle(NodesObserved(())) == []
     assert ledger.handle(NodesObserved(here[:1])) == [StartNodeAgent("rack-1", ALPHA)]
+
+
+def test_an_elastic_node_that_nothing_uses_rests_until_something_does() -> None:
+    idle = replace(machine(ALPHA, "rack-1"), is_elastic=True)
+    busy = replace(idle, used={"GPU": 1.0})
+    ledger = ledger_with(idle)
+    told = [ledger.handle(NodesObserved((idle,))) for _ in range(REST_AFTER + 3)]
+    assert [command for commands in told for command in commands] == [RestNode("rack-1", ALPHA)]
+    assert ledger.snapshot().nodes[0].is_resting
+    assert ledger.handle(NodesObserved((busy,))) == [StartNodeAgent("rack-1", ALPHA)]
+    assert not ledger.snapshot().nodes[0].is_resting
+
+
+def test_a_node_that_is_used_now_and_then_or_leased_or_no_elastic_one_never_rests() -> None:
+    idle = replace(machine(ALPHA, "rack-1"), is_elastic=True)
+    used = replace(idle, used={"CPU": 0.1})
+    ledger = ledger_with(idle)
+    for number in range(3 * REST_AFTER):
+        assert ledger.handle(NodesObserved((used if number % REST_AFTER == 0 else idle,))) == []
+    leased = ledger_with(idle)
+    leased.handle(LeaseGranted(Lease("l", "job", ALPHA, {"GPU": 1.0}), "ann"))
+    fixed = ledger_with(machine(ALPHA))
+    for _ in range(3 * REST_AFTER):
+        assert leased.handle(NodesObserved((idle,))) == [] and fixed.handle(NodesObserved((machine(ALPHA),))) == []
 
 
 def test_a_measurement_counts_for_every_node_of_its_host_until_the_host_is_gone() -> None:

@@ -115,8 +115,9 @@ def test_ray_up_sends_the_shipment_and_starts_the_agent_on_the_head() -> None:
     mine, install = launched["head_setup_commands"]
     assert mine == "mine" and shlex.split(install)[:2] == ["sh", "~/.tierfabric/ship/install.sh"] and shlex.split(install)[2] == "/opt/env"
     agent, actors = launched["head_start_ray_commands"]
-    assert agent.startswith("/opt/env/bin/python -m fabric.machines.agent start restart up < ~/.tierfabric/ship/head.json")
-    assert "ray start" in agent and "--autoscaling-config" in agent.partition("#")[2]
+    words, _, command = agent.partition("; ")  # Ray looks for these words, and puts the whole into a pair of brackets: no comment ends it
+    assert words.startswith(": 'ray start --head --autoscaling-config=") and "#" not in agent
+    assert command == "/opt/env/bin/python -m fabric.machines.agent start restart up < ~/.tierfabric/ship/head.json"
     assert actors == f"~/.tierfabric/run fabric up --address {HEAD}:7000"
     assert launched["worker_start_ray_commands"] == [] and for_head(launched)["file_mounts"]["~/.tierfabric/ship"] == "~/.tierfabric/ship"
 
