@@ -30,6 +30,11 @@ def settle(*, make: bool = True) -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
 
 
+def is_off() -> bool:
+    """Whether somebody turned it off on purpose."""
+    return os.environ.get("RAY_AUTH_MODE", "token") != "token"
+
+
 def token_file() -> Path:
     return Path("~/.ray/auth_token").expanduser()
 

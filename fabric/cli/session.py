@@ -44,6 +44,8 @@ def joined(config: FabricConfig, address: str | None) -> Iterator[Client]:
     """A client of the fabric at `address`, or of the twin that runs here. Raises: UnavailableError."""
     launch = ray_bound("fabric.launch")
     quiet = config.model_copy(update={"log_to_driver": False})  # a command runs no task whose output is wanted
+    if auth.is_off():
+        click.echo("WARNING: authentication is off (RAY_AUTH_MODE): whoever reaches this fabric may run code on it", err=True)
     with own_output():
         try:
             yield launch.join(address, quiet)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -95,8 +97,21 @@ def _private_file(file: Path) -> Path:
 def _harden(connection: Any, _record: Any) -> None:
     # None: the driver begins no transaction by itself; `_begin` does.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _enter_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _enter_wal(connection: Any) -> None:
+    """SQLite waits for a lock, but not where two change a new file's mode at once: the second is told "locked" there and then."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.02)
 
 
 def _begin(connection: Connection) -> None:
