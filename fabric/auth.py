@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def settle(*, make: bool = True) -> None:
@@ -33,6 +34,16 @@ def settle(*, make: bool = True) -> None:
 def is_off() -> bool:
     """Whether somebody turned it off on purpose."""
     return os.environ.get("RAY_AUTH_MODE", "token") != "token"
+
+
+def head_channel(address: str) -> Any:
+    """A gRPC channel to a Ray head, by the certificates that Ray itself would use (RAY_USE_TLS and RAY_TLS_*), without a token."""
+    import grpc
+
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        return grpc.insecure_channel(address)
+    ca, key, cert = (Path(os.environ[f"RAY_TLS_{name}"]).read_bytes() for name in ("CA_CERT", "SERVER_KEY", "SERVER_CERT"))
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert))
 
 
 def token_file() -> Path:

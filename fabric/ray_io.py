@@ -83,7 +83,7 @@ def _check_head(address: str) -> None:
         raise UnavailableError(f"nothing answers at {address}: {error}", hint=hint) from error
     import grpc
 
-    with grpc.insecure_channel(f"{host}:{port}") as channel:
+    with auth.head_channel(f"{host}:{port}") as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
             check(b"", timeout=CONNECT_TIMEOUT_S)

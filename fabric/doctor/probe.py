@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fabric import launch, ray_io
+from fabric import auth, launch, ray_io
 from fabric.config import FabricConfig
 from fabric.doctor.cluster import ClusterFacts, NodeAnswer
 from fabric.errors import FabricError
@@ -99,7 +99,7 @@ def is_auth_enforced(address: str) -> bool | None:
     """Ask the head for something without a token: it refuses where authentication is on."""
     import grpc
 
-    with grpc.insecure_channel(address) as channel:
+    with auth.head_channel(address) as channel:
         check = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:
             check(b"", timeout=ray_io.CONNECT_TIMEOUT_S)
