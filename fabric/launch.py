@@ -29,7 +29,7 @@ from pools.flavors import load_catalogue
 
 NODES_TIMEOUT_S = 60.0
 SERVING_TIMEOUT_S = 60.0
-_HEAD = {"node:__internal_head__": 0.001}
+_HEAD = {ray_io.HEAD_RESOURCE: 0.001}
 
 
 def connect(address: str | None = None, *, config: FabricConfig | Path | str | None = None) -> Client:

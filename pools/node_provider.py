@@ -159,7 +159,7 @@ class MachinesProvider(NodeProvider):  # type: ignore[misc]  # Ray has no types
 
     def _bring_up(self, remote: Remote, entry: Entry) -> None:
         cluster, shipment = self._cluster, ship.opened(Path(ship.THERE).expanduser())
-        seen = facts.look(remote, _python(cluster), {})
+        seen = facts.look(remote, cluster.python, {})
         bring_up.make_ready(remote, seen, shipment, cluster.provider.environment, cluster.provider.python, lambda _: None)
         bring_up.start(remote, cluster.spec(entry.host, entry.instance_id, shipment.release), mode="fresh")
 
@@ -228,10 +228,6 @@ def head_tags(cluster: Cluster) -> dict[str, str]:
         TAG_RAY_NODE_NAME: f"ray-{cluster.name}-head",
         TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE,
     }
-
-
-def _python(cluster: Cluster) -> str:
-    return f"{cluster.provider.environment}/bin/python" if cluster.provider.environment else cluster.provider.python
 
 
 __all__ = ["MachinesProvider"]

@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,18 +176,5 @@ class World:
             _ip("-n", name, *words)
 
 
-@contextlib.contextmanager
-def world(count: int) -> Iterator[World]:
-    with World(count) as made:
-        yield made
-
-
 def _ip(*words: str, check: bool = True) -> None:
     subprocess.run(["ip", *words], check=check, capture_output=True)
-
-
-def interrupt(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-
-
-__all__: Sequence[str] = ("Machine", "World", "why_not", "world")

@@ -12,6 +12,7 @@ from fabric.doctor.check import Check
 from fabric.errors import ConfigError, FabricError
 from fabric.machines import local, ship
 from fabric.machines.certificates import check_certificates
+from fabric.machines.checks import is_running
 from fabric.machines.plan import Cluster
 from fabric.types import Flavor
 
@@ -28,7 +29,7 @@ def examine(file: ClusterFile, catalogue: Mapping[str, Flavor], told: Callable[[
     seen = look_at_all(cluster, "", catalogue, lambda one: told(_line(one)))
     for one in seen.values():
         checks += one.checks
-    running = [host for host, one in seen.items() if one.facts is not None and one.facts.node.get("cluster") == cluster.name]
+    running = [host for host, one in seen.items() if one.facts is not None and is_running(one.facts, cluster.name)]
     if running:
         told(f"trying the doors of {len(running)} machines, as a stranger")
         checks += try_doors(cluster, running)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from fabric.cluster.file import ClusterFile
-from fabric.cluster.look import MOST_AT_ONCE, Seen, look_at
+from fabric.cluster.look import MOST_AT_ONCE, look_at
 from fabric.cluster.progress import Progress
 from fabric.errors import FabricError, RejectedError, RuntimeFault
 from fabric.machines import bring_up, expand, local
+from fabric.machines.checks import is_running
 from fabric.machines.command import BOOTSTRAP_CONFIG
 from fabric.machines.plan import HEAD_KEY, Cluster, read_cluster
 from fabric.machines.ship import Shipment
@@ -42,7 +43,6 @@ class Launched:
     up: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     failed: dict[str, FabricError] = field(default_factory=dict)
-    report: str = ""
 
 
 def launch(
@@ -125,7 +125,7 @@ class _Launch:
         for check in seen.checks:
             if check.state == "warn":
                 self._progress.line(host, f"warning  {check.name}: {check.detail}; cure: {check.cure}")
-        if not _runs(seen, self._cluster.name) or self._mode == "restart":
+        if not is_running(seen.facts, self._cluster.name) or self._mode == "restart":
             provider = self._cluster.provider
             bring_up.make_ready(
                 remote, seen.facts, self._shipment, provider.environment, provider.python, lambda what: self._progress.done(host, what)
@@ -169,7 +169,6 @@ class _Launch:
         done = remote.run(f"~/.tierfabric/run fabric up --address {head}:{self._cluster.ports().gcs}", timeout_s=ACTORS_TIMEOUT_S)
         if done.status:
             raise RuntimeFault("the fabric's actors do not start", code="actors_failed", hint="`fabric doctor FILE`", log=done.last_lines())
-        self._result.report = done.stdout
         self._progress.done(self._cluster.head, "fabric started")
 
     def _settle(self) -> None:
@@ -184,7 +183,3 @@ class _Launch:
 def worker_tags(cluster_name: str, node_type: str) -> dict[str, str]:
     """The tags of a worker that is started apart from the autoscaler, which then counts it as its own."""
     return {_TAG_KIND: "worker", _TAG_TYPE: node_type, _TAG_STATUS: "up-to-date", _TAG_NAME: f"ray-{cluster_name}-worker"}
-
-
-def _runs(seen: Seen, cluster_name: str) -> bool:
-    return seen.facts is not None and seen.facts.node.get("cluster") == cluster_name

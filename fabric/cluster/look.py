@@ -37,10 +37,9 @@ def look_at(cluster: Cluster, host: str, release: str, catalogue: Mapping[str, F
     kind = cluster.node_types[cluster.all_machines()[host]]
     where = f"{host} ({kind.name})"
     ports = cluster.ports().of("head" if host == cluster.head else "worker")
-    environment = cluster.provider.environment
     try:
         cluster.spec(host, "", "")  # its name must be known here
-        facts = look(Remote(host, cluster.access), f"{environment}/bin/python" if environment else cluster.provider.python, ports)
+        facts = look(Remote(host, cluster.access), cluster.python, ports)
     except FabricError as error:
         name = "name" if error.code == "host_unknown" else "ssh"
         return Seen(host, (Check(where, name, "fail", error.message.removeprefix(f"{host}: "), error.hint or ""),), None)
@@ -51,7 +50,7 @@ def look_at(cluster: Cluster, host: str, release: str, catalogue: Mapping[str, F
         labels=kind.labels,
         resources=kind.resources,
         ports=ports,
-        environment=environment,
+        environment=cluster.provider.environment,
         python=cluster.provider.python,
         python_version=platform.python_version(),
         ray=version("ray"),

@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+GOOD_SKEW_S, WORST_SKEW_S = 1.0, 5.0
+LEAST_DISK_BYTES = 2**30
+LEAST_FILES, GOOD_FILES = 512, 4096
+"""A raylet holds some 30 files for each worker; macOS starts with 256, Linux with 1024 (own estimates)."""
 State = Literal["ok", "warn", "fail"]
 STATES: tuple[State, ...] = ("ok", "warn", "fail")
 
@@ -24,6 +28,11 @@ class Check:
     state: State
     detail: str
     cure: str = ""
+
+
+def skew_s(asked_s: float, there_s: float, heard_s: float) -> float:
+    """How far a clock that showed `there_s` at some moment between `asked_s` and `heard_s` is off at the least."""
+    return max(0.0, asked_s - there_s, there_s - heard_s)
 
 
 def report_json(checks: Sequence[Check]) -> dict[str, Any]:

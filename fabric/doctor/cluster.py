@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fabric.doctor.check import Check, State
+from fabric.doctor.check import GOOD_SKEW_S, WORST_SKEW_S, Check, State
 from fabric.types import Flavor, Node
 
-GOOD_SKEW_S = 1.0
-WORST_SKEW_S = 5.0
 LABELS_CURE = 'start it with `ray start --labels "$(fabric node labels)"`'
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fabric.doctor.check import Check, State
+from fabric.doctor.check import GOOD_FILES, LEAST_DISK_BYTES, LEAST_FILES, Check, State
 from fabric.show import gib
 from fabric.twin import TwinState
 
 RAY_VERSION = "2.60.0"
 OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_BYTES = 2 * 2**30
-LEAST_DISK_BYTES = 2**30
 FULL_DISK_FRAC = 0.95
 """Ray stops writing to a disk that is fuller. Source: Ray 2.60, `local_fs_capacity_threshold`."""
-LEAST_FILES = 512
-GOOD_FILES = 4096
-"""A raylet holds some 30 files for each worker; macOS starts with 256, Linux with 1024 (own estimates)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fabric import auth, launch, ray_io
 from fabric.config import FabricConfig
+from fabric.doctor.check import skew_s
 from fabric.doctor.cluster import ClusterFacts, NodeAnswer
 from fabric.errors import FabricError
 from fabric.types import Node, PoolSnapshot
@@ -39,11 +40,6 @@ def probe(config: FabricConfig, address: str) -> ClusterFacts:
 def answer() -> tuple[str, str, str, float]:
     """Run on each node: Ray, Python and tierfabric there, and its wall clock."""
     return version("ray"), platform.python_version(), version("tierfabric"), time.time()
-
-
-def skew_s(asked_s: float, there_s: float, heard_s: float) -> float:
-    """How far a clock that showed `there_s` at some moment between `asked_s` and `heard_s` is off at the least."""
-    return max(0.0, asked_s - there_s, there_s - heard_s)
 
 
 def _ask_nodes(node_ids: Sequence[str]) -> dict[str, NodeAnswer | str]:

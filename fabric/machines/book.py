@@ -55,23 +55,18 @@ class Book:
         with self._writing() as (counter, entries):
             free = [host for host in hosts if host not in entries or (not entries[host].is_in_use and entries[host].rests_until_s <= now_s)]
             free.sort(key=lambda host: entries[host].failures if host in entries else 0)
-            taken = []
             for host in free[:count]:
-                counter[0] += 1
                 failures = entries[host].failures if host in entries else 0
-                entries[host] = Entry(host, node_type, f"{host}-{counter[0]}", "starting", now_s, dict(tags), failures)
-                taken.append(entries[host])
-        return taken
+                entries[host] = _begun(counter, host, node_type, tags, now_s, failures)
+            return [entries[host] for host in free[:count]]
 
     def claim(self, wanted: Mapping[str, str], tags: Mapping[str, Mapping[str, str]]) -> dict[str, Entry]:
         """For a launch: the entries of these hosts (host -> node type), taken now where nobody uses them."""
-        for host, node_type in wanted.items():
-            entry = self.entries().get(host)
-            if entry is None or not entry.is_in_use:
-                self.forget(host)
-                self.take(node_type, [host], 1, tags.get(node_type, {}))
-        known = self.entries()
-        return {host: known[host] for host in wanted}
+        with self._writing() as (counter, entries):
+            for host, node_type in wanted.items():
+                if host not in entries or not entries[host].is_in_use:
+                    entries[host] = _begun(counter, host, node_type, tags.get(node_type, {}), time.time())
+            return {host: entries[host] for host in wanted}
 
     def settle(self, host: str, state: str, reason: str = "") -> None:
         """A start came to its end. `failed`: the machine rests, longer each time, and is free then."""
@@ -122,3 +117,9 @@ class Book:
         except (ValueError, TypeError, KeyError, AttributeError):
             # Made anew from what the autoscaler sees; a counter from the clock repeats no name.
             return int(time.time()), {}
+
+
+def _begun(counter: list[int], host: str, node_type: str, tags: Mapping[str, str], now_s: float, failures: int = 0) -> Entry:
+    """A start under a name of its own."""
+    counter[0] += 1
+    return Entry(host, node_type, f"{host}-{counter[0]}", "starting", now_s, dict(tags), failures)

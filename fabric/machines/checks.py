@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fabric.doctor.check import Check, State
+from fabric.doctor.check import GOOD_FILES, GOOD_SKEW_S, LEAST_DISK_BYTES, LEAST_FILES, WORST_SKEW_S, Check, State
 from fabric.machines.facts import MachineFacts
 from fabric.show import gib
 from fabric.types import SLOWDOWN_LABEL, Flavor
 
-LEAST_DISK_BYTES = 2**30
 INSTALL_DISK_BYTES = 4 * 2**30
 """What Ray, its dashboard, Serve and Train with all that they need take on disk, and as much again while pip unpacks (measured: 1.9 GB)."""
 LEAST_SHM_BYTES = 128 * 2**20
 STORE_FRAC = 0.3
 """The part of its memory that Ray gives to objects by default. Source: Ray 2.60."""
-GOOD_SKEW_S, WORST_SKEW_S = 1.0, 5.0
-LEAST_FILES, GOOD_FILES = 512, 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from fabric.doctor.check import skew_s
 from fabric.machines.ssh import Remote
 
 FACTS_TIMEOUT_S = 40.0
@@ -95,8 +97,6 @@ def look(remote: Remote, python: str, ports: Mapping[int, str]) -> MachineFacts:
 
 def read_facts(printed: str, asked_s: float, heard_s: float, reached_s: float) -> MachineFacts:
     """Pure: the script's lines as facts. The clock was read at some moment between `asked_s` and `heard_s`."""
-    import json
-
     values: dict[str, str] = {}
     taken: set[int] = set()
     for line in printed.splitlines():
@@ -111,4 +111,4 @@ def read_facts(printed: str, asked_s: float, heard_s: float, reached_s: float) -
         node = {}
     facts = MachineFacts(values, frozenset(taken), 0.0, reached_s, node if isinstance(node, dict) else {})
     there_s = facts.number("clock")  # None where `date` there knows no nanoseconds
-    return facts if there_s is None else replace(facts, skew_s=max(0.0, asked_s - there_s, there_s - heard_s))
+    return facts if there_s is None else replace(facts, skew_s=skew_s(asked_s, there_s, heard_s))

@@ -92,6 +92,11 @@ class Cluster:
         return self.provider.environment or VENV
 
     @property
+    def python(self) -> str:
+        """The Python of the environment that is there, or the one to make an environment with."""
+        return f"{self.provider.environment}/bin/python" if self.provider.environment else self.provider.python
+
+    @property
     def is_open(self) -> bool:
         """Whether anybody who reaches it may run code on it."""
         return self.provider.env.get("RAY_AUTH_MODE", "token") != "token"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -50,14 +51,21 @@ cp "$ship/release" "$HOME/.tierfabric/release"
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shipment:
     """A prepared folder. `release`: what is installed from it; `token`: the first digits of its token's digest."""
 
     folder: Path
     release: str
     token: str
-    archive: bytes
+
+    @functools.cached_property
+    def archive(self) -> bytes:
+        """Made when the first machine lacks it: most starts compare and send nothing."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+            archive.add(self.folder, arcname=".")
+        return buffer.getvalue()
 
 
 def prepare(
@@ -95,7 +103,7 @@ def opened(folder: Path, token: str | None = None, release: str | None = None) -
     if token is None:
         file = folder / "auth_token"
         token = hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.exists() else ""
-    return Shipment(folder, release or (folder / "release").read_text(encoding="utf-8").strip(), token, _archive(folder))
+    return Shipment(folder, release or (folder / "release").read_text(encoding="utf-8").strip(), token)
 
 
 def make_token(path: Path) -> Path:
@@ -148,13 +156,6 @@ def install(remote: Remote, environment: str | None, python: str) -> None:
             hint="does pip there reach a package index (proxy, ~/.config/pip/pip.conf)? is there room?",
             log=outcome.last_lines(),
         )
-
-
-def _archive(folder: Path) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
-        archive.add(folder, arcname=".")
-    return buffer.getvalue()
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -37,7 +37,6 @@ def start(files: NodeFiles) -> None:
             stderr=log,
             start_new_session=True,
             cwd=Path.home(),
-            env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         )
 
 

@@ -13,7 +13,7 @@ global:
 scrape_configs:
   # Every node's metrics agent, as Ray's head lists them: Ray's metrics and, as ray_fabric_…, the fabric's. They need no token.
   # For a Prometheus on another machine take, instead of the file, the dashboard's list:
-  #   http_sd_configs: [{{url: "http://HEAD:8265/api/prometheus/sd", authorization: {{credentials_file: /root/.ray/auth_token}}}}]
+  #   http_sd_configs: [{{url: "http://HEAD:8265/api/prometheus/sd", authorization: {{credentials_file: /etc/prometheus/ray_token}}}}]
   - job_name: ray
     file_sd_configs:
       - files: ["{discovery}"]

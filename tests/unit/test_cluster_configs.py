@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import re
@@ -17,6 +16,7 @@ import yaml
 
 from fabric.types import DEFAULT_TIERS, FLAVOR_LABEL, TIER_LABEL
 from pools.flavors import load_catalogue
+from tests.changed_documents import changed
 
 HERE = Path(__file__).parents[2] / "cluster_configs"
 CATALOGUE = load_catalogue()
@@ -196,19 +196,6 @@ def test_all_start_a_cluster_in_the_same_way() -> None:
 
 
 # -- mistakes --------------------------------------------------------------------------------------------------------------
-
-
-def changed(document: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    made = copy.deepcopy(dict(document))
-    at: Any = made
-    *parents, last = [int(part) if part.isdecimal() else part for part in path.split("/")]
-    for part in parents:
-        at = at[part]
-    if value is None:
-        del at[last]
-    else:
-        at[last] = value
-    return made
 
 
 HOT = "available_node_types/hot-a100"

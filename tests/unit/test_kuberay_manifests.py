@@ -18,6 +18,7 @@ import yaml
 from fabric.config import load_config
 from fabric.types import FLAVOR_LABEL, TIER_LABEL
 from pools.flavors import load_catalogue
+from tests.changed_documents import changed
 from tests.kuberay_schema import SCHEMAS
 from tests.structural_check import validator_of
 
@@ -88,20 +89,6 @@ def check(document: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize(("file", "document"), OBJECTS, ids=[f"{file}:{each['kind']}:{each['metadata']['name']}" for file, each in OBJECTS])
 def test_every_object_is_one_that_its_api_takes(file: str, document: dict[str, Any]) -> None:
     check(document)
-
-
-def changed(document: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy with one place set; `None` takes it away. A number in the path is an index."""
-    made = copy.deepcopy(dict(document))
-    at: Any = made
-    *parents, last = [int(part) if part.isdecimal() else part for part in path.split("/")]
-    for part in parents:
-        at = at[part]
-    if value is None:
-        del at[last]
-    else:
-        at[last] = value
-    return made
 
 
 WORKER = "spec/workerGroupSpecs/0"
