@@ -40,6 +40,7 @@ STOP_TIMEOUT_S = 30.0
 def start(spec: NodeSpec, files: NodeFiles, mode: str = "keep", until: str = "up") -> dict[str, Any]:
     """Raises: RejectedError (`launch_running`, `other_cluster`, `settings_changed`), RuntimeFault (`ray_failed`, `start_timeout`)."""
     with files.launching():
+        spec = described(spec)  # compared as it would run: what was found here is part of it
         status = files.read_status()
         if files.watchdog_pid() is not None and status is not None:
             if status.cluster != spec.cluster:
@@ -55,7 +56,6 @@ def start(spec: NodeSpec, files: NodeFiles, mode: str = "keep", until: str = "up
                     "its node runs with other settings", code="settings_changed", hint="`fabric up FILE --restart` ends and starts it"
                 )
             _stop(files)
-        spec = described(spec)
         files.write_spec(spec)
         files.write_status("starting", spec, 0)
         firewall.close(spec)
@@ -83,10 +83,9 @@ def described(spec: NodeSpec) -> NodeSpec:
 
 def stop(files: NodeFiles, cluster: str, *, is_final: bool) -> dict[str, Any]:
     """End the node of `cluster`."""
-    status = files.read_status()
-    if files.watchdog_pid() is not None and status is not None and status.cluster != cluster:
+    status, was_running = files.read_status(), files.watchdog_pid() is not None
+    if was_running and status is not None and status.cluster != cluster:
         return {"state": "other", "was_running": False, "cluster": status.cluster}
-    was_running = files.watchdog_pid() is not None
     _stop(files)
     firewall.open_again()
     if is_final:

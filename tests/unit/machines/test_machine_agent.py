@@ -67,6 +67,21 @@ def test_a_second_start_changes_nothing(files: NodeFiles, alive: NodeSpec) -> No
     assert files.status.read_bytes() == before
 
 
+def test_a_second_start_changes_nothing_where_the_machine_said_itself_what_it_is(files: NodeFiles, tmp_path: Path) -> None:
+    told = tmp_path / "env" / "bin" / "fabric"
+    told.parent.mkdir(parents=True)
+    told.write_text("""#!/bin/sh\necho '{"labels": {"tier": "cold", "flavor": "cpu"}, "resources": {}}'\n""")
+    told.chmod(0o755)
+    asked = node_spec(environment=str(tmp_path / "env"), labels={})
+    files.write_spec(agent.described(asked))
+    files.write_status("up", agent.described(asked), 0)
+    held = files.hold()
+    try:
+        assert agent.start(asked, files)["is_new"] is False
+    finally:
+        os.close(held)
+
+
 @pytest.mark.parametrize(
     ("changes", "mode", "code", "in_hint"),
     [
