@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NODES_TIMEOUT_S = 90.0
 ACTORS_TIMEOUT_S = 90.0
+POOLS_TIMEOUT_S = 10.0
 
 
 @click.command(cls=FabricCommand)
@@ -117,7 +118,19 @@ def _await_all(client: Client, num_nodes: int, steps: _Steps) -> None:
     actors = [*(f"pool-{tier}" for tier in client.config.tier_names), "profiler", "scheduler"]  # the scheduler answers once its API does
     pings = [ray_io.actor(actor).ping.remote() for actor in actors]
     ray_io.ask(pings, timeout_s=ACTORS_TIMEOUT_S)
+    _await_pools(client, {node.node_id for node in ray_io.living_nodes() if node.flavor and node.tier in client.config.tier_names})
     steps.done(f"actors {len(pings)}/{len(actors)}")
+
+
+def _await_pools(client: Client, node_ids: set[str]) -> None:
+    """Wait until the pools list these nodes: they look once a second, and what is printed next is what they know."""
+    read_pools: Any = ray_bound("fabric.status").read_pools
+    deadline_s = time.monotonic() + POOLS_TIMEOUT_S
+    while time.monotonic() < deadline_s:  # past it, the table says what is known: a node may have left meanwhile
+        listed = {node.node_id for pool in read_pools(client).values() for node in getattr(pool, "nodes", ())}
+        if node_ids <= listed:
+            return
+        time.sleep(0.1)
 
 
 def _free_stranded(client: Client) -> None:
