@@ -1,0 +1,72 @@
+/* The frame around every view: the way between them, who is here, what is wrong with the connection. */
+import { ask } from "./lib/api.js";
+import { useCell } from "./lib/cell.js";
+import { followEvents, overview } from "./lib/events.js";
+import { html, useEffect, useRef } from "./lib/html.js";
+import { route } from "./lib/route.js";
+import { session } from "./lib/session.js";
+import { Banner } from "./parts/banner.js";
+import { Notices, Question } from "./parts/question.js";
+import { Empty } from "./parts/signs.js";
+import { TokenField } from "./parts/token_field.js";
+import { TopBar } from "./parts/top_bar.js";
+import { Job } from "./views/job.js";
+import { Model } from "./views/model.js";
+import { Models } from "./views/models.js";
+import { Policy } from "./views/policy.js";
+import { Pools } from "./views/pools.js";
+import { Queue } from "./views/queue.js";
+import { Timeline } from "./views/timeline.js";
+import { Usage } from "./views/usage.js";
+
+/** A view's name in the address, its title, the panel it belongs to. What is not in `overview.panels` is not there. */
+export const VIEWS = [
+  ["pools", "Pools"],
+  ["timeline", "Timeline"],
+  ["queue", "Queue"],
+  ["models", "Models"],
+  ["policy", "Policy"],
+  ["usage", "Usage"],
+];
+const SHOWN = { pools: Pools, timeline: Timeline, queue: Queue, job: Job, models: Models, policy: Policy, usage: Usage };
+
+export function App() {
+  const { token, refused } = useCell(session);
+  if (!token) return html`<${TokenField} isRefused=${refused} />`;
+  return html`<${Open} key=${token} />`;
+}
+
+function Open() {
+  const form = useCell(overview);
+  const { view, name } = useCell(route);
+  const main = useRef(null);
+  const first = useRef(true);
+  useEffect(() => {
+    ask("/v1/console/overview").then(overview.set, () => {});
+    return followEvents();
+  }, []);
+  useEffect(() => {
+    const title = VIEWS.find(([key]) => key === view)?.[1] ?? "Job";
+    document.title = `${name || title} · ${form?.name ?? "tierfabric"}`;
+  }, [view, name, form?.name]);
+  useEffect(() => {
+    if (!first.current) main.current.focus({ preventScroll: true }); // a new view is read from its beginning
+    first.current = false;
+    scrollTo(0, 0);
+  }, [view, name]);
+  const panel = view === "job" ? "queue" : view;
+  const isThere = !form || form.panels.includes(panel);
+  const View = view === "models" && name ? Model : SHOWN[view];
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
+    <${TopBar} form=${form} views=${VIEWS} current=${panel} />
+    <${Banner} form=${form} />
+    <main id="main" class=${`view ${view}`} ref=${main} tabindex="-1">
+      ${View && isThere
+        ? html`<${View} key=${`${view}/${name}`} name=${name} />`
+        : html`<${Empty} title="There is nothing here">This fabric has no part that this page shows. <a href="#/pools">Go to the pools</a><//>`}
+    </main>
+    <${Notices} />
+    <${Question} />
+  `;
+}

@@ -1,0 +1,9 @@
+/* Begins the page: the token, the theme, then everything else. */
+import { App } from "./app.js";
+import { html, render } from "./lib/html.js";
+import { openSession } from "./lib/session.js";
+import { followTheme } from "./lib/theme.js";
+
+openSession();
+followTheme();
+render(html`<${App} />`, document.getElementById("page"));

@@ -1,0 +1,36 @@
+/* The bar at the top: the fabric's name, the way to every view, whether the page is live, who is here. */
+import { useCell } from "../lib/cell.js";
+import { connection } from "../lib/events.js";
+import { count, usd } from "../lib/format.js";
+import { html } from "../lib/html.js";
+import { to } from "../lib/route.js";
+import { endSession } from "../lib/session.js";
+import { theme, turnTheme } from "../lib/theme.js";
+
+const LIVE = { live: "live", connecting: "connecting", gone: "not connected" };
+
+export function TopBar({ form, views, current }) {
+  const { state } = useCell(connection);
+  const look = useCell(theme);
+  const waiting = form?.jobs.PENDING;
+  return html`<header class="top">
+    <a class="brand" href="#/pools">
+      <svg viewBox="0 0 16 16" width="18" height="18" aria-hidden="true"><rect x="1" y="2" width="14" height="3" rx="1" class="fill-hot" /><rect x="1" y="6.5" width="10" height="3" rx="1" class="fill-warm" /><rect x="1" y="11" width="6" height="3" rx="1" class="fill-cold" /></svg>
+      <b>${form?.name ?? "tierfabric"}</b>
+    </a>
+    <nav aria-label="Views">
+      ${views.filter(([key]) => !form || form.panels.includes(key)).map(([key, title]) => html`<a key=${key} href=${to(key)} aria-current=${key === current ? "page" : undefined}>
+        ${title}${key === "queue" && waiting > 0 && html` <span class="nav-count" title="waiting">${count(waiting)}</span>`}
+      </a>`)}
+    </nav>
+    <div class="top-right">
+      ${form && html`<span class="top-cost" title=${`of it ${usd(form.idle_usd_per_h)} idle`}><b>${usd(form.usd_per_h)}</b> / h</span>`}
+      <span class=${`live ${state}`}><span class="live-dot" aria-hidden="true" />${LIVE[state]}</span>
+      ${form && html`<span class="who" title=${`may: ${form.who.scopes.join(", ")}`}>${form.who.user}</span>`}
+      <button type="button" class="bare" onClick=${turnTheme} aria-label=${look === "dark" ? "Light colours" : "Dark colours"} title=${look === "dark" ? "Light colours" : "Dark colours"}>
+        <span aria-hidden="true">${look === "dark" ? "☀" : "☾"}</span>
+      </button>
+      <button type="button" class="bare leave" onClick=${endSession} aria-label="Forget the token" title="Forget the token"><span aria-hidden="true">⏻</span></button>
+    </div>
+  </header>`;
+}

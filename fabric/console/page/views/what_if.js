@@ -1,0 +1,93 @@
+/* What if: another policy over the jobs of the last hours, in the simulator, beside the one in force. */
+import { ask, part } from "../lib/api.js";
+import { count, duration, percent, significant, usd } from "../lib/format.js";
+import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { PlainTable } from "../parts/plain_table.js";
+import { Problem, Section } from "../parts/signs.js";
+import { Choice } from "../parts/filters.js";
+
+const ASK_MS = 700;
+const hours = (value) => duration(value === null || value === undefined ? null : 3600 * value);
+
+/** Key, name, words, whether less is better. */
+const FIGURES = [
+  ["jct_h", "mean time from submission to end", hours, true],
+  ["makespan_s", "until the last one ended", duration, true],
+  ["cost_usd", "cost", usd, true],
+  ["utilisation_frac", "utilisation", (value) => percent(value, 1), false],
+  ["jobs", "jobs", count, null],
+];
+
+export function WhatIf({ inForce }) {
+  const [text, setText] = useState("");
+  const [since, setSince] = useState("24h");
+  const [run, setRun] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const stop = useRef(null);
+  useEffect(() => () => stop.current?.abort(), []);
+  const start = async (event) => {
+    event.preventDefault();
+    stop.current?.abort();
+    stop.current = new AbortController();
+    setProblem(null);
+    setRun({ state: "running", progress: 0 });
+    try {
+      await follow(text, since, setRun, stop.current.signal);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      setRun(null);
+      setProblem(error);
+    }
+  };
+  const isRunning = run?.state === "running";
+  return html`<${Section} id="whatif" title="What if" aside=${html`<span class="faint">replays the jobs of the last while under another policy, in the simulator; nothing is applied</span>`}>
+    <form class="whatif" onSubmit=${start}>
+      <label class="field">
+        <span>Another policy</span>
+        <textarea rows="12" spellcheck=${false} placeholder="apiVersion: scheduling.example.com/v1 …" value=${text} onInput=${(event) => setText(event.target.value)} />
+      </label>
+      <div class="whatif-buttons">
+        <button type="submit" class="button strong" disabled=${!text.trim() || isRunning} aria-busy=${isRunning}>Replay</button>
+        <${Choice} label="Jobs of the last" value=${since} choices=${["1h", "6h", "24h", "7d"]} onChange=${setSince} />
+        <button type="button" class="button" disabled=${!inForce} onClick=${() => setText(inForce)}>Begin with the one in force</button>
+      </div>
+      <${Problem} problem=${problem} what="The replay" />
+    </form>
+    <div aria-live="polite">${run && html`<${Outcome} run=${run} />`}</div>
+  <//>`;
+}
+
+async function follow(text, since, setRun, signal) {
+  const { id } = await ask("/v1/policy/what-if", { method: "POST", body: { document: text, since }, signal });
+  for (;;) {
+    const run = await ask(`/v1/policy/what-if/${part(id)}`, { signal });
+    setRun(run);
+    if (run.state !== "running") return;
+    await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+    signal.throwIfAborted();
+  }
+}
+
+function Outcome({ run }) {
+  if (run.state === "failed") return html`<p class="problem" role="alert"><strong>The replay failed.</strong> ${run.error?.message ?? run.error}</p>`;
+  if (run.state === "running") return html`<p><progress max="1" value=${run.progress ?? undefined} aria-label="Replay" /> <span class="faint">${percent(run.progress)} replayed</span></p>`;
+  return html`<${PlainTable}
+    caption="Both policies over the same jobs"
+    rows=${FIGURES}
+    keyOf=${([key]) => key}
+    columns=${[
+      { key: "what", title: "", isHeader: true, cell: ([, name]) => name },
+      { key: "current", title: "in force", align: "right", cell: ([key, , words]) => words(run.current[key]) },
+      { key: "proposed", title: "the other", align: "right", cell: ([key, , words]) => html`<b>${words(run.proposed[key])}</b>` },
+      { key: "change", title: "change", align: "right", cell: ([key, , , isLessBetter]) => html`<${Change} from=${run.current[key]} to=${run.proposed[key]} isLessBetter=${isLessBetter} />` },
+    ]}
+  />`;
+}
+
+function Change({ from, to, isLessBetter }) {
+  if (!from || to === null || to === undefined || isLessBetter === null) return "";
+  const change = to / from - 1;
+  if (Math.abs(change) < 0.0005) return html`<span class="faint">the same</span>`;
+  const isBetter = change < 0 === isLessBetter;
+  return html`<span class=${isBetter ? "good" : "bad"}>${change < 0 ? "−" : "+"}${significant(100 * Math.abs(change), 2)} % ${isBetter ? "better" : "worse"}</span>`;
+}
