@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -47,13 +47,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={
-            FabricError: on_fabric_error,
-            HTTPException: _on_http_error,
-            ClientDisconnect: on_disconnect,
-            OSError: _on_os_error,
-            Exception: on_any_error,
-        },
+        exception_handlers=on_errors(OPENAPI),
     )
     exchange = Exchange(plane, tokens, now_s)
     app.include_router(job_routes(exchange))
@@ -64,6 +58,12 @@ def create_app(
         app.include_router(made(exchange, served))
     if registry is not None:
         app.include_router(registry_routes(exchange, registry))
+    describe_token(app)
+    return app
+
+
+def describe_token(app: FastAPI) -> None:
+    """Its OpenAPI document says what a token is."""
     plain_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -73,14 +73,24 @@ def create_app(
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
-    return app
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        return refused(UserError(f"{request.method} is not for {request.url.path}", code="method_not_allowed", hint=f"see {OPENAPI}"))
-    return refused(UserError(f"there is no page {request.url.path}", code="no_such_page", hint=f"see {OPENAPI}"))
+def on_errors(openapi: str) -> dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]:
+    """What an application does with each kind of error. `openapi`: where its pages are described."""
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            return refused(UserError(f"{request.method} is not for {request.url.path}", code="method_not_allowed", hint=f"see {openapi}"))
+        return refused(UserError(f"there is no page {request.url.path}", code="no_such_page", hint=f"see {openapi}"))
+
+    return {
+        FabricError: on_fabric_error,
+        HTTPException: on_http_error,
+        ClientDisconnect: on_disconnect,
+        OSError: _on_os_error,
+        Exception: on_any_error,
+    }
 
 
 async def _on_os_error(_request: Request, error: Exception) -> Response:
