@@ -13,12 +13,13 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.console.made_history import Attempt, History, Maker
 from benchmarks.console.stand_in_api import StandInApi
+from benchmarks.console.whole_api import WholeApi
 from fabric import __version__
 from fabric.api.serve import ApiServer
 from fabric.api.tokens import Tokens
@@ -116,6 +117,7 @@ def make_world(
     leases: int = 100_000,
     seed: int = 1,
     page: Path = PAGE,
+    make_api: Callable[[Callable[..., None]], StandInApi] = StandInApi,
 ) -> World:
     """The journal is written to `folder`, which must be empty."""
     catalogue = load_catalogue({}, tiers=DEFAULT_TIERS)
@@ -125,7 +127,7 @@ def make_world(
     tokens = Tokens(journal)
     minted = {scope: tokens.mint("ann", (scope,))[0] for scope in ("admin", "operate", "read", "submit")}
     life = Life(maker, Journal(f"sqlite:///{folder / 'journal.db'}"), seed)
-    api = StandInApi(life.write)
+    api = make_api(life.write)
     console = create_console(
         journal,
         pools=MadePools(maker.history, seed),
@@ -148,10 +150,13 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rate", type=float, default=4.0, help="jobs a second that end, start and are submitted")
     parser.add_argument("--page", type=Path, default=PAGE, help="the folder with the page's files")
+    parser.add_argument("--whole", action="store_true", help="the stand-in API answers every page that the console's page asks")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began_s = time.monotonic()
-        world = make_world(Path(folder), jobs=args.jobs, nodes=args.nodes, leases=args.leases, seed=args.seed, page=args.page)
+        make_api = WholeApi if args.whole else StandInApi
+        sizes = {"jobs": args.jobs, "nodes": args.nodes, "leases": args.leases, "seed": args.seed}
+        world = make_world(Path(folder), **sizes, page=args.page, make_api=make_api)
         world.console.follower.start()
         world.life.start(args.rate)
         url = ApiServer(world.console.app, port=args.port).start()

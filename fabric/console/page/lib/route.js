@@ -15,7 +15,10 @@ function read() {
 
 /** `{view, name, filters}` */
 export const route = cell(read());
-addEventListener("hashchange", () => route.set(read()));
+export const followRoute = () => {
+  route.set(read()); // the token was taken out of the address meanwhile
+  addEventListener("hashchange", () => route.set(read()));
+};
 
 export const to = (view, name = "") => (name ? `#/${view}/${encodeURIComponent(name)}` : `#/${view}`);
 

@@ -7,6 +7,9 @@ import { to } from "../lib/route.js";
 import { endSession } from "../lib/session.js";
 import { theme, turnTheme } from "../lib/theme.js";
 
+const SUN = "M8 5a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM8 1v1.5M8 13.5V15M1 8h1.5M13.5 8H15M3 3l1 1M12 12l1 1M13 3l-1 1M4 12l-1 1";
+const MOON = "M13.5 9.6A6 6 0 0 1 6.4 2.5a6 6 0 1 0 7.1 7.1z";
+const LEAVE = "M6.5 2.5h-4v11h4M10 5l3 3-3 3M13 8H6";
 const LIVE = { live: "live", connecting: "connecting", gone: "not connected" };
 
 export function TopBar({ form, views, current }) {
@@ -28,9 +31,13 @@ export function TopBar({ form, views, current }) {
       <span class=${`live ${state}`}><span class="live-dot" aria-hidden="true" />${LIVE[state]}</span>
       ${form && html`<span class="who" title=${`may: ${form.who.scopes.join(", ")}`}>${form.who.user}</span>`}
       <button type="button" class="bare" onClick=${turnTheme} aria-label=${look === "dark" ? "Light colours" : "Dark colours"} title=${look === "dark" ? "Light colours" : "Dark colours"}>
-        <span aria-hidden="true">${look === "dark" ? "☀" : "☾"}</span>
+        <${Icon} path=${look === "dark" ? SUN : MOON} />
       </button>
-      <button type="button" class="bare leave" onClick=${endSession} aria-label="Forget the token" title="Forget the token"><span aria-hidden="true">⏻</span></button>
+      <button type="button" class="bare leave" onClick=${endSession} aria-label="Forget the token" title="Forget the token"><${Icon} path=${LEAVE} /></button>
     </div>
   </header>`;
+}
+
+function Icon({ path }) {
+  return html`<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true"><path d=${path} fill="none" stroke="currentColor" stroke-width="1.4" stroke-linecap="round" stroke-linejoin="round" /></svg>`;
 }

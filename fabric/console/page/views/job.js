@@ -48,7 +48,7 @@ export function Job({ name }) {
       </div>
       <div>
         ${isMine && job.flavor && html`<${JobLogs} job=${job} />`}
-        ${isMine ? html`<${JobStory} job=${job} />` : html`<${Events} events=${why?.events} />`}
+        <${JobStory} job=${job} events=${why?.events} canSeeFacts=${isMine} />
       </div>
     </div>
   `;
@@ -84,8 +84,4 @@ function Progress({ job }) {
     <progress max="1" value=${done} aria-label="Progress" />
     <span><b>${percent(done)}</b> ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")} ${job.unit || "steps"}${job.remaining_s !== null && HOLDING.includes(job.state) && html`, about ${duration(job.remaining_s)} left`}</span>
   </div>`;
-}
-
-function Events({ events }) {
-  return html`<${JobStory} facts=${events} />`;
 }

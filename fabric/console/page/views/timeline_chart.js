@@ -1,4 +1,5 @@
-/* The chart of the timeline: uPlot gives the axis of time and the scale, `timeline_draw.js` draws the bars into it.
+/* The chart of the timeline: one uPlot has the axis of time, which stays in sight, another the scale and the grid, into which
+   `timeline_draw.js` draws the bars.
    Wheel: zoom; drag: move in time; a click on a bar opens its job. Keys: ← → move, + − zoom, ↑ ↓ rows, End now. */
 import { useCell } from "../lib/cell.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
@@ -14,8 +15,10 @@ const AXIS = 28;
 const CLICK_PX = 4;
 
 export function TimelineChart({ data, span, move, page }) {
+  const top = useRef(null);
   const box = useRef(null);
   const plot = useRef(null);
+  const scale = useRef(null);
   const look = useCell(theme);
   const [tip, setTip] = useState(null);
   const rows = useMemo(() => layout(data), [data]);
@@ -28,24 +31,33 @@ export function TimelineChart({ data, span, move, page }) {
     loadPlot().then((Plot) => {
       if (isOver) return;
       const colours = palette();
-      const height = () => now.current.rows.height + AXIS;
-      plot.current = new Plot(options(now, colours, box.current.clientWidth, height()), [[0, 1], [null, null]], box.current);
+      const nothing = [[0, 1], [null, null]];
+      scale.current = new Plot(axisOptions(now, top.current.clientWidth), nothing, top.current);
+      plot.current = new Plot(options(now, colours, box.current.clientWidth), nothing, box.current);
       listen(plot.current, now);
-      watch = new ResizeObserver(([entry]) => plot.current.setSize({ width: Math.floor(entry.contentRect.width), height: height() }));
+      watch = new ResizeObserver(([entry]) => {
+        const width = Math.floor(entry.contentRect.width);
+        plot.current.setSize({ width, height: now.current.rows.height });
+        scale.current.setSize({ width, height: AXIS });
+      });
       watch.observe(box.current);
     });
     return () => {
       isOver = true;
       watch?.disconnect();
-      plot.current?.destroy();
-      plot.current = null;
+      for (const each of [plot, scale]) {
+        each.current?.destroy();
+        each.current = null;
+      }
     };
   }, [look]);
   useEffect(() => {
-    plot.current?.setSize({ width: box.current.clientWidth, height: rows.height + AXIS });
+    plot.current?.setSize({ width: box.current.clientWidth, height: rows.height });
   }, [rows.height]);
   useEffect(() => plot.current?.redraw(false, false), [rows]);
-  useEffect(() => plot.current?.setScale("x", { min: span.from, max: span.to }), [span.from, span.to]);
+  useEffect(() => {
+    for (const each of [plot, scale]) each.current?.setScale("x", { min: span.from, max: span.to });
+  }, [span.from, span.to]);
 
   const key = (event) => {
     const order = {
@@ -57,30 +69,38 @@ export function TimelineChart({ data, span, move, page }) {
     order();
   };
   return html`<div class="timeline-scroll" tabindex="0" role="group" aria-label="Timeline. Arrow keys move it, plus and minus zoom, End goes to now; Table shows the same as text." onKeyDown=${key}>
+    <div class="timeline-axis" ref=${top} aria-hidden="true" />
+    <div class="timeline-body">
     <div class="timeline-labels">
       ${data.rows.map((row, index) => html`<div key=${row.node_id} class="timeline-label" style=${{ height: `${rows.heights[index]}px` }} title=${`${row.host} (${row.node_id})`}>
         <span class=${`tier-bar ${tierClass(row.tier)}`} /><span class="clip">${row.host}</span> <span class="faint clip">${row.flavor}</span>
       </div>`)}
     </div>
-    <div class="timeline-plot" ref=${box} style=${{ height: `${rows.height + AXIS}px` }}>
+    <div class="timeline-plot" ref=${box} style=${{ height: `${rows.height}px` }}>
       ${tip && html`<${TimelineTip} tip=${tip} />`}
+    </div>
     </div>
   </div>`;
 }
 
-function options(now, colours, width, height) {
+const bare = (now, width, height) => ({
+  width,
+  height,
+  padding: [0, 0, 0, 0],
+  legend: { show: false },
+  scales: { x: { time: true, auto: false, min: now.current.span.from, max: now.current.span.to }, y: { range: () => [0, 1] } },
+  series: [{}, { show: true, stroke: "transparent", paths: () => null, points: { show: false } }],
+});
+
+function axisOptions(now, width) {
+  return { ...bare(now, width, AXIS), cursor: { show: false }, axes: [axis({ side: 0, values: hours, space: 72, size: AXIS, grid: { show: false } }), { show: false }] };
+}
+
+function options(now, colours, width) {
   return {
-    width,
-    height,
-    padding: [0, 0, 0, 0],
-    legend: { show: false },
+    ...bare(now, width, now.current.rows.height),
     cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { show: false } },
-    scales: {
-      x: { time: true, auto: false, min: now.current.span.from, max: now.current.span.to },
-      y: { range: () => [0, 1] },
-    },
-    axes: [axis({ side: 0, values: hours, space: 72, size: AXIS, grid: { stroke: colour("line"), width: 1 } }), { show: false }],
-    series: [{}, { show: true, stroke: "transparent", paths: () => null, points: { show: false } }],
+    axes: [axis({ side: 0, values: () => [], space: 72, size: 0 }), { show: false }],
     hooks: { draw: [(plot) => draw(plot, now.current.rows, colours)] },
   };
 }

@@ -9,7 +9,7 @@ const WIDTH = 260;
 export function TimelineTip({ tip }) {
   const left = Math.max(0, Math.min(tip.x + 14, tip.width - WIDTH));
   const how = tip.isMark ? MARKS[tip.kind]?.name : BARS[tip.state]?.name;
-  return html`<div class="tip" style=${{ left: `${left}px`, top: `${tip.y + 44}px`, width: `${WIDTH}px` }}>
+  return html`<div class="tip" style=${{ left: `${left}px`, top: `${tip.y + 16}px`, width: `${WIDTH}px` }}>
     <b class="clip">${tip.num > 1 ? plural(tip.num, tip.isMark ? "mark" : "lease") : tip.name || "a task"}</b>
     <span>${how}${tip.user && html` · ${tip.user}`}</span>
     <span class="faint">${tip.host}</span>
