@@ -7,6 +7,7 @@ import click
 from fabric.cli.job_options import client
 from fabric.cli.lazy import FabricCommand, Settings
 from fabric.cli.session import emit, load, output_option
+from fabric.errors import RejectedError
 
 SCOPES = ("submit", "read", "operate", "admin")
 EXPIRES = "12h"
@@ -30,8 +31,15 @@ def console(settings: Settings, scope: str, expires: str, is_opened: bool, outpu
     url = read_console(config.state_path / CONSOLE_FILE)
     scopes = [scope] if scope in ("submit", "admin") else [scope, "submit"]
     wanted = {"user": config.user, "scopes": scopes, "expires": expires, "note": "console"}
-    made = client(settings).api.post("/v1/tokens", wanted, can_repeat=False)
-    document = {"url": url, "address": with_token(url, made["token"]), "token_id": made["id"], "scopes": made["scopes"]}
-    emit({**document, "expires_s": made["expires_s"]}, output, lambda: document["address"])
+    try:
+        made = client(settings).api.post("/v1/tokens", wanted, can_repeat=False)
+    except RejectedError as error:
+        if error.code != "forbidden":
+            raise
+        click.echo("hint: your token may make no others: paste it into the page, or ask an admin for one", err=True)
+        made = {"token": None, "id": None, "scopes": [], "expires_s": None}
+    address = url if made["token"] is None else with_token(url, made["token"])
+    document = {"url": url, "address": address, "token_id": made["id"], "scopes": made["scopes"], "expires_s": made["expires_s"]}
+    emit(document, output, lambda: address)
     if is_opened and output == "table":
-        click.launch(document["address"])
+        click.launch(address)
