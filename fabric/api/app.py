@@ -18,6 +18,8 @@ from fabric.api.experiment_routes import experiment_routes
 from fabric.api.job_routes import job_routes
 from fabric.api.model_routes import model_routes
 from fabric.api.models_port import ModelsPort, NoModels
+from fabric.api.node_routes import node_routes
+from fabric.api.nodes_port import NodesPort, NoNodes
 from fabric.api.port import JobPlanePort
 from fabric.api.registry_routes import registry_routes
 from fabric.api.rollout_routes import rollout_routes
@@ -34,11 +36,12 @@ def create_app(
     tokens: Tokens,
     *,
     models: ModelsPort | None = None,
+    nodes: NodesPort | None = None,
     registry: Registry | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """The application over a plane of this process. `models`: None where none are served; `registry`: None where there is none. `now_s` is
-    the wall clock."""
+    """The application over a plane of this process. `models`, `nodes`, `registry`: None where nothing is served, where there are no pools,
+    where there is no registry. `now_s` is the wall clock."""
     app = FastAPI(
         title="tierfabric jobs",
         version=API_VERSION,
@@ -53,6 +56,7 @@ def create_app(
     app.include_router(job_routes(exchange))
     app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
+    app.include_router(node_routes(exchange, nodes or NoNodes()))
     served = models or NoModels()
     for made in (model_routes, rollout_routes, experiment_routes):
         app.include_router(made(exchange, served))

@@ -105,6 +105,10 @@ class RollbackRequest(ApiRequest):
     version: int | None = Field(default=None, ge=0, description="default: the one before this")
 
 
+class DrainRequest(ApiRequest):
+    deadline_s: float = Field(default=300.0, ge=0, le=7 * 86400, description="when the machine goes at the latest, in seconds from now")
+
+
 class TokenRequest(ApiRequest):
     """A token of `user` that may do what `scopes` say, in `queues` (none: in all)."""
 
@@ -201,7 +205,7 @@ class Minted(TokenAnswer):
 
 
 _JOBS: TypeAdapter[list[SubmitRequest]] = TypeAdapter(list[SubmitRequest])
-_ADAPTERS: dict[type[ApiRequest], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RollbackRequest, TokenRequest)}
+_ADAPTERS: dict[type[ApiRequest], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RollbackRequest, DrainRequest, TokenRequest)}
 _STATES = {state.value for state in JobState}
 
 

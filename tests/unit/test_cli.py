@@ -17,7 +17,7 @@ from fabric.cli import node_describe, session
 from fabric.cli.lazy import LazyGroup
 from fabric.cli.main import cli
 from fabric.cli.node_drain import seconds
-from fabric.cli.node_marks import pick
+from fabric.node_orders import pick
 from fabric.config import FabricConfig, load_config
 from fabric.errors import FabricError, NoFitError, UnknownNameError, UserError
 from fabric.status_form import fabric_json, format_status, pool_json
