@@ -53,7 +53,7 @@ export function usd(value) {
   if (!isKnown(value)) return NONE;
   const size = Math.abs(value);
   if (size === 0) return "$0";
-  if (size < 0.01) return `$${significant(value, 2)}`;
+  if (size < 0.1) return `$${significant(value, 2)}`;
   return `$${value.toLocaleString("en", { minimumFractionDigits: size < 1000 ? 2 : 0, maximumFractionDigits: size < 1000 ? 2 : 0 })}`;
 }
 
@@ -63,6 +63,11 @@ export function percent(fraction, digits = 0) {
 
 export function count(value, digits = 0) {
   return isKnown(value) ? value.toLocaleString("en", { maximumFractionDigits: digits }) : NONE;
+}
+
+/** With as many decimals in every row, so that the points stand under each other. */
+export function fixed(value, digits) {
+  return isKnown(value) ? value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }) : NONE;
 }
 
 export function bytes(value) {

@@ -6,6 +6,7 @@ import { useCell } from "../lib/cell.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { colour, theme } from "../lib/theme.js";
 
+const HOUR_S = 3600;
 let library;
 export const loadPlot = () => (library ??= import("../vendor/uplot.js").then((module) => module.default));
 
@@ -89,10 +90,10 @@ function options({ width, height, series, format, most, isSpark, setAt }) {
     legend: { show: false },
     padding: isSpark ? [2, 0, 2, 0] : [8, 8, 0, 0],
     cursor: { show: !isSpark, y: false, drag: { x: false, y: false }, points: { size: 5 } },
-    scales: { x: { time: true }, y: { range: (_, __, highest) => [0, most ?? (highest > 0 ? highest * 1.08 : 1)] } },
+    scales: { x: { time: true, range: (_, __, last) => [last - HOUR_S, last] }, y: { range: (_, __, highest) => [0, most ?? (highest > 0 ? highest * 1.08 : 1)] } },
     axes: isSpark
       ? [{ show: false }, { show: false }]
-      : [axis({ values: hours, space: 64, size: 28 }), axis({ size: 54, space: 34, values: (_, ticks) => ticks.map(format) })],
+      : [axis({ values: hours, space: 64, size: 28 }), axis({ size: 54, space: 34, values: (_, ticks) => ticks.map((tick) => format(tick)) })],
     hooks: { setCursor: [(plot) => setAt(plot.cursor.idx ?? null)] },
   };
 }

@@ -2,7 +2,7 @@
 import { useCell } from "../lib/cell.js";
 import { connection } from "../lib/events.js";
 import { count, usd } from "../lib/format.js";
-import { html } from "../lib/html.js";
+import { html, useEffect, useRef } from "../lib/html.js";
 import { to } from "../lib/route.js";
 import { endSession } from "../lib/session.js";
 import { theme, turnTheme } from "../lib/theme.js";
@@ -16,12 +16,14 @@ export function TopBar({ form, views, current }) {
   const { state } = useCell(connection);
   const look = useCell(theme);
   const waiting = form?.jobs.PENDING;
+  const nav = useRef(null);
+  useEffect(() => nav.current.querySelector("[aria-current]")?.scrollIntoView({ inline: "nearest", block: "nearest" }), [current]);
   return html`<header class="top">
     <a class="brand" href="#/pools">
       <svg viewBox="0 0 16 16" width="18" height="18" aria-hidden="true"><rect x="1" y="2" width="14" height="3" rx="1" class="fill-hot" /><rect x="1" y="6.5" width="10" height="3" rx="1" class="fill-warm" /><rect x="1" y="11" width="6" height="3" rx="1" class="fill-cold" /></svg>
       <b>${form?.name ?? "tierfabric"}</b>
     </a>
-    <nav aria-label="Views">
+    <nav aria-label="Views" ref=${nav}>
       ${views.filter(([key]) => !form || form.panels.includes(key)).map(([key, title]) => html`<a key=${key} href=${to(key)} aria-current=${key === current ? "page" : undefined}>
         ${title}${key === "queue" && waiting > 0 && html` <span class="nav-count" title="waiting">${count(waiting)}</span>`}
       </a>`)}

@@ -56,7 +56,7 @@ export function Job({ name }) {
 
 function Facts({ job }) {
   const now_s = useNow(1);
-  const ran_s = job.started_s === null ? null : (job.ended_s ?? now_s) - job.started_s;
+  const ran_s = job.started_s === null || job.state === "PENDING" ? null : (job.ended_s ?? now_s) - job.started_s;
   return html`<dl class="facts">
     <${Fact} name="user">${job.user}<//>
     <${Fact} name="queue"><a href=${`#/queue?queue=${part(job.queue)}`}>${job.queue}</a><//>
@@ -65,7 +65,7 @@ function Facts({ job }) {
     <${Fact} name=${HOLDING.includes(job.state) ? "runs on" : "ran on"}>${job.flavor ? html`${place(job)} <${Twin} isTwin=${job.twin} />` : "–"}<//>
     <${Fact} name="attempt">${job.attempt || "–"}<//>
     <${Fact} name="submitted"><span title=${moment(job.submitted_s, now_s)}>${ago(job.submitted_s, now_s)}</span><//>
-    <${Fact} name="started"><span title=${moment(job.started_s, now_s)}>${ago(job.started_s, now_s)}</span><//>
+    <${Fact} name=${job.state === "PENDING" ? "last started" : "started"}><span title=${moment(job.started_s, now_s)}>${ago(job.started_s, now_s)}</span><//>
     <${Fact} name=${job.ended_s === null ? "has run" : "ran"}>${duration(ran_s)}<//>
     <${Fact} name="cost">${usd(job.cost_usd)}${job.budget_usd !== null && html` <span class="faint">of ${usd(job.budget_usd)}</span>`}<//>
     ${job.deadline_s !== null && html`<${Fact} name="deadline">${ago(job.deadline_s, now_s)}<//>`}

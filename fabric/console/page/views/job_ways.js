@@ -25,7 +25,7 @@ export function JobWays({ job, ways }) {
         { key: "verdict", title: "verdict", cell: (way, index) => html`<${Verdict} way=${way} isTaken=${index === taken} job=${job} />` },
       ]}
     />
-    ${taken >= 0 && html`<${Measured} job=${job} way=${ways[taken]} now_s=${now_s} />`}
+    ${taken >= 0 && job.state !== "PENDING" && html`<${Measured} job=${job} way=${ways[taken]} now_s=${now_s} />`}
   <//>`;
 }
 
@@ -48,7 +48,7 @@ function Measured({ job, way, now_s }) {
   ];
   const isOn = job.ended_s === null;
   return html`<h3>Predicted and measured</h3>
-    <${PlainTable}
+    <div class="narrow"><${PlainTable}
       caption="Predicted and measured"
       rows=${rows}
       columns=${[
@@ -56,5 +56,5 @@ function Measured({ job, way, now_s }) {
         { key: "predicted", title: "predicted for now", align: "right", cell: ([, predicted, , words]) => words(predicted) },
         { key: "measured", title: isOn ? "measured so far" : "measured", align: "right", cell: ([, , measured, words]) => words(measured) },
       ]}
-    />`;
+    /></div>`;
 }

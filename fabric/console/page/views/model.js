@@ -3,7 +3,7 @@ import { part } from "../lib/api.js";
 import { useCell } from "../lib/cell.js";
 import { useNow } from "../lib/clock.js";
 import { overview } from "../lib/events.js";
-import { ago, count, duration, percent, usd } from "../lib/format.js";
+import { ago, brief, count, duration, percent, usd } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { plural } from "../lib/words.js";
@@ -11,6 +11,7 @@ import { PlainTable } from "../parts/plain_table.js";
 import { Empty, Fact, Problem, Section, Waiting } from "../parts/signs.js";
 import { Split } from "../parts/split.js";
 import { latency_s, per1000, rate, replicasByFlavor } from "./model_figures.js";
+import { ModelRoofline } from "./model_roofline.js";
 import { Place, sharesOf, VersionState } from "./models.js";
 import { RollBack, Rollout } from "./rollout.js";
 
@@ -54,7 +55,8 @@ function Version({ version }) {
       ${version.placement.why && html`<div class="fact whole"><dt>why there</dt><dd>${version.placement.why}</dd></div>`}
     </dl>
     ${version.replicas.length > 0 && html`<${Replicas} version=${version} />`}
-    ${version.decisions?.length > 0 && html`<h3>Scaling</h3><ol class="story">${version.decisions.slice(-5).toReversed().map((one) => html`<li key=${one.at}><time>${ago(one.at, now_s)}</time><span class="story-text">${one.text}</span></li>`)}</ol>`}
+    <${ModelRoofline} version=${version} />
+    ${version.decisions?.length > 0 && html`<h3>Scaling</h3><ol class="story">${version.decisions.slice(-5).toReversed().map((one) => html`<li key=${one.at}><time>${brief(now_s - one.at)} ago</time><span class="story-text">${one.text}</span></li>`)}</ol>`}
   <//>`;
 }
 

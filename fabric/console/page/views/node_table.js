@@ -50,10 +50,10 @@ export function NodeTable({ tiers }) {
 
 const columns = (canOperate) => [
   { key: "host", title: "host", sort: "host", width: "minmax(130px, 1.6fr)", cell: (node) => html`<span class="clip" title=${node.node_id}>${node.host}</span> <${Twin} isTwin=${node.twin} />` },
-  { key: "tier", title: "tier", sort: "tier", width: "64px", from: 520, cell: (node) => html`<${Tier} tier=${node.tier} />` },
+  { key: "tier", title: "tier", width: "64px", from: 520, cell: (node) => html`<${Tier} tier=${node.tier} />` },
   { key: "flavor", title: "flavor", sort: "flavor", width: "minmax(90px, 1fr)", cell: (node) => html`<span class="clip">${node.flavor}</span>` },
   { key: "health", title: "health", sort: "health", width: "98px", cell: (node) => html`<${Health} node=${node} />` },
-  { key: "units", title: "in use", sort: "used", width: "86px", align: "right", from: 620, cell: (node) => html`${count(node.used + node.leased, 1)}<span class="faint">/${count(node.units, 1)}</span>` },
+  { key: "units", title: "in use", sort: "used", width: "86px", align: "right", from: 620, cell: (node) => html`<span>${count(node.used + node.leased, 1)}<span class="faint">/${count(node.units, 1)}</span></span>` },
   { key: "bar", title: "", unseenTitle: "units", width: "84px", from: 760, cell: (node) => html`<${UnitBar} of=${node} />` },
   { key: "gpu", title: "GPU", sort: "gpu_frac", width: "62px", align: "right", from: 620, cell: (node) => percent(node.gpu_frac) },
   { key: "cpu", title: "CPU", sort: "cpu_frac", width: "62px", align: "right", from: 620, cell: (node) => percent(node.cpu_frac) },
@@ -71,5 +71,5 @@ function Health({ node }) {
 
 function memory(node) {
   if (node.memory_total_bytes === null) return "–";
-  return html`${bytes(node.memory_used_bytes)}<span class="faint"> of ${bytes(node.memory_total_bytes)}</span>`;
+  return html`<span>${bytes(node.memory_used_bytes)}<span class="faint"> of ${bytes(node.memory_total_bytes)}</span></span>`;
 }

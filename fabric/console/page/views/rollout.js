@@ -1,7 +1,7 @@
 /* A rollout: how far the new version is, what its guards have measured and how sure that is, and the orders that change its way. */
 import { part } from "../lib/api.js";
 import { useNow } from "../lib/clock.js";
-import { ago, bytes, count, duration, percent, significant, usd } from "../lib/format.js";
+import { ago, brief, bytes, count, duration, moment, percent, significant, usd } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { SCOPE_HINTS } from "../lib/words.js";
 import { OrderButton } from "../parts/button.js";
@@ -21,7 +21,7 @@ export function Rollout({ form, may }) {
       ${form.spec.steps.map((step) => html`<li key=${step} class=${step === form.percent ? "at" : step < form.percent ? "past" : ""} aria-current=${step === form.percent ? "step" : undefined}>${step} %</li>`)}
     </ol>
     <${Guards} guards=${form.guards} />
-    ${form.history.length > 0 && html`<h3>What happened</h3><ol class="story">${form.history.toReversed().map((one) => html`<li key=${one.at_s}><time>${ago(one.at_s, now_s)}</time><span class="story-text"><b>${one.to.replaceAll("_", " ")}</b> ${one.reason}</span></li>`)}</ol>`}
+    ${form.history.length > 0 && html`<h3>What happened</h3><ol class="story">${form.history.toReversed().map((one) => html`<li key=${one.at_s}><time title=${moment(one.at_s, now_s)}>${brief(now_s - one.at_s)} ago</time><span class="story-text"><b>${one.to.replaceAll("_", " ")}</b> ${one.reason}</span></li>`)}</ol>`}
   <//>`;
 }
 

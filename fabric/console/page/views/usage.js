@@ -2,7 +2,7 @@
 import { fetched } from "../lib/api.js";
 import { useCell } from "../lib/cell.js";
 import { overview } from "../lib/events.js";
-import { count, percent, usd } from "../lib/format.js";
+import { count, fixed, percent, usd } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { tellNotice } from "../lib/order.js";
@@ -37,9 +37,9 @@ function UsageTable({ by, rows }) {
     { key: "name", title: by, isHeader: true, cell: (row) => row.name },
     { key: "cost", title: "cost", align: "right", cell: (row) => html`<b>${usd(row.cost_usd)}</b>` },
     { key: "bar", title: html`<span class="unseen">part of the most</span>`, cell: (row) => html`<span class="usage-bar" aria-hidden="true"><span style=${{ width: `${(100 * (row.cost_usd ?? 0)) / most}%` }} /></span>` },
-    has("unit_hours") && { key: "hours", title: "unit-hours", align: "right", cell: (row) => count(row.unit_hours, 1) },
+    has("unit_hours") && { key: "hours", title: "unit-hours", align: "right", cell: (row) => fixed(row.unit_hours, 1) },
     has("requests") && { key: "requests", title: "requests", align: "right", cell: (row) => count(row.requests) },
-    has("units") && { key: "units", title: "holds", align: "right", cell: (row) => count(row.units, 2) },
+    has("units") && { key: "units", title: "holds", align: "right", cell: (row) => fixed(row.units, 1) },
     has("running") && { key: "running", title: "running", align: "right", cell: (row) => count(row.running) },
     has("pending") && { key: "pending", title: "waiting", align: "right", cell: (row) => count(row.pending) },
     has("ended") && { key: "ended", title: "ended", align: "right", cell: (row) => count(row.ended) },

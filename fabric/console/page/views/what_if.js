@@ -41,7 +41,7 @@ export function WhatIf({ inForce }) {
   };
   const isRunning = run?.state === "running";
   return html`<${Section} id="whatif" title="What if" aside=${html`<span class="faint">replays the jobs of the last while under another policy, in the simulator; nothing is applied</span>`}>
-    <form class="whatif" onSubmit=${start}>
+    <div class="whatif-columns"><form class="whatif" onSubmit=${start}>
       <label class="field">
         <span>Another policy</span>
         <textarea rows="12" spellcheck=${false} placeholder="apiVersion: scheduling.example.com/v1 …" value=${text} onInput=${(event) => setText(event.target.value)} />
@@ -53,7 +53,7 @@ export function WhatIf({ inForce }) {
       </div>
       <${Problem} problem=${problem} what="The replay" />
     </form>
-    <div aria-live="polite">${run && html`<${Outcome} run=${run} />`}</div>
+    <div aria-live="polite">${run && html`<${Outcome} run=${run} />`}</div></div>
   <//>`;
 }
 
