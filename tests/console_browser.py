@@ -75,7 +75,7 @@ def made_up_site(folder: Path, *, jobs: int = 400, nodes: int = 40, leases: int 
         yield site
     finally:
         site.stop()
-        world.console.follower.stop()
+        world.console.follower.close()
 
 
 @dataclass

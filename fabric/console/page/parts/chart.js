@@ -44,7 +44,7 @@ export function Chart({ data, series, height, label, format, most, isSpark }) {
     let isOver = false;
     let watch;
     loadPlot().then((Plot) => {
-      if (isOver) return;
+      if (isOver || !box.current) return; // another view came before the library did
       plot.current = new Plot(options({ width: box.current.clientWidth, height, series, format, most, isSpark, setAt }), shown.current, box.current);
       watch = new ResizeObserver(([entry]) => plot.current.setSize({ width: Math.floor(entry.contentRect.width), height }));
       watch.observe(box.current);

@@ -1,6 +1,6 @@
 /* The dialog that asks before something is destroyed, and the lines that tell what became of an order. */
 import { useCell } from "../lib/cell.js";
-import { html, useEffect, useId, useRef, useState } from "../lib/html.js";
+import { html, useId, useLayoutEffect, useRef, useState } from "../lib/html.js";
 import { dismiss, notices, question } from "../lib/order.js";
 
 export function Question() {
@@ -12,7 +12,7 @@ function Dialog({ asked }) {
   const dialog = useRef(null);
   const id = useId();
   const [value, setValue] = useState(asked.field?.value ?? "");
-  useEffect(() => dialog.current.showModal(), []);
+  useLayoutEffect(() => dialog.current.showModal(), []);
   const close = (answer) => {
     question.set(null);
     asked.resolve(answer);

@@ -18,7 +18,7 @@ export function Roofline({ lines }) {
     let plot;
     let isOver = false;
     loadPlot().then((Plot) => {
-      if (!isOver) plot = new Plot(options(lines, box.current.clientWidth), points(lines), box.current);
+      if (!isOver && box.current) plot = new Plot(options(lines, box.current.clientWidth), points(lines), box.current);
     });
     const watch = new ResizeObserver(([entry]) => plot?.setSize({ width: Math.floor(entry.contentRect.width), height: HEIGHT }));
     watch.observe(box.current);

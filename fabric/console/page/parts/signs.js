@@ -40,9 +40,11 @@ export function Problem({ problem, what = "This" }) {
   </div>`;
 }
 
-export function Section({ title, aside, children, id }) {
+/** `isMain`: it is all that the view has. */
+export function Section({ title, aside, children, id, isMain }) {
+  const heading = isMain ? html`<h1 id=${id}>${title}</h1>` : html`<h2 id=${id}>${title}</h2>`;
   return html`<section class="section" aria-labelledby=${id}>
-    <header class="section-head"><h2 id=${id}>${title}</h2>${aside && html`<div class="aside">${aside}</div>`}</header>
+    <header class="section-head">${heading}${aside && html`<div class="aside">${aside}</div>`}</header>
     ${children}
   </section>`;
 }

@@ -54,10 +54,15 @@ function Raise({ job, tabIndex }) {
   return html`<button type="button" class="button" tabindex=${tabIndex} disabled=${isAsking} aria-label=${`Priority of ${job.name}`} onClick=${press}>Raise</button>`;
 }
 
-/** The names under `priorityClasses` of the policy in force; the fabric says what is wrong with any other. */
+/** The names under `priorityClasses` of the policy in force, which may be YAML as its user wrote it. The fabric checks what is chosen. */
 async function classNames() {
-  const { document: text } = await ask("/v1/policy").catch(() => ({}));
-  if (typeof text === "object") return (text?.spec?.priorityClasses ?? []).map((each) => each.name);
-  const block = /^(\s*)priorityClasses:\s*\n((?:\1\s*-[\s\S]*?|\1\s+.*\n?)*)/m.exec(text ?? "")?.[2] ?? "";
-  return [...block.matchAll(/^\s*-?\s*name:\s*["']?([^"'\s#]+)/gm)].map((match) => match[1]);
+  const { document: policy } = await ask("/v1/policy").catch(() => ({}));
+  if (policy && typeof policy === "object") return (policy.spec?.priorityClasses ?? []).map((each) => each.name);
+  const lines = (policy ?? "").split("\n");
+  const begin = lines.findIndex((line) => /^\s*priorityClasses:/.test(line));
+  if (begin < 0) return [];
+  const depth = lines[begin].search(/\S/);
+  const length = lines.slice(begin + 1).findIndex((line) => line.trim() && line.search(/\S/) <= depth && !line.trim().startsWith("-"));
+  const block = lines.slice(begin + 1, length < 0 ? undefined : begin + 1 + length);
+  return block.map((line) => /^\s*(?:-\s+)?name:\s*["']?([^"'\s#]+)/.exec(line)?.[1]).filter(Boolean);
 }

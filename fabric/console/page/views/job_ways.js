@@ -52,7 +52,7 @@ function Measured({ job, way, now_s }) {
       caption="Predicted and measured"
       rows=${rows}
       columns=${[
-        { key: "what", title: "", isHeader: true, cell: ([name]) => name },
+        { key: "what", title: html`<span class="unseen">what</span>`, isHeader: true, cell: ([name]) => name },
         { key: "predicted", title: "predicted for now", align: "right", cell: ([, predicted, , words]) => words(predicted) },
         { key: "measured", title: isOn ? "measured so far" : "measured", align: "right", cell: ([, , measured, words]) => words(measured) },
       ]}

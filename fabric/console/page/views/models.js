@@ -16,7 +16,7 @@ export function Models() {
   if (!data) return problem ? html`<${Problem} problem=${problem} what="The list of models" />` : html`<${Waiting} lines=${6} />`;
   if (!data.models.length) return html`<h1 class="unseen">Models</h1><${Empty} title="No model is served yet">Serve one: <code>fabric model deploy model.onnx</code><//>`;
   const rolloutOf = (name) => rollouts?.rollouts.find((each) => each.model === name);
-  return html`<${Section} id="models" title=${html`Models <span class="faint">${count(data.models.length)}</span>`}>
+  return html`<${Section} isMain id="models" title=${html`Models <span class="faint">${count(data.models.length)}</span>`}>
     <${PlainTable}
       caption="Models"
       rows=${data.models}

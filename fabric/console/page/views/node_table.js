@@ -50,17 +50,17 @@ export function NodeTable({ tiers }) {
 
 const columns = (canOperate) => [
   { key: "host", title: "host", sort: "host", width: "minmax(130px, 1.6fr)", cell: (node) => html`<span class="clip" title=${node.node_id}>${node.host}</span> <${Twin} isTwin=${node.twin} />` },
-  { key: "tier", title: "tier", width: "64px", from: 520, cell: (node) => html`<${Tier} tier=${node.tier} />` },
+  { key: "tier", title: "tier", width: "64px", from: 640, cell: (node) => html`<${Tier} tier=${node.tier} />` },
   { key: "flavor", title: "flavor", sort: "flavor", width: "minmax(90px, 1fr)", cell: (node) => html`<span class="clip">${node.flavor}</span>` },
   { key: "health", title: "health", sort: "health", width: "98px", cell: (node) => html`<${Health} node=${node} />` },
-  { key: "units", title: "in use", sort: "used", width: "86px", align: "right", from: 620, cell: (node) => html`<span>${count(node.used + node.leased, 1)}<span class="faint">/${count(node.units, 1)}</span></span>` },
-  { key: "bar", title: "", unseenTitle: "units", width: "84px", from: 760, cell: (node) => html`<${UnitBar} of=${node} />` },
-  { key: "gpu", title: "GPU", sort: "gpu_frac", width: "62px", align: "right", from: 620, cell: (node) => percent(node.gpu_frac) },
-  { key: "cpu", title: "CPU", sort: "cpu_frac", width: "62px", align: "right", from: 620, cell: (node) => percent(node.cpu_frac) },
-  { key: "memory", title: "memory", sort: "memory_used_bytes", width: "132px", align: "right", from: 980, cell: (node) => memory(node) },
-  { key: "usd", title: "$ / h", sort: "usd_per_h", width: "74px", align: "right", from: 900, cell: (node) => usd(node.usd_per_h) },
-  { key: "idle", title: "idle $", sort: "idle_usd_per_h", width: "74px", align: "right", from: 900, cell: (node) => usd(node.idle_usd_per_h) },
-  { key: "jobs", title: "jobs", width: "minmax(110px, 1.4fr)", from: 1060, cell: (node) => html`<span class="clip faint">${node.jobs.join(", ")}</span>` },
+  { key: "units", title: "in use", sort: "used", width: "86px", align: "right", from: 720, cell: (node) => html`<span>${count(node.used + node.leased, 1)}<span class="faint">/${count(node.units, 1)}</span></span>` },
+  { key: "bar", title: "", unseenTitle: "units", width: "84px", from: 980, cell: (node) => html`<${UnitBar} of=${node} />` },
+  { key: "gpu", title: "GPU", sort: "gpu_frac", width: "62px", align: "right", from: 800, cell: (node) => percent(node.gpu_frac) },
+  { key: "cpu", title: "CPU", sort: "cpu_frac", width: "62px", align: "right", from: 880, cell: (node) => percent(node.cpu_frac) },
+  { key: "memory", title: "memory", sort: "memory_used_bytes", width: "132px", align: "right", from: 1290, cell: (node) => memory(node) },
+  { key: "usd", title: "$ / h", sort: "usd_per_h", width: "74px", align: "right", from: 1060, cell: (node) => usd(node.usd_per_h) },
+  { key: "idle", title: "idle $", sort: "idle_usd_per_h", width: "74px", align: "right", from: 1150, cell: (node) => usd(node.idle_usd_per_h) },
+  { key: "jobs", title: "jobs", width: "minmax(110px, 1.4fr)", from: 1400, cell: (node) => html`<span class="clip faint">${node.jobs.join(", ")}</span>` },
   { key: "orders", title: "", unseenTitle: "orders", width: "158px", from: 560, class: "orders", cell: (node, { isCurrent }) => html`<${NodeButtons} node=${node} canOperate=${canOperate} tabIndex=${isCurrent ? 0 : -1} />` },
 ];
 

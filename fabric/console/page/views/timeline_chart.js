@@ -29,7 +29,7 @@ export function TimelineChart({ data, span, move, page }) {
     let isOver = false;
     let watch;
     loadPlot().then((Plot) => {
-      if (isOver) return;
+      if (isOver || !box.current) return; // another view came before the library did
       const colours = palette();
       const nothing = [[0, 1], [null, null]];
       scale.current = new Plot(axisOptions(now, top.current.clientWidth), nothing, top.current);

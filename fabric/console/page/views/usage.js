@@ -19,6 +19,7 @@ export function Usage() {
   const rows = data?.by === by ? data.rows.toSorted((a, b) => (b.cost_usd ?? 0) - (a.cost_usd ?? 0)) : null;
   const ways = BY.filter(([key]) => key !== "model" || panels.includes("models"));
   return html`<${Section}
+    isMain
     id="usage"
     title="Usage"
     aside=${html`<${Switch} label="By" value=${by} choices=${ways} onChange=${setBy} /><${Export} by=${by} />`}

@@ -76,7 +76,7 @@ function Outcome({ run }) {
     rows=${FIGURES}
     keyOf=${([key]) => key}
     columns=${[
-      { key: "what", title: "", isHeader: true, cell: ([, name]) => name },
+      { key: "what", title: html`<span class="unseen">figure</span>`, isHeader: true, cell: ([, name]) => name },
       { key: "current", title: "in force", align: "right", cell: ([key, , words]) => words(run.current[key]) },
       { key: "proposed", title: "the other", align: "right", cell: ([key, , words]) => html`<b>${words(run.proposed[key])}</b>` },
       { key: "change", title: "change", align: "right", cell: ([key, , , isLessBetter]) => html`<${Change} from=${run.current[key]} to=${run.proposed[key]} isLessBetter=${isLessBetter} />` },
