@@ -98,7 +98,7 @@ class ConsoleConfig(_Strict):
 
     enabled: bool = True
     host: str = "127.0.0.1"
-    port: int = Field(default=0, ge=0, le=65535, description="0: any that is free")
+    port: int = Field(default=0, ge=0, le=65535, description="0: the one it had last, else any that is free")
     hosts: tuple[str, ...] = Field(default=(), description="further host names by which browsers reach it")
 
 

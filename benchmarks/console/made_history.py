@@ -60,7 +60,7 @@ class Maker:
         self._random = random.Random(seed)
         self._num_jobs = 0
         self._now_s, self._num_leases, self._num_waiting = now_s, num_leases, num_waiting
-        self.history = History(*_machines(catalogue, num_nodes))
+        self.history = History(*machines(catalogue, num_nodes))
 
     def write(self, journal: Journal, chunk: int = 5_000) -> int:
         """The number of facts."""
@@ -125,7 +125,7 @@ class Maker:
             yield spec.submitted_s, JobSubmitted(spec, spec.user)
 
 
-def _machines(catalogue: dict[str, Flavor], num_nodes: int) -> tuple[list[Node], list[tuple[Node, float]]]:
+def machines(catalogue: dict[str, Flavor], num_nodes: int) -> tuple[list[Node], list[tuple[Node, float]]]:
     nodes, lanes = [], []
     for name, part, units, num_lanes in KINDS:
         flavor = catalogue[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fabric.api.address import read_address
 from fabric.errors import UnavailableError
@@ -17,6 +18,14 @@ def read_console(file: Path) -> str:
     except UnavailableError as error:
         hint = "`fabric up` starts one, unless console.enabled is false"
         raise UnavailableError(f"no console is known here ({file})", code="no_console", hint=hint) from error
+
+
+def last_port(file: Path) -> int:
+    """Of the console that wrote the file; 0: there was none."""
+    try:
+        return urlsplit(read_address(file)).port or 0
+    except (UnavailableError, ValueError):
+        return 0
 
 
 def with_token(url: str, token: str) -> str:

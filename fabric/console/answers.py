@@ -44,7 +44,7 @@ class Answers:
             "jobs": jobs,
             "usd_per_h": known_sum(each.usd_per_h for each in view.nodes),
             "idle_usd_per_h": known_sum(each.idle_usd_per_h for each in view.nodes),
-            "tiers": tiers_json(view),
+            "tiers": tiers_json(view, model.catalogue),
         }
 
     def nodes(self, who: Principal, *, sort: str, descending: bool, offset: int, limit: int, **wanted: str) -> dict[str, Any]:

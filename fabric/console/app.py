@@ -33,6 +33,7 @@ class Console(NamedTuple):
     app: ASGIApp
     follower: Follower
     events: Events
+    tokens: KnownTokens
 
 
 def create_console(
@@ -69,4 +70,4 @@ def create_console(
     app.include_router(handing_on(door))
     app.include_router(page_routes(page))
     describe_token(app)
-    return Console(Guard(app, host=host, hosts=hosts), follower, events)
+    return Console(Guard(app, host=host, hosts=hosts), follower, events, tokens)

@@ -82,6 +82,7 @@ class Events:
         self._readers.add(reader)
         self._follower.watch()
         if self._ticker is None or self._ticker.done():
+            self._take_news()  # what was new before anybody looked is what a page finds
             self._ticker = asyncio.get_running_loop().create_task(self._tick_loop())
         try:
             yield encoded("hello", {"seq": self._follower.model.seq, "now_s": self._follower.now_s()})
@@ -101,8 +102,7 @@ class Events:
             await asyncio.sleep(TICK_S)
             self._follower.watch()
             self._end_those_without_token()
-            with self._lock:
-                news, self._news = self._news, set()
+            news = self._take_news()
             is_overview_due = time.monotonic() - self._overview_s >= OVERVIEW_S
             if not news and not is_overview_due:
                 continue
@@ -111,6 +111,11 @@ class Events:
             for reader in readers:
                 for message in messages.get(reader.who, ()):
                     reader.put(message)
+
+    def _take_news(self) -> set[str]:
+        with self._lock:
+            news, self._news = self._news, set()
+        return news
 
     def _messages(self, news: set[str], whos: Iterable[Principal], is_overview_due: bool) -> dict[Principal, list[bytes]]:
         """What each is told. Those with the same sight share the work."""

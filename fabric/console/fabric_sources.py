@@ -12,6 +12,7 @@ from fabric.api_client import ApiClient, HttpTransport
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.types import PoolSnapshot
+from profiler.stragglers import Straggler
 
 POOL_TIMEOUT_S = 10.0
 OPEN = "PENDING,ADMITTED,RUNNING,PREEMPTING"
@@ -32,6 +33,13 @@ class RayPools:
             except FabricError as error:
                 asked[tier] = error
         return {tier: ref if isinstance(ref, FabricError) else _answer(ref) for tier, ref in asked.items()}
+
+    def slow_factors(self) -> Mapping[str, float]:
+        try:
+            stragglers: Sequence[Straggler] = ray_io.ask(ray_io.actor("profiler").stragglers.remote(), timeout_s=POOL_TIMEOUT_S)
+        except FabricError:
+            return {}
+        return {straggler.node_id: straggler.factor for straggler in stragglers}
 
 
 def _answer(ref: Any) -> PoolSnapshot | FabricError:

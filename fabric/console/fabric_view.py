@@ -6,6 +6,7 @@ Of each node's accelerators (vCPUs where it has none): `leased` is held by jobs,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ class NodeFigures:
     usd_per_h: float | None
     idle_usd_per_h: float | None
     jobs: tuple[int, ...]
+    slow_factor: float | None = None
 
     def as_json(self, flavor: Flavor | None, job_names: Sequence[str]) -> dict[str, Any]:
         usage = self.node.usage
@@ -50,7 +52,7 @@ class NodeFigures:
             "memory_total_bytes": usage.memory_total_bytes if usage else None,
             "usd_per_h": self.usd_per_h,
             "idle_usd_per_h": self.idle_usd_per_h,
-            "slow_factor": self.node.slowdown,
+            "slow_factor": self.slow_factor,
             "jobs": list(job_names),
         }
 
@@ -69,8 +71,13 @@ class FabricView:
 
 
 def looked_at(
-    answers: Mapping[str, PoolSnapshot | FabricError], held: Held, catalogue: Mapping[str, Flavor], before: FabricView
+    answers: Mapping[str, PoolSnapshot | FabricError],
+    slow: Mapping[str, float],
+    held: Held,
+    catalogue: Mapping[str, Flavor],
+    before: FabricView,
 ) -> FabricView:
+    """`slow`: node id -> how many times slower than its like."""
     nodes: list[NodeFigures] = []
     problems: dict[str, str] = {}
     for tier, answer in answers.items():
@@ -78,7 +85,10 @@ def looked_at(
             problems[tier] = answer.message
             nodes += [each for each in before.nodes if each.node.tier == tier]
         else:
-            nodes += [_figures(node, catalogue.get(node.flavor), held.get(node.node_id, ())) for node in answer.nodes]
+            for node in answer.nodes:
+                figures = _figures(node, catalogue.get(node.flavor), held.get(node.node_id, ()))
+                factor = slow.get(node.node_id)
+                nodes.append(figures if factor is None else dataclasses.replace(figures, slow_factor=factor))
     return FabricView(tuple(answers), nodes, problems)
 
 
@@ -95,7 +105,7 @@ def _figures(node: Node, flavor: Flavor | None, held: Sequence[tuple[int, float]
     return NodeFigures(node, units, round(used, 6), leased, free if is_ready else 0.0, 0.0 if is_ready else free, usd_per_h, idle_usd, jobs)
 
 
-def tiers_json(view: FabricView) -> list[dict[str, Any]]:
+def tiers_json(view: FabricView, catalogue: Mapping[str, Flavor]) -> list[dict[str, Any]]:
     """The tiers of the overview, with a row for each flavor that has nodes."""
     rows = []
     for tier in view.tiers:
@@ -108,13 +118,15 @@ def tiers_json(view: FabricView) -> list[dict[str, Any]]:
                 "nodes": len(mine),
                 "usd_per_h": known_sum(each.usd_per_h for each in mine),
                 "idle_usd_per_h": known_sum(each.idle_usd_per_h for each in mine),
-                "flavors": [_flavor_json(name, [each for each in mine if each.node.flavor == name]) for name in flavors],
+                "flavors": [
+                    _flavor_json(name, catalogue.get(name), [each for each in mine if each.node.flavor == name]) for name in flavors
+                ],
             }
         )
     return rows
 
 
-def _flavor_json(name: str, nodes: Sequence[NodeFigures]) -> dict[str, Any]:
+def _flavor_json(name: str, flavor: Flavor | None, nodes: Sequence[NodeFigures]) -> dict[str, Any]:
     return {
         "flavor": name,
         "twin": all(each.node.is_twin for each in nodes),
@@ -127,6 +139,8 @@ def _flavor_json(name: str, nodes: Sequence[NodeFigures]) -> dict[str, Any]:
         "broken": round(sum(each.broken for each in nodes), 6),
         "usd_per_h": known_sum(each.usd_per_h for each in nodes),
         "idle_usd_per_h": known_sum(each.idle_usd_per_h for each in nodes),
+        "peak_flops": dict(flavor.peak_flops) if flavor is not None and flavor.peak_flops else None,
+        "bandwidth_bytes_per_s": flavor.bandwidth_bytes_per_s if flavor is not None else None,
     }
 
 

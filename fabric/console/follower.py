@@ -77,9 +77,9 @@ class Follower:
 
     def look(self) -> None:
         """Ask the pools."""
-        answers = self._pools.snapshots()
+        answers, slow = self._pools.snapshots(), self._pools.slow_factors()
         with self.lock:
-            self.view = looked_at(answers, self.model.book.by_node(), self.model.catalogue, self.view)
+            self.view = looked_at(answers, slow, self.model.book.by_node(), self.model.catalogue, self.view)
             self.series.note(self.view, self.now_s())
         self.on_news("nodes")
 

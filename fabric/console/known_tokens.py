@@ -25,7 +25,7 @@ class KnownTokens:
         self._documents = _ReadOnly(documents)
         self._lock = threading.Lock()
         self._tokens = Tokens(self._documents)
-        self._read_s = time.monotonic()
+        self.read_s = time.monotonic()
 
     def principal(self, token: str) -> Principal:
         """Raises: UserError (`unauthorized`)."""
@@ -39,9 +39,9 @@ class KnownTokens:
 
     def _renew(self, older_s: float) -> bool:
         with self._lock:
-            if time.monotonic() - self._read_s < older_s:
+            if time.monotonic() - self.read_s < older_s:
                 return False
-            self._read_s = time.monotonic()
+            self.read_s = time.monotonic()
             try:
                 self._tokens = Tokens(self._documents)
             except FabricError:  # the journal is away for a moment: what was known holds

@@ -18,7 +18,7 @@ RUNNING, OK, ERROR, OOM, PREEMPTED, MOVED, LOST, CANCELLED, TIMEOUT, MIXED = ran
 MARKS = ("preempted", "failed", "moved", "lost")
 _OUTCOMES = {"ok": OK, "error": ERROR, "oom": OOM, "lost": LOST, "cancelled": CANCELLED, "timeout": TIMEOUT, "budget": TIMEOUT}
 _MARK_OF_END = {ERROR: 1, OOM: 1, TIMEOUT: 1, LOST: 3}
-_NEVER = float("inf")
+_NEVER, _NOWHEN = float("inf"), float("-inf")
 
 
 class LeaseBook:
@@ -86,7 +86,8 @@ class LeaseBook:
         """Every lease and every mark in words and figures, for comparing two books."""
         names = ("node", "lane", "flavor", "job", "attempt", "from_s", "to_s", "state", "units")
         for node, *rest in zip(*(self.leases.view(name).tolist() for name in names), strict=True):
-            yield ("lease", self.nodes.all[node], *rest)
+            if rest[names.index("to_s") - 1] != _NOWHEN:
+                yield ("lease", self.nodes.all[node], *rest)
         for node, *rest in zip(*(self.marks.view(name).tolist() for name in ("node", "job", "at_s", "kind")), strict=True):
             yield ("mark", self.nodes.all[node], *rest)
 
@@ -115,7 +116,7 @@ class LeaseBook:
         each = float(sum(self.leases.get(lease, "units") for lease in held)) / len(nodes)
         for lease in held:
             self._give_lane(lease)
-            self.leases.set(lease, from_s=from_s, to_s=-_NEVER)  # of no window; the next forgetting drops it
+            self.leases.set(lease, from_s=from_s, to_s=_NOWHEN)  # of no window; the next forgetting drops it
         self._open[job, attempt] = [
             self._add(self.nodes.number(node), flavor, job, attempt, from_s, each * count) for node, count in Counter(nodes).items()
         ]

@@ -1,6 +1,7 @@
 """What the console knows of jobs: applies the journal's facts, decides nothing, and answers windows of it.
 
-Invariants: `seq` is the number of the newest fact that is applied; a model that was restored equals one that followed along.
+Invariants: `seq` is the number of the newest fact that is applied; a model that was restored equals one that followed along, but for
+the words that say why a job waits, which are the scheduler's to tell.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import Any
 
 from fabric.api.address import write_address
 from fabric.config import FabricConfig
-from fabric.console.address import CONSOLE_FILE
-from fabric.errors import FabricError
+from fabric.console.address import CONSOLE_FILE, last_port
+from fabric.errors import ConfigError, FabricError
 from fabric.types import Flavor
 
 ACTOR = "console"
@@ -66,10 +66,16 @@ class ConsoleShell:
     def _listen(self) -> Any:
         from fabric.api.serve import listening_at, url_of
 
-        settings = self._config.console
-        listening = listening_at(settings.host, settings.port, setting="console.port")
+        settings, file = self._config.console, self._config.state_path / CONSOLE_FILE
+        try:
+            # Where it was before: pages that are open come back by themselves.
+            listening = listening_at(settings.host, settings.port or last_port(file), setting="console.port")
+        except ConfigError:
+            if settings.port:
+                raise
+            listening = listening_at(settings.host, 0)
         self._url = url_of(settings.host, listening.getsockname()[1])
-        write_address(self._config.state_path / CONSOLE_FILE, self._url)
+        write_address(file, self._url)
         return listening
 
     def _start(self, listening: Any) -> None:

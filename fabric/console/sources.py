@@ -16,6 +16,10 @@ class PoolsSource(Protocol):
         """Tier -> its pool's snapshot, or why there is none; tiers best first."""
         ...
 
+    def slow_factors(self) -> Mapping[str, float]:
+        """Node id -> how many times slower it is than its like, of those that are."""
+        ...
+
 
 class ApiSource(Protocol):
     """What the console reads of the fabric's API by itself; called from a thread of its own. Raises: FabricError."""
