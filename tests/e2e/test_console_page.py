@@ -58,7 +58,10 @@ def opened(site: Site, browser: Any, witness: Witness) -> Iterator[OPENER]:
             page.add_init_script(script)
         page.goto(f"{site.url}/#token={token or site.world.tokens[scope]}")
         if token is None:
-            page.wait_for_selector("main.view")
+            try:
+                page.wait_for_selector("main.view")
+            except sync_api.TimeoutError:
+                pytest.fail(f"the page did not open: {witness.seen}, {page.url}, {page.content()[-500:]}")
             page.evaluate("hash => { location.hash = hash }", view)
             page.wait_for_function("hash => location.hash.startsWith(hash)", arg=view)
         return page
