@@ -117,8 +117,6 @@ def down(config: FabricConfig) -> bool:
 def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     """Make sure that the fabric's actors exist; returns at once, they start in the background."""
     # The actors' modules bring the database in: a second that no caller's first task should wait for.
-    from fabric.console.shell import ACTOR as CONSOLE
-    from fabric.console.shell import ConsoleShell
     from fabric.plane.shell import SchedulerShell
     from pools.shell import PoolShell
     from profiler.shell import ProfilerShell
@@ -130,10 +128,15 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     options = {**_actor_options("profiler"), "resources": _HEAD}
     ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
     options = {**_actor_options("scheduler"), "resources": _HEAD}
-    ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue))
-    if config.console.enabled:
-        options = {**_actor_options(CONSOLE), "resources": _HEAD}
-        ray.remote(ConsoleShell).options(**options).remote(config, dict(catalogue))
+    ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue), start_console)
+
+
+def start_console(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
+    """From the scheduler, once it answers: what a page needs shall not slow down what a job needs. Idempotent; returns at once."""
+    from fabric.console.shell import ACTOR, ConsoleShell
+
+    options = {**_actor_options(ACTOR), "resources": _HEAD}
+    ray.remote(ConsoleShell).options(**options).remote(config, dict(catalogue))
 
 
 def end_stranded_actors() -> list[str]:

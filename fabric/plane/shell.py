@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,13 +47,14 @@ RESTART_S = 5.0
 SWITCH_S = 0.0005
 """Of Python's threads. With the 5 ms that Python takes by itself a turn of the core, which must let the API's threads finish what they
 are at before it gets the interpreter back, waits many times longer than it works."""
+StartConsole = Callable[[FabricConfig, Mapping[str, Flavor]], None]
 _log = logging.getLogger(__name__)
 
 
 class SchedulerShell:
-    """Undecorated actor class."""
+    """Undecorated actor class. `start_console(config, catalogue)` starts the console's actor."""
 
-    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
+    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor], start_console: StartConsole | None = None) -> None:
         sys.setswitchinterval(SWITCH_S)
         self._journal = open_journal(config)
         self._closed: Collection[str] = frozenset()
@@ -85,6 +86,11 @@ class SchedulerShell:
         app = create_app(self._plane, tokens, models=models, nodes=nodes, registry=registry, now_s=clock.now_s)
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
+        if config.console.enabled and start_console is not None:
+            try:
+                start_console(config, catalogue)
+            except Exception:  # nothing that is only for looking may keep jobs from running
+                _log.exception("the console was not started")
 
     def __repr__(self) -> str:
         """What Ray's dashboard and logs call it."""
