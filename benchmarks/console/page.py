@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.console.lively_pools import LivelyPools, live_an_hour
 from benchmarks.console.whole_api import WholeApi
 from benchmarks.console.world import World, make_world
 from benchmarks.measure import median, report
@@ -180,7 +181,16 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        world = make_world(Path(folder), jobs=args.jobs, nodes=args.nodes, leases=args.leases, make_api=WholeApi)
+        made: list[LivelyPools] = []
+        world = make_world(
+            Path(folder),
+            jobs=args.jobs,
+            nodes=args.nodes,
+            leases=args.leases,
+            make_api=WholeApi,
+            make_pools=lambda history, seed: made.append(LivelyPools(history, seed)) or made[0],  # type: ignore[func-returns-value]
+        )
+        live_an_hour(world, made[0])
         world.console.follower.start()
         world.life.start(args.rate)
         server = ApiServer(world.console.app)

@@ -121,6 +121,7 @@ def make_world(
     seed: int = 1,
     page: Path = PAGE,
     make_api: Callable[[Callable[..., None]], StandInApi] = StandInApi,
+    make_pools: Callable[[History, int], MadePools] = MadePools,
 ) -> World:
     """The journal is written to `folder`, which must be empty."""
     catalogue = load_catalogue({}, tiers=DEFAULT_TIERS)
@@ -133,7 +134,7 @@ def make_world(
     api = make_api(life.write)
     console = create_console(
         journal,
-        pools=MadePools(maker.history, seed),
+        pools=make_pools(maker.history, seed),
         api=api,
         door=api,
         catalogue=catalogue,
