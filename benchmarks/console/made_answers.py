@@ -156,8 +156,12 @@ def version(name: str, number: str, key: str) -> dict[str, Any]:
         "gpu_utilization": 0.72,
     }
     replica = {"address": "10.0.0.7:9000", "node_id": "n1", "flavor": "t4", "is_bridge": False, "stats": stats}
-    places = [{"flavor": "t4", "tier": "warm", "p95_ms": 29.0, "usd_per_h": 0.526}]
-    placement = {"flavor": "t4", "tier": "warm", "is_twin": False, "why": "p95 29 ms at the lowest price", "places": places}
+    places = [
+        {"flavor": "t4", "tier": "warm", "p95_ms": 0.46, "usd_per_h": 0.526, "source": "measured", "twin": False},
+        {"flavor": "a100-80g", "tier": "hot", "p95_ms": 0.12, "usd_per_h": 3.67, "source": "predicted", "twin": False},
+    ]
+    prior = {"cost": {"flops": 8.2e9, "moved_bytes": 6.1e7, "dtype": "fp16"}, "domain": "cv"}
+    placement = {"flavor": "t4", "tier": "warm", "is_twin": False, "why": "p95 29 ms at the lowest price", "places": places, "prior": prior}
     return {
         "version": number,
         "deployment": key,

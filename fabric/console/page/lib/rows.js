@@ -4,7 +4,7 @@ import { onEvent } from "./events.js";
 import { useEffect, useState } from "./html.js";
 import { paced } from "./load.js";
 
-const PAGE = 100;
+const PAGE = 60;
 const KEPT_PAGES = 12;
 
 class Rows {

@@ -50,10 +50,10 @@ export function Roofline({ lines }) {
 
 const roof = (line, intensity) => Math.min(line.peak_flops, line.bandwidth * intensity);
 
-/** Intensities over two decades on either side of what matters. */
+/** Whole decades, around every ridge and every point. */
 function span(lines) {
   const marks = lines.flatMap((line) => [line.intensity, line.peak_flops / line.bandwidth]);
-  return [Math.min(...marks) / 10, Math.max(...marks) * 10];
+  return [10 ** Math.floor(Math.log10(Math.min(...marks) / 3)), 10 ** Math.ceil(Math.log10(Math.max(...marks) * 3))];
 }
 
 function points(lines) {
@@ -63,7 +63,9 @@ function points(lines) {
 }
 
 function options(lines, width) {
-  const powers = (unit) => (_, ticks) => ticks.map((tick) => (Math.abs(Math.log10(tick) % 1) < 1e-6 ? (unit ? scaled(tick, unit) : significant(tick)) : ""));
+  const powers = (_, ticks) => ticks.map((tick) => (Math.abs(Math.log10(tick) - Math.round(Math.log10(tick))) < 1e-6 ? tick : null));
+  const grid = { stroke: colour("line"), width: 1, filter: powers };
+  const words = (say) => (_, ticks) => ticks.map((tick) => (tick === null ? "" : say(tick)));
   return {
     width,
     height: HEIGHT,
@@ -71,8 +73,8 @@ function options(lines, width) {
     cursor: { show: false },
     scales: { x: { time: false, distr: 3 }, y: { distr: 3 } },
     axes: [
-      axis({ values: powers(""), label: "FLOP per byte", labelFont: FONT, labelSize: 18, size: 28 }),
-      axis({ values: powers("FLOP/s"), size: 76 }),
+      axis({ values: words(significant), filter: powers, grid, label: "FLOP per byte", labelFont: FONT, labelSize: 18, size: 28 }),
+      axis({ values: words((tick) => scaled(tick, "FLOP/s")), filter: powers, grid, size: 76 }),
     ],
     series: [{}, ...lines.map((line) => ({ stroke: colour(tierClass(line.tier)), width: 1.5, points: { show: false } }))],
     hooks: { draw: [(plot) => drawPoints(plot, lines)] },

@@ -29,6 +29,7 @@ export function Job({ name }) {
   if (problem && !job) return html`<${Problem} problem=${problem} what="This job" />`;
   if (!job) return html`<${Waiting} lines=${8} />`;
   const isMine = mayTouch(job, who);
+  const ways = html`<${JobWays} job=${job} ways=${why?.ways} />`;
   return html`
     <header class="job-head">
       <p class="crumbs"><a href="#/queue">Jobs</a> /</p>
@@ -42,11 +43,12 @@ export function Job({ name }) {
     <div class="columns">
       <div>
         <${JobWhy} job=${job} form=${why} problem=${whyProblem} />
-        <${JobWays} job=${job} ways=${why?.ways} />
+        ${job.attempt > 0 && ways}
         ${job.flavor && html`<${JobEfficiency} job=${job} />`}
         ${panels.includes("profile") && html`<${JobRoofline} job=${job} />`}
       </div>
       <div>
+        ${job.attempt === 0 && ways}
         ${isMine && job.flavor && html`<${JobLogs} job=${job} />`}
         <${JobStory} job=${job} events=${why?.events} canSeeFacts=${isMine} />
       </div>
@@ -56,18 +58,14 @@ export function Job({ name }) {
 
 function Facts({ job }) {
   const now_s = useNow(1);
-  const ran_s = job.started_s === null || job.state === "PENDING" ? null : (job.ended_s ?? now_s) - job.started_s;
   return html`<dl class="facts">
     <${Fact} name="user">${job.user}<//>
     <${Fact} name="queue"><a href=${`#/queue?queue=${part(job.queue)}`}>${job.queue}</a><//>
     <${Fact} name="class">${job.priority || "–"}<//>
     <${Fact} name="asks for">${job.asks || "CPUs"}<//>
-    <${Fact} name=${HOLDING.includes(job.state) ? "runs on" : "ran on"}>${job.flavor ? html`${place(job)} <${Twin} isTwin=${job.twin} />` : "–"}<//>
-    <${Fact} name="attempt">${job.attempt || "–"}<//>
     <${Fact} name="submitted"><span title=${moment(job.submitted_s, now_s)}>${ago(job.submitted_s, now_s)}</span><//>
-    <${Fact} name=${job.state === "PENDING" ? "last started" : "started"}><span title=${moment(job.started_s, now_s)}>${ago(job.started_s, now_s)}</span><//>
-    <${Fact} name=${job.ended_s === null ? "has run" : "ran"}>${duration(ran_s)}<//>
-    <${Fact} name="cost">${usd(job.cost_usd)}${job.budget_usd !== null && html` <span class="faint">of ${usd(job.budget_usd)}</span>`}<//>
+    ${job.attempt > 0 && html`<${Attempt} job=${job} now_s=${now_s} />`}
+    ${job.budget_usd !== null && html`<${Fact} name="budget">${usd(job.budget_usd)}<//>`}
     ${job.deadline_s !== null && html`<${Fact} name="deadline">${ago(job.deadline_s, now_s)}<//>`}
     ${job.exit_code !== null && html`<${Fact} name="exit code">${job.exit_code}<//>`}
     ${job.nodes.length > 0 && html`<${Fact} name="nodes"><span class="clip mono" title=${job.nodes.join(", ")}>${job.nodes.map((node) => node.slice(0, 8)).join(" ")}</span><//>`}
@@ -75,6 +73,19 @@ function Facts({ job }) {
     ${Object.entries(job.tags).map(([key, value]) => html`<${Fact} key=${key} name=${key}>${value}<//>`)}
     ${job.command && html`<div class="fact whole"><dt>command</dt><dd class="mono">${job.command}</dd></div>`}
   </dl>`;
+}
+
+/** What its attempt holds and has cost, or its last one held. */
+function Attempt({ job, now_s }) {
+  const isOn = HOLDING.includes(job.state);
+  const ran_s = job.started_s === null || job.state === "PENDING" ? null : (job.ended_s ?? now_s) - job.started_s;
+  return html`
+    <${Fact} name=${isOn ? "runs on" : "ran on"}>${job.flavor ? html`${place(job)} <${Twin} isTwin=${job.twin} />` : "–"}<//>
+    <${Fact} name="attempt">${job.attempt}<//>
+    <${Fact} name=${job.state === "PENDING" ? "last started" : "started"}><span title=${moment(job.started_s, now_s)}>${ago(job.started_s, now_s)}</span><//>
+    <${Fact} name=${isOn ? "has run" : "ran"}>${duration(ran_s)}<//>
+    <${Fact} name="cost">${usd(job.cost_usd)}<//>
+  `;
 }
 
 function Progress({ job }) {

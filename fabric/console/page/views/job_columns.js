@@ -11,9 +11,10 @@ const stop = (event) => event.stopPropagation();
 export const jobColumns = (who) => [
   { key: "position", title: "#", unseenTitle: "position", width: "58px", align: "right", from: 620, class: "faint", cell: (job) => job.position?.toLocaleString("en") ?? "" },
   {
-    key: "name", title: "job", sort: "name", width: "minmax(100px, 1.7fr)",
-    cell: (job, { isCurrent }) => html`<a class="clip" href=${to("job", job.id)} onClick=${stop} tabindex=${isCurrent ? 0 : -1} title=${job.name}>${job.name}</a> <span class="mono faint wide-only">${shortId(job.id)}</span>`,
+    key: "name", title: "job", sort: "name", width: "minmax(100px, 2.2fr)",
+    cell: (job, { isCurrent }) => html`<a class="clip" href=${to("job", job.id)} onClick=${stop} tabindex=${isCurrent ? 0 : -1} title=${job.name}>${job.name}</a>`,
   },
+  { key: "id", title: "id", width: "68px", from: 1290, class: "faint mono", cell: (job) => shortId(job.id) },
   { key: "state", title: "state", sort: "state", width: "98px", cell: (job) => html`<${State} state=${job.state} />` },
   { key: "user", title: "user", sort: "user", width: "minmax(70px, .7fr)", from: 560, cell: (job) => html`<span class="clip" title=${job.user}>${job.user}</span>` },
   { key: "queue", title: "queue", sort: "queue", width: "minmax(70px, .8fr)", from: 910, cell: (job) => html`<span class="clip" title=${`${job.queue}, class ${job.priority}`}>${job.queue}</span>` },

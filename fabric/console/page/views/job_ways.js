@@ -11,7 +11,7 @@ export function JobWays({ job, ways }) {
   if (!ways?.length) return null;
   const taken = job.flavor ? ways.findIndex((way) => way.flavor === job.flavor) : -1;
   return html`<${Section} id="ways" title="Where it could run">
-    <${PlainTable}
+    <div class="ways"><${PlainTable}
       caption="Ways to run this job"
       rows=${ways}
       keyOf=${(way, index) => `${way.flavor}.${index}`}
@@ -24,7 +24,7 @@ export function JobWays({ job, ways }) {
         { key: "cost", title: "cost", align: "right", cell: (way) => usd(way.cost_usd) },
         { key: "verdict", title: "verdict", cell: (way, index) => html`<${Verdict} way=${way} isTaken=${index === taken} job=${job} />` },
       ]}
-    />
+    /></div>
     ${taken >= 0 && job.state !== "PENDING" && html`<${Measured} job=${job} way=${ways[taken]} now_s=${now_s} />`}
   <//>`;
 }

@@ -49,7 +49,7 @@ export function NodeTable({ tiers }) {
 }
 
 const columns = (canOperate) => [
-  { key: "host", title: "host", sort: "host", width: "minmax(130px, 1.6fr)", cell: (node) => html`<span class="clip" title=${node.node_id}>${node.host}</span> <${Twin} isTwin=${node.twin} />` },
+  { key: "host", title: "host", sort: "host", width: "minmax(130px, 2fr)", cell: (node) => html`<span class="clip" title=${node.node_id}>${node.host}</span> <${Twin} isTwin=${node.twin} /><${Slow} factor=${node.slow_factor} />` },
   { key: "tier", title: "tier", width: "64px", from: 640, cell: (node) => html`<${Tier} tier=${node.tier} />` },
   { key: "flavor", title: "flavor", sort: "flavor", width: "minmax(90px, 1fr)", cell: (node) => html`<span class="clip">${node.flavor}</span>` },
   { key: "health", title: "health", sort: "health", width: "98px", cell: (node) => html`<${Health} node=${node} />` },
@@ -64,10 +64,13 @@ const columns = (canOperate) => [
   { key: "orders", title: "", unseenTitle: "orders", width: "158px", from: 560, class: "orders", cell: (node, { isCurrent }) => html`<${NodeButtons} node=${node} canOperate=${canOperate} tabIndex=${isCurrent ? 0 : -1} />` },
 ];
 
+const SIGNS = { ready: "●", cordoned: "◌", draining: "◒" };
+
 function Health({ node }) {
-  const slow = node.slow_factor > 1.05 ? html` <span class="bad" title="slower than its like">×${node.slow_factor.toFixed(1)} slow</span>` : "";
-  return html`<span class=${`health ${node.health}`}><span aria-hidden="true">${node.health === "ready" ? "●" : node.health === "cordoned" ? "◌" : node.health === "draining" ? "◒" : "▲"}</span> ${node.health}</span>${slow}`;
+  return html`<span class=${`health ${node.health}`}><span aria-hidden="true">${SIGNS[node.health] ?? "▲"}</span> ${node.health}</span>`;
 }
+
+const Slow = ({ factor }) => factor > 1.05 && html`<span class="bad" title=${`${factor.toFixed(2)} times slower than its like`}>×${factor.toFixed(1)} slow</span>`;
 
 function memory(node) {
   if (node.memory_total_bytes === null) return "–";
