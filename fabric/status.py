@@ -54,10 +54,10 @@ def read_shipping() -> Mapping[str, Any] | None:
     return shipping
 
 
-def read_console(timeout_s: float = CONSOLE_TIMEOUT_S) -> str | None:
-    """Where the console is; nothing where it does not answer, or does not listen yet."""
+def read_console(wait_s: float = 0.0) -> str | None:
+    """Where the console is; nothing where it does not answer, or does not listen after `wait_s`."""
     try:
-        url: str | None = ray_io.ask(ray_io.actor("console").address.remote(), timeout_s=timeout_s)["url"]
+        url: str | None = ray_io.ask(ray_io.actor("console").address.remote(wait_s), timeout_s=wait_s + CONSOLE_TIMEOUT_S)["url"]
     except FabricError:
         return None
     return url

@@ -27,6 +27,7 @@ from fabric.job_ids import new_job_id
 from fabric.journal import Journal
 from fabric.plane.driver import WallClock
 from fabric.plane.plane import JobPlane
+from fabric.plane.shell import SWITCH_S
 from fabric.policy import Policy
 from fabric.scheduler.core import Core
 from fabric.types import DEFAULT_TIERS
@@ -112,6 +113,7 @@ class Scheduler:
 
 
 def main() -> None:
+    sys.setswitchinterval(SWITCH_S)
     folder, num_jobs, num_nodes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     scheduler = Scheduler(folder, num_jobs, num_nodes)
     print(json.dumps({"url": scheduler.url, "token": scheduler.token}), flush=True)

@@ -114,7 +114,7 @@ class Maker:
                     break
                 ended = self.end(attempt)
                 yield from ((ends_s + 0.5 * step, fact) for step, fact in enumerate(ended))
-                if isinstance(ended[-1], JobVacated):
+                if not isinstance(ended[-1], JobEnded) or ended[-1].outcome in ("oom", "lost"):  # it would be tried again
                     yield ends_s + 2.0, JobClosed(spec.job_id, "CANCELLED", "Cancelled", "by ann")
                 at_s = ends_s + chance.uniform(1, 30)
         self.history.waiting.clear()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NODES_TIMEOUT_S = 90.0
 ACTORS_TIMEOUT_S = 90.0
 POOLS_TIMEOUT_S = 10.0
-CONSOLE_TIMEOUT_S = 10.0
+CONSOLE_WAIT_S = 10.0
 
 
 @click.command(cls=FabricCommand)
@@ -155,10 +155,10 @@ def _tiers_table(client: Client) -> str:
 
 
 def _console(client: Client) -> str | None:
-    """Where the console is, if that is known soon: nobody waits for it."""
+    """Where the console is, if that is known soon: it starts last."""
     if not client.config.console.enabled:
         return None
-    url: str | None = ray_bound("fabric.status").read_console(CONSOLE_TIMEOUT_S)
+    url: str | None = ray_bound("fabric.status").read_console(CONSOLE_WAIT_S)
     return url
 
 

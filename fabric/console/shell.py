@@ -32,6 +32,7 @@ class ConsoleShell:
         self._config, self._catalogue = config, catalogue
         self._url: str | None = None
         self._problem: str | None = None
+        self._is_listening = threading.Event()
         threading.Thread(target=self._serve, name="console", daemon=True).start()
 
     def __repr__(self) -> str:
@@ -41,8 +42,9 @@ class ConsoleShell:
     def ping(self) -> str:
         return ACTOR
 
-    def address(self) -> Mapping[str, Any]:
-        """`{url, problem}`: null where it does not listen (yet); why it does not show anything, if so."""
+    def address(self, wait_s: float = 0.0) -> Mapping[str, Any]:
+        """`{url, problem}`: null where it does not listen after `wait_s`; why it does not show anything, if so."""
+        self._is_listening.wait(wait_s)
         return {"url": self._url, "problem": self._problem}
 
     def _serve(self) -> None:
@@ -76,6 +78,7 @@ class ConsoleShell:
             listening = listening_at(settings.host, 0)
         self._url = url_of(settings.host, listening.getsockname()[1])
         write_address(file, self._url)
+        self._is_listening.set()
         return listening
 
     def _start(self, listening: Any) -> None:
