@@ -30,6 +30,7 @@ ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -80,12 +81,16 @@ def made_up_site(folder: Path, *, jobs: int = 400, nodes: int = 40, leases: int 
 
 @dataclass
 class Witness:
-    """All that a page did that it must not do."""
+    """`seen`: all that a page did that it must not do. `dropped`: what the browser dropped because the machine's networks changed."""
 
     seen: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
 
     def watch(self, page: Any, url: str) -> None:
-        page.on("console", lambda message: message.type in ("error", "warning") and self.seen.append(f"console: {message.text}"))
+        page.on("console", lambda message: message.type in ("error", "warning") and self._hear(f"console: {message.text}"))
         page.on("pageerror", lambda error: self.seen.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (self.seen.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: request.url.startswith((url, "blob:", "data:")) or self.seen.append(f"asked {request.url}"))
+
+    def _hear(self, text: str) -> None:
+        (self.dropped if NETWORK_CHANGED in text else self.seen).append(text)

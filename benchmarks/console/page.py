@@ -79,6 +79,20 @@ SCROLL = """
 """
 
 
+FRAMES = """
+(seconds) => new Promise((resolve) => {
+  const began = performance.now();
+  let frames = 0;
+  const step = (now) => {
+    frames += 1;
+    if (now - began < seconds * 1000) requestAnimationFrame(step);
+    else resolve((frames * 1000) / (now - began));
+  };
+  requestAnimationFrame(step);
+})
+"""
+
+
 class Traffic:
     """Bytes on the wire, with headers, as the browser counts them."""
 
@@ -137,6 +151,22 @@ def update_ms(page: Any, world: World) -> float:
     return at_ms - written_ms
 
 
+def timeline_fps(page: Any) -> float:
+    """While a day of leases is dragged to and fro under the pointer."""
+    box = page.locator(".timeline-plot .u-over").bounding_box()
+    page.evaluate(f"() => {{ window.rate = ({FRAMES})({SCROLL_S}) }}")
+    y, middle = box["y"] + 40, box["x"] + box["width"] / 2
+    page.mouse.move(middle, y)
+    page.mouse.down()
+    until_s, step = time.monotonic() + SCROLL_S, 0
+    while time.monotonic() < until_s:
+        step += 1
+        page.mouse.move(middle + 300 * (step % 60 - 30) / 30, y)
+    page.mouse.up()
+    rate: float = page.evaluate("window.rate")
+    return rate
+
+
 def measure(browser: Any, world: World, url: str, rounds: int) -> dict[str, Any]:
     first_content(browser, url)  # the browser's own first time
     firsts = [first_content(browser, url) for _ in range(rounds)]
@@ -151,11 +181,17 @@ def measure(browser: Any, world: World, url: str, rounds: int) -> dict[str, Any]
     page.evaluate(SCROLL, 1.0)
     scrolls = [page.evaluate(SCROLL, SCROLL_S) for _ in range(rounds)]
     rows = page.evaluate("document.querySelector('.virtual').getAttribute('aria-rowcount')")
+    page.evaluate("location.hash = '#/timeline'")
+    page.wait_for_selector(".timeline-plot canvas", timeout=UNTIL_MS)
+    page.get_by_role("button", name="24 h").click()
+    page.wait_for_timeout(1_500)
+    drags = [timeline_fps(page) for _ in range(rounds)]
     return {
         "first_content_ms": median([each[0] for each in firsts]),
         "update_ms": median(updates),
         "scroll_fps": median(scrolls),
         "page_kb": median([each[2] for each in firsts]),
+        "timeline_fps": median(drags),
         "first_paint_ms": median([each[1] for each in firsts]),
         "worst_first_content_ms": max(each[0] for each in firsts),
         "worst_update_ms": max(updates),

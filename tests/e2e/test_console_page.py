@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.console_browser import ARGS, CHROMIUM, PHONE, WIDE, Site, Witness, made_up_site
+from tests.console_browser import ARGS, CHROMIUM, NETWORK_CHANGED, PHONE, WIDE, Site, Witness, made_up_site
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser chromium is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
@@ -57,11 +57,9 @@ def opened(site: Site, browser: Any, witness: Witness) -> Iterator[OPENER]:
         if script:
             page.add_init_script(script)
         page.goto(f"{site.url}/#token={token or site.world.tokens[scope]}")
+        has_begun(page, witness)
         if token is None:
-            try:
-                page.wait_for_selector("main.view")
-            except sync_api.TimeoutError:
-                pytest.fail(f"the page did not open: {witness.seen}, {page.url}, {page.content()[-500:]}")
+            page.wait_for_selector("main.view")
             page.evaluate("hash => { location.hash = hash }", view)
             page.wait_for_function("hash => location.hash.startsWith(hash)", arg=view)
         return page
@@ -69,6 +67,20 @@ def opened(site: Site, browser: Any, witness: Witness) -> Iterator[OPENER]:
     yield open_page
     for context in contexts:
         context.close()
+
+
+def has_begun(page: Any, witness: Witness) -> None:
+    """A browser drops what it loads when the machine gets or loses a network meanwhile, as other tests make it: it is told to load anew."""
+    for _ in range(3):
+        try:
+            page.wait_for_selector("main", timeout=SHOWN_MS / 3)
+            return
+        except sync_api.TimeoutError:
+            if not any(NETWORK_CHANGED in each for each in witness.dropped):
+                break
+            witness.dropped.clear()
+            page.reload()
+    pytest.fail(f"the page did not begin: {witness.seen}, {witness.dropped}")
 
 
 def address_of(site: Site, view: str) -> str:
