@@ -10,7 +10,6 @@ from fabric.console.fabric_view import FabricView, NodeFigures, known_sum
 
 STEP_S = 10.0
 NUM_STEPS = 360
-DIGITS = 4
 FIGURES = ("gpu_frac", "cpu_frac", "leased_frac", "used_frac", "usd_per_h", "idle_usd_per_h")
 _Point = dict[str, float | None]
 
@@ -55,17 +54,12 @@ def _point(nodes: Sequence[NodeFigures]) -> _Point:
     return {
         "gpu_frac": _mean([usage.gpu_frac for usage in usages if usage.gpu_frac is not None]),
         "cpu_frac": _mean([usage.cpu_frac for usage in usages]),
-        "leased_frac": _rounded(sum(each.leased for each in nodes) / units if units else None),
-        "used_frac": _rounded(sum(each.used for each in nodes) / units if units else None),
-        "usd_per_h": _rounded(known_sum(each.usd_per_h for each in nodes)),
-        "idle_usd_per_h": _rounded(known_sum(each.idle_usd_per_h for each in nodes)),
+        "leased_frac": sum(each.leased for each in nodes) / units if units else None,
+        "used_frac": sum(each.used for each in nodes) / units if units else None,
+        "usd_per_h": known_sum(each.usd_per_h for each in nodes),
+        "idle_usd_per_h": known_sum(each.idle_usd_per_h for each in nodes),
     }
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return _rounded(sum(values) / len(values) if values else None)
-
-
-def _rounded(value: float | None) -> float | None:
-    """To what a line on a screen can show: an hour of six figures goes over the wire."""
-    return None if value is None else round(value, DIGITS)
+    return sum(values) / len(values) if values else None
