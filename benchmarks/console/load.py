@@ -67,11 +67,11 @@ def main() -> None:
 
 def measure(scheduler: Process, console: Process, pages: Process, args: argparse.Namespace) -> dict[str, Any]:
     scheduler.ask("round 3")  # warm
-    with_pages, without, cores, idle_cores, events = [], [], [], [], 0
+    with_pages, without, cores, idle_cores, browsers, told = [], [], [], [], [], {}
     for number in range(args.rounds):
         for is_open in (True, False) if number % 2 else (False, True):
             if is_open:
-                pages.ask(f"open {args.pages}")
+                opened_s = pages.ask(f"open {args.pages}")["cpu_s"]
                 assert console.ask()["pages"] == args.pages
             before_s = console.ask()["cpu_s"]
             done = scheduler.ask(f"round {args.seconds}")
@@ -79,7 +79,8 @@ def measure(scheduler: Process, console: Process, pages: Process, args: argparse
             (with_pages if is_open else without).append(done)
             (cores if is_open else idle_cores).append(used)
             if is_open:
-                events += sum(pages.ask("close").values())
+                told = pages.ask("close")
+                browsers.append((told["cpu_s"] - opened_s) / args.seconds)
     return {
         "scheduler_slowdown_frac": median([1 - a["jobs_per_s"] / b["jobs_per_s"] for a, b in zip(with_pages, without, strict=True)]),
         "server_cpu_cores": median(cores),
@@ -88,7 +89,8 @@ def measure(scheduler: Process, console: Process, pages: Process, args: argparse
         "jobs_per_s_without_pages": median([done["jobs_per_s"] for done in without]),
         "cpu_ms_per_job": median([1e3 * done["cpu_s"] / done["jobs"] for done in with_pages]),
         "cpu_ms_per_job_without_pages": median([1e3 * done["cpu_s"] / done["jobs"] for done in without]),
-        "events": events,
+        "pages_cpu_cores": median(browsers),
+        "events": sum(told["seen"].values()),
         "pages": args.pages,
         "rounds": args.rounds,
         "problem": console.ask()["problem"],

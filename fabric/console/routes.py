@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from fabric.api import pages
-from fabric.api.exchange import Json, bearer
+from fabric.api.exchange import bearer
 from fabric.api.pages import page
 from fabric.api.schema import read_query, read_states
 from fabric.api.tokens import Principal
@@ -18,6 +18,7 @@ from fabric.console.events import Events
 from fabric.console.follower import Follower
 from fabric.console.job_window import Filter
 from fabric.console.known_tokens import KnownTokens
+from fabric.console.packed import packed
 from fabric.console.queries import JobsQuery, NodesQuery, SeriesQuery, TimelineQuery
 
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
@@ -56,13 +57,13 @@ def console_routes(follower: Follower, answers: Answers, tokens: KnownTokens, ev
     async def overview(request: Request) -> Response:
         """The fabric at a glance: its tiers and flavors, what is used, leased, idle and broken, dollars, jobs by state."""
         who = who_asks(request)
-        return await anyio.to_thread.run_sync(lambda: Json(answers.overview(who)))
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.overview(who)))
 
     @routes.get("/nodes", **page(pages.answers(nodes="a window of them", total="how many match", now_s="when"), query=NodesQuery))
     async def nodes(request: Request) -> Response:
         """A window of the list of nodes."""
         who, query = who_asks(request), read_query(NodesQuery, request.query_params)
-        return await anyio.to_thread.run_sync(lambda: Json(answers.nodes(who, **query.model_dump())))
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.nodes(who, **query.model_dump())))
 
     @routes.get(
         "/series",
@@ -71,7 +72,7 @@ def console_routes(follower: Follower, answers: Answers, tokens: KnownTokens, ev
     async def series(request: Request) -> Response:
         """Utilisation and dollars of the last hour."""
         who, query = who_asks(request), read_query(SeriesQuery, request.query_params)
-        return await anyio.to_thread.run_sync(lambda: Json(answers.series(who, query.minutes)))
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.series(who, query.minutes)))
 
     @routes.get("/timeline", **page(_TIMELINE, query=TimelineQuery))
     async def timeline(request: Request) -> Response:
@@ -79,7 +80,7 @@ def console_routes(follower: Follower, answers: Answers, tokens: KnownTokens, ev
         who, query = who_asks(request), read_query(TimelineQuery, request.query_params)
         window = query.window(follower.now_s())
         wanted = query.model_dump(exclude={"from_s", "to_s", "width"})
-        return await anyio.to_thread.run_sync(lambda: Json(answers.timeline(who, window, **wanted)))
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.timeline(who, window, **wanted)))
 
     @routes.get(
         "/jobs",
@@ -95,9 +96,8 @@ def console_routes(follower: Follower, answers: Answers, tokens: KnownTokens, ev
         who, query = who_asks(request), read_query(JobsQuery, request.query_params)
         states = [state.value for state in read_states(query.state)]
         wanted = Filter(states, query.queue, query.user, query.text)
-        return await anyio.to_thread.run_sync(
-            lambda: Json(answers.jobs(who, wanted, sort=query.sort, descending=query.descending, offset=query.offset, limit=query.limit))
-        )
+        rows = query.model_dump(include={"sort", "descending", "offset", "limit"})
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.jobs(who, wanted, **rows)))
 
     @routes.get("/events", **page(_EVENTS))
     async def stream(request: Request) -> Response:

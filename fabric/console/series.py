@@ -54,12 +54,17 @@ def _point(nodes: Sequence[NodeFigures]) -> _Point:
     return {
         "gpu_frac": _mean([usage.gpu_frac for usage in usages if usage.gpu_frac is not None]),
         "cpu_frac": _mean([usage.cpu_frac for usage in usages]),
-        "leased_frac": sum(each.leased for each in nodes) / units if units else None,
-        "used_frac": sum(each.used for each in nodes) / units if units else None,
-        "usd_per_h": known_sum(each.usd_per_h for each in nodes),
-        "idle_usd_per_h": known_sum(each.idle_usd_per_h for each in nodes),
+        "leased_frac": _short(sum(each.leased for each in nodes) / units if units else None),
+        "used_frac": _short(sum(each.used for each in nodes) / units if units else None),
+        "usd_per_h": _short(known_sum(each.usd_per_h for each in nodes)),
+        "idle_usd_per_h": _short(known_sum(each.idle_usd_per_h for each in nodes)),
     }
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return _short(sum(values) / len(values)) if values else None
+
+
+def _short(value: float | None) -> float | None:
+    """Four digits behind the point: a chart shows no more, and an hour of them is sent at once."""
+    return None if value is None else round(value, 4)

@@ -287,6 +287,18 @@ def test_the_page_needs_no_token_and_may_load_nothing_from_elsewhere(still: Cons
     assert (again.status, again.body) == (304, b"")
 
 
+def test_large_answers_are_packed_for_who_takes_that_and_kept_by_nobody(world: ConsoleWorld) -> None:
+    for number in range(10):
+        run(world, f"job-{number}")
+    plain = world.send("root", "GET", "/v1/console/jobs")
+    packed = world.send("root", "GET", "/v1/console/jobs", **{"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip" and json.loads(gzip.decompress(packed.body))["total"] == 10
+    assert "content-encoding" not in plain.headers and len(packed.body) < len(plain.body) / 4
+    assert packed.headers["cache-control"] == plain.headers["cache-control"] == "no-store"
+    small = world.send("root", "GET", "/v1/console/series", **{"Accept-Encoding": "gzip"})
+    assert len(small.body) > 0 and packed.headers["vary"] == "accept-encoding"
+
+
 def test_files_are_packed_for_who_takes_that(still: ConsoleWorld) -> None:
     plain = still.send(None, "GET", "/vendor/big.js")
     packed = still.send(None, "GET", "/vendor/big.js", **{"Accept-Encoding": "gzip, br"})

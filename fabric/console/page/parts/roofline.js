@@ -1,5 +1,5 @@
 /* A roofline: what a flavor can reach at an intensity, and what the work reaches of it. Both axes are logarithmic.
-   `lines`: `[{name, tier, peak_flops, bandwidth, intensity, reached_flops, log_sd, is_measured, run_s}]`, as `fabric profile --png` draws them. */
+   `of`: whose it is. `lines`: `[{name, tier, peak_flops, bandwidth, intensity, reached_flops, log_sd, is_measured, run_s}]`, as `fabric profile --png` draws them. */
 import { useCell } from "../lib/cell.js";
 import { duration, scaled, significant } from "../lib/format.js";
 import { html, useEffect, useRef } from "../lib/html.js";
@@ -11,7 +11,7 @@ import { Tier, tierClass } from "./signs.js";
 const HEIGHT = 320;
 const STEPS = 60;
 
-export function Roofline({ lines }) {
+export function Roofline({ lines, of }) {
   const box = useRef(null);
   const look = useCell(theme);
   useEffect(() => {
@@ -29,10 +29,10 @@ export function Roofline({ lines }) {
     };
   }, [lines, look]);
   return html`<div>
-    <div class="chart-box" ref=${box} style=${{ height: `${HEIGHT}px` }} role="img" aria-label="Roofline; its figures are in the table below" />
+    <div class="chart-box" ref=${box} style=${{ height: `${HEIGHT}px` }} role="img" aria-label=${`Roofline of ${of}; its figures are in the table below`} />
     <p class="faint">Each line rises with a flavor's bandwidth to its ridge, then lies at its peak. ○ predicted, ◆ measured.</p>
     <${PlainTable}
-      caption="Figures of the roofline"
+      caption=${`Figures of the roofline of ${of}`}
       rows=${lines}
       keyOf=${(line) => line.name}
       columns=${[

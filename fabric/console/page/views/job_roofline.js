@@ -8,5 +8,5 @@ import { Section } from "../parts/signs.js";
 export function JobRoofline({ job }) {
   const { data } = useLoad(`/v1/jobs/${part(job.id)}/profile`);
   if (!data?.lines?.length) return null;
-  return html`<${Section} id="roofline" title="Its profile"><${Roofline} lines=${data.lines} /><//>`;
+  return html`<${Section} id="roofline" title="Its profile"><${Roofline} lines=${data.lines} of=${job.name} /><//>`;
 }

@@ -7,7 +7,7 @@ import { Roofline } from "../parts/roofline.js";
 export function ModelRoofline({ version }) {
   const tiers = useCell(overview)?.tiers ?? [];
   const lines = useMemo(() => linesOf(version.placement, tiers.flatMap((tier) => tier.flavors)), [version.deployment, tiers.length]);
-  return lines.length > 0 && html`<h3>One request, under the roofs of the flavors</h3><${Roofline} lines=${lines} />`;
+  return lines.length > 0 && html`<h3>One request, under the roofs of the flavors</h3><${Roofline} lines=${lines} of=${`version ${version.version}`} />`;
 }
 
 function linesOf({ prior, places }, flavors) {
