@@ -8,7 +8,9 @@ import { Section, Tier, Twin } from "../parts/signs.js";
 
 export function JobWays({ job, ways }) {
   const now_s = useNow(job.ended_s === null ? 1 : 3600);
-  if (!ways?.length) return null;
+  if (!ways) return null;
+  // The fabric tells the ways of what waits or runs; of what has ended it knows what it took.
+  if (!ways.length) return job.started_s !== null && job.state !== "PENDING" && html`<${Section} id="took" title="What it took"><${Measured} job=${job} now_s=${now_s} /><//>`;
   const taken = job.flavor ? ways.findIndex((way) => way.flavor === job.flavor) : -1;
   return html`<${Section} id="ways" title="Where it could run">
     <div class="ways"><${PlainTable}
@@ -25,7 +27,7 @@ export function JobWays({ job, ways }) {
         { key: "verdict", title: "verdict", cell: (way, index) => html`<${Verdict} way=${way} isTaken=${index === taken} job=${job} />` },
       ]}
     /></div>
-    ${taken >= 0 && job.state !== "PENDING" && html`<${Measured} job=${job} way=${ways[taken]} now_s=${now_s} />`}
+    ${taken >= 0 && job.started_s !== null && job.state !== "PENDING" && html`<${Measured} job=${job} way=${ways[taken]} now_s=${now_s} />`}
   <//>`;
 }
 
@@ -39,22 +41,19 @@ function Verdict({ way, isTaken, job }) {
   return html`${mark}<span class=${`verdict ${way.verdict}`}>${way.verdict}</span> <span class="faint" title=${way.reason}>${words || way.reason}</span>`;
 }
 
-/** Of all attempts: what it cost; of the last one: how long it has run. */
+/** Of all attempts: what it cost; of the last one: how long it waited and has run. `way`: the one that was taken, where it is known. */
 function Measured({ job, way, now_s }) {
   const rows = [
-    ["waited", way.wait_s, job.started_s === null ? null : job.started_s - job.submitted_s, duration],
-    ["ran", way.run_s, job.started_s === null ? null : (job.ended_s ?? now_s) - job.started_s, duration],
-    ["cost", way.cost_usd, job.cost_usd, usd],
+    ["waited", way?.wait_s, job.started_s - job.submitted_s, duration],
+    ["ran", way?.run_s, (job.ended_s ?? now_s) - job.started_s, duration],
+    ["cost", way?.cost_usd, job.cost_usd, usd],
   ];
   const isOn = job.ended_s === null;
-  return html`<h3>Predicted and measured</h3>
-    <div class="narrow"><${PlainTable}
-      caption="Predicted and measured"
-      rows=${rows}
-      columns=${[
-        { key: "what", title: html`<span class="unseen">what</span>`, isHeader: true, cell: ([name]) => name },
-        { key: "predicted", title: "predicted for now", align: "right", cell: ([, predicted, , words]) => words(predicted) },
-        { key: "measured", title: isOn ? "measured so far" : "measured", align: "right", cell: ([, , measured, words]) => words(measured) },
-      ]}
-    /></div>`;
+  const columns = [
+    { key: "what", title: html`<span class="unseen">what</span>`, isHeader: true, cell: ([name]) => name },
+    way && { key: "predicted", title: "predicted for now", align: "right", cell: ([, predicted, , words]) => words(predicted) },
+    { key: "measured", title: isOn ? "measured so far" : "measured", align: "right", cell: ([, , measured, words]) => words(measured) },
+  ];
+  return html`${way && html`<h3>Predicted and measured</h3>`}
+    <div class="narrow"><${PlainTable} caption=${way ? "Predicted and measured" : "Measured"} rows=${rows} columns=${columns.filter(Boolean)} /></div>`;
 }
