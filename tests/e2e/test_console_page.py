@@ -127,13 +127,36 @@ def test_a_view_shows_its_data_and_nothing_goes_wrong(site: Site, opened: OPENER
     assert page.locator("#page script, #page img, #page iframe, #page b b").count() == 0
 
 
+def violations(page: Any) -> list[Any]:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the package axe-playwright-python is not installed").Axe()
+    found = axe.run(page).response["violations"]
+    return [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in found]
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 def test_axe_finds_no_violation(site: Site, opened: OPENER, view: str, look: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the package axe-playwright-python is not installed").Axe()
     page = shown(opened, site, view, dark=look == "dark", size=PHONE if look == "phone" else WIDE)
-    found = axe.run(page).response["violations"]
-    assert [(each["id"], [node["html"][:200] for node in each["nodes"][:3]]) for each in found] == []
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_no_violation_in_what_comes_and_goes(site: Site, opened: OPENER, dark: bool) -> None:
+    door = opened(token="tf_000000000000_nothing", dark=dark)
+    door.get_by_text("This token opens nothing here").wait_for()
+    assert violations(door) == []
+    page = shown(opened, site, "model", dark=dark)
+    page.get_by_role("button", name="Roll back").click()
+    page.wait_for_selector("dialog[open]")
+    assert violations(page) == []
+    page.get_by_label("To version").fill("2")
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    page.wait_for_selector(".notice")
+    assert violations(page) == []
+    page = shown(opened, site, "timeline", dark=dark)
+    page.get_by_role("button", name="Table").click()
+    page.wait_for_selector("table")
+    assert violations(page) == []
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -367,6 +390,7 @@ def test_a_fabric_that_is_gone_is_told_and_the_page_comes_back_by_itself(site: S
     site.stop()
     try:
         page.wait_for_selector(".banner.bad")
+        assert violations(page) == []
         assert "does not answer" in page.locator(".banner").inner_text()
         assert page.locator(".virtual-body .row .state").count() > 5  # what was known stays
     finally:

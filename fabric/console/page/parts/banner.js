@@ -11,7 +11,7 @@ export function Banner({ form }) {
   if (state === "gone") {
     return html`<div class="banner bad" role="alert">
       <b>The fabric does not answer.</b>${" "}
-      ${form ? html`What stands here is ${duration((performance.now() - since) / 1000)} old. The` : "The"} page goes on by itself as soon as it is back.
+      ${form ? html`What stands here is ${duration((performance.now() - since) / 1000)} old. The` : "The"} page goes on by itself as soon as it is back.${" "}
       <span class="faint">If it is down: <code>fabric up</code></span>
     </div>`;
   }

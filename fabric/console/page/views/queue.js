@@ -4,10 +4,11 @@ import { useCell } from "../lib/cell.js";
 import { overview } from "../lib/events.js";
 import { count } from "../lib/format.js";
 import { html, useEffect, useState } from "../lib/html.js";
+import { useLoad } from "../lib/load.js";
 import { go, keepFilters, route } from "../lib/route.js";
 import { useRows } from "../lib/rows.js";
 import { STATES } from "../lib/words.js";
-import { Chips, Search } from "../parts/filters.js";
+import { Chips, Choice, Search } from "../parts/filters.js";
 import { Empty, Problem } from "../parts/signs.js";
 import { VirtualTable } from "../parts/virtual_table.js";
 import { jobColumns } from "./job_columns.js";
@@ -18,6 +19,8 @@ export function Queue() {
   const who = useCell(overview)?.who;
   const path = query("/v1/console/jobs", { ...wanted, sort: sort.by, descending: sort.descending || "" });
   const rows = useRows(path, "jobs", { events: ["jobs"] });
+  const queues = useNames("queue", who, wanted.queue);
+  const users = useNames("user", who, wanted.user);
   useEffect(() => keepFilters("queue", wanted), [wanted]);
   const set = (key) => (value) => setWanted((before) => ({ ...before, [key]: value }));
   const states = rows?.head?.states ?? {};
@@ -28,9 +31,9 @@ export function Queue() {
       <h1 id="jobs">Jobs <span class="faint">${count(rows?.total)}</span></h1>
       <${Chips} label="State" value=${wanted.state} onChange=${set("state")} chips=${chips.map(([state, { sign, name }]) => ({ value: state, name: `${sign} ${name}`, num: states[state] ?? 0 }))} />
       <div class="filters">
-        <${Search} label="Search jobs" value=${wanted.text} onChange=${set("text")} placeholder="name, id, flavor" />
-        <${Search} label="Queue" value=${wanted.queue} onChange=${set("queue")} placeholder="queue" />
-        <${Search} label="User" value=${wanted.user} onChange=${set("user")} placeholder="user" />
+        <${Search} label="Search jobs" value=${wanted.text} onChange=${set("text")} placeholder="name, id, user, queue" />
+        <${Choice} label="Queue" none="every queue" value=${wanted.queue} choices=${queues} onChange=${set("queue")} />
+        <${Choice} label="User" none="every user" value=${wanted.user} choices=${users} onChange=${set("user")} />
         ${who && html`<button type="button" class="chip" aria-pressed=${wanted.user === who.user} onClick=${() => set("user")(wanted.user === who.user ? "" : who.user)}>mine</button>`}
       </div>
     </header>
@@ -50,4 +53,12 @@ export function Queue() {
       />
     </div>
   </section>`;
+}
+
+/** Queues or users that have used something; who may not read those of others chooses among what is chosen already. */
+function useNames(by, who, chosen) {
+  const mayRead = who?.scopes.some((scope) => ["read", "operate", "admin"].includes(scope));
+  const { data } = useLoad(mayRead ? `/v1/usage?by=${by}` : null);
+  const names = (data?.rows ?? []).map((row) => row.name);
+  return [...new Set([...names, ...(chosen ? [chosen] : [])])].sort();
 }
