@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from fabric.api.tokens import Tokens
 from tests.console_browser import ARGS, CHROMIUM, NETWORK_CHANGED, PHONE, WIDE, Site, Witness, made_up_site
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser chromium is not installed")
@@ -197,6 +198,23 @@ def test_without_a_good_token_there_is_a_field_for_one_and_nothing_else(site: Si
     page.get_by_role("button", name="Open").click()
     page.wait_for_selector("section.nodes .virtual-body .row .health")
     assert all("401" in each for each in witness.seen)
+
+
+def test_a_token_that_only_asks_models_is_told_that_it_sees_nothing_here(site: Site, opened: OPENER) -> None:
+    token, _ = Tokens(site.world.journal).mint("ann", ("infer",))
+    page = opened(token=token)
+    page.wait_for_selector(".door .problem")
+    assert page.locator("nav, .virtual, .figures").count() == 0
+
+
+def test_a_token_that_is_revoked_closes_the_page(site: Site, opened: OPENER) -> None:
+    tokens = Tokens(site.world.journal)
+    token, record = tokens.mint("ann", ("read",), by="ann")
+    page = opened(token=token)
+    page.wait_for_selector(".live.live")
+    tokens.revoke(record.id)
+    page.wait_for_selector(".door .problem")
+    assert page.locator("nav, .virtual, .figures").count() == 0
 
 
 def test_the_token_leaves_the_address_and_is_sent_in_a_header_alone(site: Site, opened: OPENER) -> None:

@@ -32,7 +32,7 @@ const SHOWN = { pools: Pools, timeline: Timeline, queue: Queue, job: Job, models
 
 export function App() {
   const { token, refused } = useCell(session);
-  if (!token) return html`<${TokenField} isRefused=${refused} />`;
+  if (!token) return html`<${TokenField} refused=${refused} />`;
   return html`<${Open} key=${token} />`;
 }
 

@@ -1,6 +1,8 @@
 /* Asks the fabric: `await ask("/v1/…")` gives the JSON of the answer, or throws an `ApiError` with the fabric's own words. */
 import { hear } from "./clock.js";
-import { refuse, session } from "./session.js";
+import { isNew, refuse, session } from "./session.js";
+
+const NEW_TOKEN_MS = 700;
 
 export class ApiError extends Error {
   constructor(status, { code = "", message = "", hint = "" } = {}) {
@@ -19,23 +21,24 @@ export async function fetched(path, { method = "GET", body, signal } = {}) {
   const { token } = session.get();
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   if (body !== undefined) headers["content-type"] = "application/json";
-  let response;
+  const sent = { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", credentials: "omit" };
+  let response = await reached(path, sent);
+  if (response.status === 401 && isNew()) {
+    await new Promise((resolve) => setTimeout(resolve, NEW_TOKEN_MS)); // made a moment ago, it is not known everywhere yet
+    response = await reached(path, sent);
+  }
+  if (response.status === 401) refuse(token, "This token opens nothing here: it is wrong, was revoked, or has expired.");
+  if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+async function reached(path, sent) {
   try {
-    response = await fetch(path, {
-      method,
-      headers,
-      signal,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      cache: "no-store",
-      credentials: "omit",
-    });
+    return await fetch(path, sent);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0);
   }
-  if (response.status === 401) refuse(token);
-  if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
-  return response;
 }
 
 export async function ask(path, options) {

@@ -4,13 +4,13 @@ import { ApiError, fetched } from "./api.js";
 import { cell } from "./cell.js";
 import { hear } from "./clock.js";
 import { useEffect } from "./html.js";
-import { session } from "./session.js";
+import { refuse, session } from "./session.js";
 
 const SILENT_MS = 25_000; // the fabric beats every 10 s
 const RETRY_MS = [250, 500, 1000, 2000, 3000];
 
-/** `{state: "connecting" | "live" | "gone", since: performance.now() of the last change}` */
-export const connection = cell({ state: "connecting", since: performance.now() });
+/** `{state: "connecting" | "live" | "gone", since: performance.now() of the last change, why}`; `why`: what the fabric said, or "". */
+export const connection = cell({ state: "connecting", since: performance.now(), why: "" });
 /** The last `overview`, or null. */
 export const overview = cell(null);
 
@@ -32,8 +32,9 @@ function tell(kind, data) {
   for (const listener of [...(listeners.get(kind) ?? [])]) listener(data);
 }
 
-function turn(state) {
-  if (connection.get().state !== state) connection.set({ state, since: performance.now() });
+function turn(state, why = "") {
+  const before = connection.get();
+  if (before.state !== state || before.why !== why) connection.set({ state, why, since: before.state === state ? before.since : performance.now() });
 }
 
 /** Reads until the stream ends or falls silent. */
@@ -79,15 +80,18 @@ export function followEvents() {
   (async () => {
     for (let failures = 0; !stop.signal.aborted && session.get().token; failures++) {
       const began = performance.now();
+      let why = "";
       try {
         await read(stop.signal);
       } catch (error) {
         if (error instanceof ApiError && error.status === 401) return;
+        if (error instanceof ApiError && error.status === 403) return void refuse(session.get().token, `${error.message}.`);
+        if (error instanceof ApiError && error.status) why = error.message;
       }
       if (stop.signal.aborted) return;
       if (performance.now() - began > 5000) failures = 0;
       // One broken stream is nothing to speak of; the second in a row is.
-      if (failures > 0 || connection.get().state === "connecting") turn("gone");
+      if (failures > 0 || connection.get().state === "connecting") turn("gone", why);
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]));
     }
   })();

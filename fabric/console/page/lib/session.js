@@ -20,31 +20,39 @@ function keep(token) {
   }
 }
 
-/** `{token, refused}`; `refused`: the last token was not taken. */
-export const session = cell({ token: null, refused: false });
+/** `{token, refused}`; `refused`: why the last token was not taken, or "". */
+export const session = cell({ token: null, refused: "" });
+
+const NEW_MS = 3000;
+let begun_ms = -Infinity;
+
+/** The token was given a moment ago. */
+export const isNew = () => performance.now() - begun_ms < NEW_MS;
 
 export function openSession() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
     keep(given);
+    begun_ms = performance.now();
     history.replaceState(null, "", `${location.pathname}#/pools`);
   }
-  session.set({ token: given || kept(), refused: false });
+  session.set({ token: given || kept(), refused: "" });
 }
 
 export function beginSession(token) {
   keep(token);
-  session.set({ token, refused: false });
+  begun_ms = performance.now();
+  session.set({ token, refused: "" });
 }
 
-/** The token that was asked with is no good; a newer one may have come meanwhile. */
-export function refuse(token) {
+/** The token that was asked with opens nothing here; a newer one may have come meanwhile. */
+export function refuse(token, why) {
   if (session.get().token !== token) return;
   keep(null);
-  session.set({ token: null, refused: true });
+  session.set({ token: null, refused: why });
 }
 
 export function endSession() {
   keep(null);
-  session.set({ token: null, refused: false });
+  session.set({ token: null, refused: "" });
 }

@@ -6,11 +6,11 @@ import { duration } from "../lib/format.js";
 import { html } from "../lib/html.js";
 
 export function Banner({ form }) {
-  const { state, since } = useCell(connection);
+  const { state, since, why } = useCell(connection);
   useNow(1);
   if (state === "gone") {
     return html`<div class="banner bad" role="alert">
-      <b>The fabric does not answer.</b>${" "}
+      <b>${why ? `The fabric says: ${why}.` : "The fabric does not answer."}</b>${" "}
       ${form ? html`What stands here is ${duration((performance.now() - since) / 1000)} old. The` : "The"} page goes on by itself as soon as it is back.${" "}
       <span class="faint">If it is down: <code>fabric up</code></span>
     </div>`;

@@ -2,7 +2,7 @@
 import { html, useState } from "../lib/html.js";
 import { beginSession } from "../lib/session.js";
 
-export function TokenField({ isRefused }) {
+export function TokenField({ refused }) {
   const [typed, setTyped] = useState("");
   const submit = (event) => {
     event.preventDefault();
@@ -11,8 +11,8 @@ export function TokenField({ isRefused }) {
   return html`<main class="door">
     <form class="card" onSubmit=${submit}>
       <h1>tierfabric</h1>
-      ${isRefused
-        ? html`<p class="problem" role="alert">This token opens nothing here: it is wrong, was revoked, or has expired.</p>`
+      ${refused
+        ? html`<p class="problem" role="alert">${refused}</p>`
         : html`<p>This page needs a token of the fabric.</p>`}
       <label class="field">
         <span>Token</span>
