@@ -19,6 +19,7 @@ from fabric.errors import ConfigError, FabricError
 from fabric.types import Flavor
 
 ACTOR = "console"
+SERIES_FILE = "console-series.json"
 NICENESS = 10
 RETRY_S = 5.0
 _log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class ConsoleShell:
             version=__version__,
             host=config.console.host,
             hosts=config.console.hosts,
+            series_file=config.state_path / SERIES_FILE,
         )
         ApiServer(console.app, host=config.console.host, listening=listening).start()
         console.follower.start()

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from fabric.console.follower import Follower
 from fabric.console.guard import CSP
+from fabric.console.series import Series
 from fabric.errors import UnavailableError
 from fabric.job import Grant, JobId, Option
 from fabric.job_events import JobDispatched, JobEnded, JobPreempted, JobStarted, JobSubmitted
@@ -115,6 +117,19 @@ def test_the_series_has_a_point_for_each_look_of_a_step(still: ConsoleWorld) -> 
     assert series["step_s"] == 10.0 and len(series["times_s"]) >= 1
     assert series["tiers"]["hot"]["leased_frac"] == [0.0] * len(series["times_s"])
     assert series["flavors"]["big"]["usd_per_h"][0] == pytest.approx(7.2) and series["tiers"]["cold"]["gpu_frac"][0] is None
+
+
+def test_the_series_outlives_the_console_and_a_broken_file_begins_anew(world: ConsoleWorld, tmp_path: Path) -> None:
+    before, file = world.console.follower, tmp_path / "series.json"
+    before._series_file = file
+    before.save_series()
+    parts: Any = (world.journal, world.pools, world.door, before.model.catalogue, ("hot",))
+    assert Follower(*parts, series_file=file).series.as_json(60) == before.series.as_json(60) != Series().as_json(60)
+    an_hour_later = Follower(*parts, series_file=file, now_s=lambda: before.now_s() + 3700.0)
+    assert an_hour_later.series.as_json(60) == Series().as_json(60)
+    for broken in (b"{", b"7", b'[["x", {}, {}]]', b"[1]"):
+        file.write_bytes(broken)
+        assert Follower(*parts, series_file=file).series.as_json(60) == Series().as_json(60)
 
 
 def test_a_job_has_the_keys_of_the_api_and_what_only_the_scheduler_knows(world: ConsoleWorld) -> None:
