@@ -134,6 +134,7 @@ def living_nodes() -> list[Node]:
                 total={u.resource_name: u.total for u in usage if not u.resource_name.startswith("node:")},
                 used={u.resource_name: u.used for u in usage if not u.resource_name.startswith("node:")},
                 slowdown=float(slowdown) if slowdown else None,
+                node_type=info.ray_node_type_name,
                 is_elastic=bool(info.instance_id) and all(u.resource_name != HEAD_RESOURCE for u in usage),
             )
         )

@@ -1,6 +1,6 @@
 """Pure: what the fabric's nodes are doing, as one JSON form; the printed table shows nothing else.
 
-    {name, address, tiers: [{tier, task_share, problem, nodes: [node], leases: [lease]}], unlabelled: [node id],
+    {name, address, tiers: [{tier, task_share, problem, nodes: [node], asleep: {flavor: nodes}, leases: [lease]}], unlabelled: [node id],
      stragglers: [straggler], shipping, totals}
     node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
             leases: [lease id], usd_per_h, idle_usd_per_h}
@@ -17,6 +17,7 @@ null, or why the tier's pool did not answer: its nodes are then missing here, an
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ def pool_json(pool: PoolSnapshot, catalogue: Mapping[str, Flavor], *, problem: s
         "task_share": pool.task_share,
         "problem": problem,
         "nodes": [node_json(node, catalogue.get(node.flavor), pool.leases) for node in pool.nodes],
+        "asleep": dict(Counter(node.flavor for node in pool.asleep)),
         "leases": [
             {"lease_id": lease.lease_id, "owner": lease.owner, "node_id": lease.node_id, "demand": dict(lease.demand)}
             for lease in pool.leases
@@ -118,6 +120,8 @@ def format_status(document: Mapping[str, Any]) -> str:
     lines.append(table(columns, rows, right=(5, 6, 7, 8, 9, 10, 11, 12)) if rows else "no node has joined a tier")
     lines.append("")
     lines.append(f"idle: {usd(totals['idle_usd_per_h'])} per hour{_price_notes(totals)}")
+    asleep = [f"{num} {flavor}" for tier in document["tiers"] for flavor, num in tier["asleep"].items()]
+    lines += [f"asleep: {', '.join(asleep)} (they start when work asks for them)"] if asleep else []
     lines += [f"pool {tier['tier']} does not answer: {tier['problem']}" for tier in document["tiers"] if tier["problem"]]
     lines += [_slow(each, nodes) for each in document["stragglers"]]
     lines += _shipping(document["shipping"])

@@ -34,6 +34,7 @@ from fabric.events import (
 from fabric.metering import meter
 from fabric.shipping.opened import open_journal
 from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
+from pools.asleep import NodeTypesFile, asleep
 from pools.ledger import Ledger
 from pools.samples import pool_samples
 
@@ -53,6 +54,7 @@ class PoolShell:
         self._start_agent = agent_factory
         self._journal = open_journal(config)
         self._ledger = Ledger(tier, share)
+        self._node_types = NodeTypesFile(config.autoscaling_config)
         self._lock = threading.RLock()
         self._heard_s: dict[str, float] = {}
         for kind, body in self._journal.replay(self._stream):
@@ -162,7 +164,8 @@ class PoolShell:
             raise
 
     def _observe(self) -> None:
-        self._take(NodesObserved(tuple(ray_io.living_nodes())))
+        living = ray_io.living_nodes()
+        self._take(NodesObserved(tuple(living), asleep(self._node_types.read(), living)))
 
     def _restart_silent_agents(self) -> None:
         hosts = {node.host: node.node_id for node in self.snapshot().nodes if node.health != "draining" and not node.is_resting}

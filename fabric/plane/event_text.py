@@ -7,6 +7,7 @@ from typing import Any
 
 from fabric.job_form import WHY
 from fabric.job_ids import short_id
+from fabric.types import asleep_type
 
 Body = Mapping[str, Any]
 NameOf = Callable[[str], str]
@@ -47,7 +48,7 @@ def _dispatched(body: Body) -> str:
     # A grant and its option are rows of fields or objects, by the release that wrote them.
     grant = body.get("grant", {})
     option, nodes = (grant.get("option"), grant.get("nodes", ())) if isinstance(grant, Mapping) else (None, ())
-    where = ", ".join(dict.fromkeys(nodes))
+    where = ", ".join(dict.fromkeys(f"a new {kind}" if (kind := asleep_type(node)) else node for node in nodes))
     return f"attempt {body.get('attempt')} gets {_option(option)}{f' on {where}' if where else ''} ({body.get('reason', '')})"
 
 

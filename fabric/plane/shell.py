@@ -66,7 +66,14 @@ class SchedulerShell:
         restore_families(self._journal, self._plane.families)
         settings = HostSettings(report, config.storage, str(config.state_path / "scratch"), num_spares=1)
         self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell_and_wait, self._note_nodes)
-        self._runners = RayRunners(settings, catalogue, epoch, local_report=self._plane.report, avoid=lambda: self._closed)
+        self._runners = RayRunners(
+            settings,
+            catalogue,
+            epoch,
+            local_report=self._plane.report,
+            avoid=lambda: self._closed,
+            on_asleep=self._watch.distrust,
+        )
         living = self._runners.living()
         self._plane.start(self._runners)
         self._see_nodes()

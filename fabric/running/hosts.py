@@ -45,13 +45,23 @@ class Hosts:
         self._around = Surroundings(ray_io.address(), settings.store_url, settings.scratch)
         self._avoid = avoid
 
-    def place(self, attempt: Attempt, flavor: Flavor) -> Placed:
-        """Reserve what the attempt was granted and start, or find, its hosts. Raises: placement.Refused."""
+    def place(self, attempt: Attempt, flavor: Flavor, is_wanted: Callable[[], bool]) -> Placed:
+        """Reserve what the attempt was granted and start, or find, its hosts; waits for nodes that were asleep, as long as they are
+        wanted. Raises: placement.Refused."""
         if attempt.spec.form == "ray-program":
             nodes = attempt.grant.nodes[:1]
             return Placed(nodes, [self.warm(node) for node in nodes], orders(attempt, flavor, nodes, self._around))
         lease, bundle = lease_name(attempt.spec.job_id, attempt.attempt), attempt.bundle(flavor)
-        group, nodes = placement.reserve(lease, bundle, attempt.num_bundles, flavor.name, spread=attempt.is_spread, avoid=self._avoid())
+        group, nodes = placement.reserve(
+            lease,
+            bundle,
+            attempt.num_bundles,
+            flavor.name,
+            spread=attempt.is_spread,
+            avoid=self._avoid(),
+            timeout_s=placement.WAKE_TIMEOUT_S if attempt.wakes else placement.RESERVE_TIMEOUT_S,
+            is_wanted=is_wanted,
+        )
         told = orders(attempt, flavor, nodes, self._around)
         if attempt.spec.form == "callable" and not attempt.how.runtime_env:
             if attempt.needs_accelerator:

@@ -17,12 +17,12 @@ from tests.machines import Machine, World, why_not
 
 pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.timeout(420)]
 
-ON_TIER = """
-import ray, socket, sys
-ray.init(address="auto", log_to_driver=False, configure_logging=False)
-@ray.remote(num_cpus=1, label_selector={"tier": sys.argv[1]})
+ON_FLAVOR = """
+import fabric, ray, socket
+@fabric.task(name="where", flavor="a100-80g", num_gpus=1)
 def where():
     return socket.gethostname()
+fabric.connect()
 print(ray.get(where.remote(), timeout=100))
 """
 
@@ -90,8 +90,15 @@ def test_launch_runs_drains_and_ends(world: World, laptop: Laptop, lab: dict[str
     assert len([row for row in rows if row["name"].startswith("door ")]) == 13 + 8
     assert len([row for row in rows if row["name"] == "browser" and row["state"] == "ok"]) == 4
 
-    assert _on_tier(head, "hot") == "tf1"
+    assert _asleep(head) == {"a100-80g": 1}
+    assert _task_on_a100(head) == "tf1", "a task starts the machine that it needs"
     _until(lambda: "tf1" not in _nodes(head), "the idle hot node is gone")
+    assert _asleep(head) == {"a100-80g": 1}
+    planned = json.loads(head.run("~/.tierfabric/run fabric plan --gpus a100-80g:1 -o json -- hostname", timeout_s=90))
+    (way,) = planned["ways"]
+    assert way["verdict"] == "Fit" and way["wait_s"] > 10 and "started first" in way["detail"]
+    said = head.run("~/.tierfabric/run fabric submit --gpus a100-80g:1 --follow -- hostname", timeout_s=150)
+    assert "tf1" in said.splitlines(), "so does a job"
 
     before = _node_ids(head)["tf2"]
     assert cold.kill("raylet")
@@ -149,10 +156,16 @@ def _node_ids(head: Machine) -> dict[str, str]:
     return {node["host"]: node["node_id"] for tier in document["tiers"] for node in tier["nodes"]}
 
 
-def _on_tier(head: Machine, tier: str) -> str:
+def _asleep(head: Machine) -> dict[str, int]:
+    """Flavor -> nodes that work would start."""
+    document = json.loads(head.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
+    return {flavor: num for tier in document["tiers"] for flavor, num in tier["asleep"].items()}
+
+
+def _task_on_a100(head: Machine) -> str:
     script = Path(head.home) / "where.py"
-    script.write_text(ON_TIER)
-    return head.run(f"~/.tierfabric/run python where.py {tier}", timeout_s=150).strip().splitlines()[-1]
+    script.write_text(ON_FLAVOR)
+    return head.run("~/.tierfabric/run python where.py", timeout_s=150).strip().splitlines()[-1]
 
 
 def _until(is_so: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:
