@@ -71,18 +71,18 @@ class NodeWatch:
         now_s = time.monotonic()
         return (node for node in asleep if self._distrusted.get(node.node_type, 0.0) < now_s)
 
-    def look(self) -> tuple[Node, ...]:
+    def look(self, timeout_s: float = ray_io.CALL_TIMEOUT_S) -> tuple[Node, ...]:
         """All nodes as the pools see them, their use by others, health included. Raises: FabricError."""
         nodes: list[Node] = []
         for tier in self._tiers:
-            snapshot = ray_io.ask(ray_io.actor(f"pool-{tier.name}").snapshot.remote())
+            snapshot = ray_io.ask(ray_io.actor(f"pool-{tier.name}").snapshot.remote(), timeout_s)
             for node in (*snapshot.nodes, *self._may_wake(snapshot.asleep)):
                 used = with_claims(node, _shared(node, tier.task_share), snapshot.leases)
                 nodes.append(dataclasses.replace(node, usage=None, used=used))
         return tuple(nodes)
 
-    def tell(self) -> None:
-        nodes = self.look()
+    def tell(self, timeout_s: float = ray_io.CALL_TIMEOUT_S) -> None:
+        nodes = self.look(timeout_s)
         self._on_look(nodes)
         with self._lock:
             held = _held_by_node(self._core)

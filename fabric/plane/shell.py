@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ from fabric.types import Flavor, Lease, Node
 
 SNAPSHOT_S = 60.0
 SNAPSHOT_FACTS = 5_000
-NODES_WAIT_S = 0.5
+NODES_WAIT_S, FIRST_LOOK_S = 0.2, 2.0
 RESTART_S = 5.0
 """What a start costs where no policy says so: a program that comes from a host with children ready takes less."""
 SWITCH_S = 0.0005
@@ -50,10 +50,11 @@ _log = logging.getLogger(__name__)
 
 
 class SchedulerShell:
-    """Undecorated actor class."""
+    """Undecorated actor class. `free_stranded` sees to the fabric's other actors that a restart of Ray's head has lost."""
 
-    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
+    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor], free_stranded: Callable[[], Collection[str]]) -> None:
         sys.setswitchinterval(SWITCH_S)
+        self._free_stranded = free_stranded
         self._journal = open_journal(config)
         self._closed: Collection[str] = frozenset()
         epoch = next_epoch(self._journal)
@@ -122,7 +123,9 @@ class SchedulerShell:
         pause = threading.Event()
         while True:
             try:
-                self._watch.tell()
+                if freed := self._free_stranded():
+                    _log.warning("made anew, as their node is gone: %s", ", ".join(freed))
+                self._watch.tell(timeout_s=FIRST_LOOK_S)
                 self._runners.warm_up()
                 return
             except FabricError as error:  # the pools start beside this actor

@@ -18,13 +18,12 @@ from fabric.job import JobId
 from fabric.running import placement
 from fabric.running.host import Host, HostSettings
 from fabric.running.launching import Attempt, Surroundings, orders, title_of
-from fabric.running.order import Order, lease_name, runner_name
+from fabric.running.order import JOB_PREFIX, Order, lease_name, runner_name
 from fabric.types import Flavor
 
 HOST_THREADS, WARM_THREADS = 8, 128
 NUM_SPARES = 2
 FIND_TIMEOUT_S = 30.0
-_JOB_PREFIX = "job/"
 _log = logging.getLogger(__name__)
 
 
@@ -103,7 +102,7 @@ class Hosts:
         """Attempt name -> the handle of the host that leads it. A host that does not answer in time leads nothing."""
         asked: dict[str, tuple[Any, Any]] = {}
         for name in placement.actor_names():
-            if name.startswith(ray_io.WARM_PREFIX) or (name.startswith(_JOB_PREFIX) and name.endswith("/0")):
+            if name.startswith(ray_io.WARM_PREFIX) or (name.startswith(JOB_PREFIX) and name.endswith("/0")):
                 with contextlib.suppress(FabricError):  # it ended meanwhile
                     host = ray_io.actor(name)
                     asked[name] = (host, host.led.remote())
