@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from tests.cluster_files import cluster, write
 from tests.laptop import Laptop
-from tests.machine_faults import FAULTS, Fault
+from tests.machine_faults import FAULTS, Fault, certificates
 from tests.machines import Machine, World, why_not
 
 pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.timeout(420)]
@@ -24,6 +25,18 @@ def where():
     return socket.gethostname()
 fabric.connect()
 print(ray.get(where.remote(), timeout=100))
+"""
+
+
+PLAIN = """
+import sys, grpc
+from fabric import auth
+for channel in (grpc.insecure_channel(sys.argv[1]), auth.head_channel(sys.argv[1])):
+    try:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+        print({b"\\x08\\x01": "SERVING"}.get(answer, answer))
+    except grpc.RpcError as error:
+        print(error.code().name)
 """
 
 
@@ -143,6 +156,25 @@ def test_ray_up_starts_all_of_it(world: World, laptop: Laptop, lab: dict[str, An
     assert down.returncode == 0, down.stdout + down.stderr
     for machine in world.machines:
         assert machine.run("pgrep -fc '[r]aylet|[g]cs_server|[w]atchdog' || true").strip() == "0"
+
+
+def test_with_certificates_nobody_is_answered_without_them(world: World, laptop: Laptop, lab: dict[str, Any]) -> None:
+    """A self-signed one for all machines: they join, jobs run on both, and a plain connection learns nothing."""
+    head = world.machines[0]
+    now = datetime.datetime.now(datetime.UTC)
+    valid = (now - datetime.timedelta(days=1), now + datetime.timedelta(days=30))
+    lab["provider"]["tls"] = certificates(laptop.home / "tls", *valid, tuple(machine.address for machine in world.machines))
+    lab["available_node_types"].pop("hot")
+    path = write(world.root / "lab.yaml", lab)
+    up = laptop.run("fabric", "up", str(path))
+    assert up.returncode == 0, up.stderr
+    assert _nodes(head) == {"tf0": "cold", "tf2": "cold"}
+    said = head.run("~/.tierfabric/run fabric submit --cpus 2 --follow -- hostname", timeout_s=90)
+    assert "tf2" in said.splitlines(), "only the worker has two CPUs"
+    told = json.loads(laptop.run("fabric", "doctor", str(path), "-o", "json").stdout)["checks"]
+    assert not [row for row in told if row["state"] == "fail"]
+    (head.home / "plain.py").write_text(PLAIN)
+    assert head.run(f"~/.tierfabric/run python plain.py {head.address}:6379", timeout_s=60).split() == ["UNAVAILABLE", "SERVING"]
 
 
 def _nodes(head: Machine) -> dict[str, str]:
