@@ -93,6 +93,15 @@ class ApiConfig(_Strict):
     port: int = Field(default=0, ge=0, le=65535, description="0: any that is free")
 
 
+class ConsoleConfig(_Strict):
+    """Where the console's page is. Whoever reaches it needs a token of the fabric all the same."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535, description="0: the one it had last, else any that is free")
+    hosts: tuple[str, ...] = Field(default=(), description="further host names by which browsers reach it")
+
+
 class ServingConfig(_Strict):
     """Where models are answered. `auto`: a token is needed unless this is a laptop's twin that listens on loopback."""
 
@@ -125,6 +134,7 @@ class FabricConfig(_Strict):
     routing: RoutingConfig = RoutingConfig()
     dashboard: DashboardConfig = DashboardConfig()
     api: ApiConfig = ApiConfig()
+    console: ConsoleConfig = ConsoleConfig()
     serving: ServingConfig = ServingConfig()
     log_to_driver: bool = Field(default=True, description="show what tasks print in the caller's terminal")
     user: str = Field(default_factory=_user)
@@ -343,6 +353,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "routing": RoutingConfig,
         "dashboard": DashboardConfig,
         "api": ApiConfig,
+        "console": ConsoleConfig,
+        "serving": ServingConfig,
         "shipping": ShippingConfig,
     }
     model = groups[str(location[0])] if location else FabricConfig

@@ -119,6 +119,8 @@ def down(config: FabricConfig) -> bool:
 def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     """Make sure that the fabric's actors exist; returns at once, they start in the background."""
     # The actors' modules bring the database in: a second that no caller's first task should wait for.
+    from fabric.console.shell import ACTOR as CONSOLE
+    from fabric.console.shell import ConsoleShell
     from fabric.plane.shell import SchedulerShell
     from pools.shell import PoolShell
     from profiler.shell import ProfilerShell
@@ -132,6 +134,9 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
     options = {**_actor_options("scheduler"), "resources": _HEAD}
     ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue), free)
+    if config.console.enabled:
+        options = {**_actor_options(CONSOLE), "resources": _HEAD}
+        ray.remote(ConsoleShell).options(**options).remote(config, dict(catalogue))
 
 
 def free_stranded(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[str]:

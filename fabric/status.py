@@ -17,6 +17,7 @@ from profiler.stragglers import Straggler
 
 POOL_TIMEOUT_S = 30.0
 """A pool that is just being started takes seconds to answer."""
+CONSOLE_TIMEOUT_S = 5.0
 
 
 def read_status(client: Client) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def read_status(client: Client) -> dict[str, Any]:
         pool = dataclasses.replace(pool, leases=(*pool.leases, *(lease for lease in of_jobs if lease.node_id in mine)))
         tiers.append(pool_json(pool, client.catalogue, problem=answer.message if isinstance(answer, FabricError) else None))
     unlabelled = [node.node_id for node in ray_io.living_nodes() if not (node.tier and node.flavor)]
-    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled, read_stragglers(), read_shipping())
+    console = read_console() if client.config.console.enabled else None
+    return fabric_json(client.config.name, ray_io.address(), tiers, unlabelled, read_stragglers(), read_shipping(), console)
 
 
 def read_leases() -> list[Lease]:
@@ -50,6 +52,15 @@ def read_shipping() -> Mapping[str, Any] | None:
     except FabricError:
         return None
     return shipping
+
+
+def read_console(timeout_s: float = CONSOLE_TIMEOUT_S) -> str | None:
+    """Where the console is; nothing where it does not answer, or does not listen yet."""
+    try:
+        url: str | None = ray_io.ask(ray_io.actor("console").address.remote(), timeout_s=timeout_s)["url"]
+    except FabricError:
+        return None
+    return url
 
 
 def read_stragglers() -> list[Straggler]:

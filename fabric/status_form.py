@@ -1,7 +1,7 @@
 """Pure: what the fabric's nodes are doing, as one JSON form; the printed table shows nothing else.
 
     {name, address, tiers: [{tier, task_share, problem, nodes: [node], asleep: {flavor: nodes}, leases: [lease]}], unlabelled: [node id],
-     stragglers: [straggler], shipping, totals}
+     stragglers: [straggler], shipping, console, totals}
     node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
             leases: [lease id], usd_per_h, idle_usd_per_h}
     lease: {lease_id, owner, node_id, demand}
@@ -9,6 +9,8 @@
            is null, or the index of the one card that is
     shipping: null where the head's databases are nowhere else, or {storage_url, silent_s, databases: {name: {state, lag_s, changes,
            bytes, error}}}: what was committed `lag_s` ago is in the store; `silent_s` ago this was heard
+
+    console: where the console is, or null
 
 Units are in the names or are Ray's (CPU, GPU: counts; memory: bytes). A figure that is not known is null. `problem` is
 null, or why the tier's pool did not answer: its nodes are then missing here, and may well be working.
@@ -37,6 +39,7 @@ def fabric_json(
     unlabelled: Sequence[str],
     stragglers: Iterable[Straggler] = (),
     shipping: Mapping[str, Any] | None = None,
+    console: str | None = None,
 ) -> dict[str, Any]:
     """The whole form, of `pool_json`s."""
     nodes = [node for tier in tiers for node in tier["nodes"]]
@@ -59,6 +62,7 @@ def fabric_json(
         "unlabelled": list(unlabelled),
         "stragglers": slow,
         "shipping": shipping,
+        "console": console,
         "totals": _totals(nodes),
     }
 
@@ -125,6 +129,8 @@ def format_status(document: Mapping[str, Any]) -> str:
     lines += [f"pool {tier['tier']} does not answer: {tier['problem']}" for tier in document["tiers"] if tier["problem"]]
     lines += [_slow(each, nodes) for each in document["stragglers"]]
     lines += _shipping(document["shipping"])
+    if document["console"]:
+        lines.append(f"console: {document['console']} (`fabric console` opens it)")
     if document["unlabelled"]:
         ids = ", ".join(node_id[:8] for node_id in document["unlabelled"])
         lines.append(f'without tier and flavor labels, so unused: {ids} (`ray start --labels "$(fabric node labels)"`)')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +18,8 @@ from fabric.api.experiment_routes import experiment_routes
 from fabric.api.job_routes import job_routes
 from fabric.api.model_routes import model_routes
 from fabric.api.models_port import ModelsPort, NoModels
+from fabric.api.node_routes import node_routes
+from fabric.api.nodes_port import NodesPort, NoNodes
 from fabric.api.port import JobPlanePort
 from fabric.api.registry_routes import registry_routes
 from fabric.api.rollout_routes import rollout_routes
@@ -34,11 +36,12 @@ def create_app(
     tokens: Tokens,
     *,
     models: ModelsPort | None = None,
+    nodes: NodesPort | None = None,
     registry: Registry | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """The application over a plane of this process. `models`: None where none are served; `registry`: None where there is none. `now_s` is
-    the wall clock."""
+    """The application over a plane of this process. `models`, `nodes`, `registry`: None where nothing is served, where there are no pools,
+    where there is no registry. `now_s` is the wall clock."""
     app = FastAPI(
         title="tierfabric jobs",
         version=API_VERSION,
@@ -47,23 +50,24 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={
-            FabricError: on_fabric_error,
-            HTTPException: _on_http_error,
-            ClientDisconnect: on_disconnect,
-            OSError: _on_os_error,
-            Exception: on_any_error,
-        },
+        exception_handlers=on_errors(OPENAPI),
     )
     exchange = Exchange(plane, tokens, now_s)
     app.include_router(job_routes(exchange))
     app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
+    app.include_router(node_routes(exchange, nodes or NoNodes()))
     served = models or NoModels()
     for made in (model_routes, rollout_routes, experiment_routes):
         app.include_router(made(exchange, served))
     if registry is not None:
         app.include_router(registry_routes(exchange, registry))
+    describe_token(app)
+    return app
+
+
+def describe_token(app: FastAPI) -> None:
+    """Its OpenAPI document says what a token is."""
     plain_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -73,14 +77,24 @@ def create_app(
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
-    return app
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        return refused(UserError(f"{request.method} is not for {request.url.path}", code="method_not_allowed", hint=f"see {OPENAPI}"))
-    return refused(UserError(f"there is no page {request.url.path}", code="no_such_page", hint=f"see {OPENAPI}"))
+def on_errors(openapi: str) -> dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]:
+    """What an application does with each kind of error. `openapi`: where its pages are described."""
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            return refused(UserError(f"{request.method} is not for {request.url.path}", code="method_not_allowed", hint=f"see {openapi}"))
+        return refused(UserError(f"there is no page {request.url.path}", code="no_such_page", hint=f"see {openapi}"))
+
+    return {
+        FabricError: on_fabric_error,
+        HTTPException: on_http_error,
+        ClientDisconnect: on_disconnect,
+        OSError: _on_os_error,
+        Exception: on_any_error,
+    }
 
 
 async def _on_os_error(_request: Request, error: Exception) -> Response:

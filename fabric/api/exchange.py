@@ -56,11 +56,7 @@ class Exchange:
 
     def who(self, request: Request) -> Principal:
         """Raises: UserError (`unauthorized`)."""
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
-            hint = "send the header Authorization: Bearer and a token; `fabric token create` makes one"
-            raise UserError("a token is needed", code="unauthorized", hint=hint)
-        who = self.tokens.principal(token.strip())
+        who = self.tokens.principal(bearer(request))
         if self.tokens.is_use_due(who.token_id):
             # Written aside: a slow disk must not hold up the request, and not the loop that serves all others.
             asyncio.get_running_loop().run_in_executor(None, self.tokens.note_use, who.token_id)
@@ -156,6 +152,15 @@ class Exchange:
             return await anyio.to_thread.run_sync(work, limiter=self._wait_threads)
         finally:
             self._waiters.release()
+
+
+def bearer(request: Request) -> str:
+    """The token that a request bears. Raises: UserError (`unauthorized`)."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        hint = "send the header Authorization: Bearer and a token; `fabric token create` makes one"
+        raise UserError("a token is needed", code="unauthorized", hint=hint)
+    return token.strip()
 
 
 def can_see(who: Principal, job: JobRef | JobView) -> bool:

@@ -15,6 +15,7 @@ from fabric.errors import BugError, FabricError, NoFitError, RejectedError, Runt
 NOT_FOUND = frozenset(
     {
         "unknown_job",
+        "unknown_node",
         "unknown_token",
         "unknown_policy_version",
         "unknown_model",

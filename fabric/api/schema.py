@@ -25,14 +25,14 @@ ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 Scope = Literal["infer", "submit", "read", "operate", "admin"]
 
 
-class _Request(BaseModel):
+class ApiRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, regex_engine="rust-regex", hide_input_in_errors=True)
 
 
-Q = TypeVar("Q", bound=_Request)
+Q = TypeVar("Q", bound=ApiRequest)
 
 
-class SubmitRequest(_Request):
+class SubmitRequest(ApiRequest):
     """A job, or with `array` so many alike. Exactly one of `command` and `payload`."""
 
     id: str | None = Field(default=None, pattern=ID, description="a UUIDv7 made by the client: sent again, it names the same job")
@@ -66,7 +66,7 @@ class SubmitRequest(_Request):
     preemptible: bool = True
 
 
-class ListQuery(_Request):
+class ListQuery(ApiRequest):
     """Which jobs; all that are given must hold. `state` may come several times, joined by commas."""
 
     queue: str | None = None
@@ -77,7 +77,7 @@ class ListQuery(_Request):
     limit: int = Field(default=1000, ge=1, le=10_000)
 
 
-class LogQuery(_Request):
+class LogQuery(ApiRequest):
     """Output of one rank from a byte on."""
 
     rank: int = Field(default=0, ge=0)
@@ -85,27 +85,31 @@ class LogQuery(_Request):
     wait_s: float = Field(default=0.0, ge=0, le=30, description="wait so long for more, where there is none yet")
 
 
-class WaitQuery(_Request):
+class WaitQuery(ApiRequest):
     timeout_s: float = Field(default=30.0, ge=0, le=30)
 
 
-class UsageQuery(_Request):
+class UsageQuery(ApiRequest):
     by: Literal["user", "queue"] = "user"
 
 
-class EfficiencyQuery(_Request):
+class EfficiencyQuery(ApiRequest):
     by: Literal["user", "queue", "task"] = "user"
 
 
-class NoQuery(_Request):
+class NoQuery(ApiRequest):
     """None is known."""
 
 
-class RollbackRequest(_Request):
+class RollbackRequest(ApiRequest):
     version: int | None = Field(default=None, ge=0, description="default: the one before this")
 
 
-class TokenRequest(_Request):
+class DrainRequest(ApiRequest):
+    deadline_s: float = Field(default=300.0, ge=0, le=7 * 86400, description="when the machine goes at the latest, in seconds from now")
+
+
+class TokenRequest(ApiRequest):
     """A token of `user` that may do what `scopes` say, in `queues` (none: in all)."""
 
     user: str = Field(pattern=r"^[^\x00-\x20/]{1,128}$")
@@ -201,7 +205,7 @@ class Minted(TokenAnswer):
 
 
 _JOBS: TypeAdapter[list[SubmitRequest]] = TypeAdapter(list[SubmitRequest])
-_ADAPTERS: dict[type[_Request], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RollbackRequest, TokenRequest)}
+_ADAPTERS: dict[type[ApiRequest], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RollbackRequest, DrainRequest, TokenRequest)}
 _STATES = {state.value for state in JobState}
 
 
@@ -217,7 +221,7 @@ def read_jobs(body: bytes) -> list[SubmitRequest]:
     return requests
 
 
-def read(kind: type[_Request], body: bytes) -> Any:
+def read(kind: type[ApiRequest], body: bytes) -> Any:
     """Raises: UserError, UnknownNameError (`unknown_key`)."""
     try:
         return _ADAPTERS[kind].validate_json(body or b"{}")

@@ -24,10 +24,19 @@ STOP_TIMEOUT_S = 5.0
 
 
 class ApiServer:
-    """One listening API. `port` 0: any that is free."""
+    """One listening API. `port` 0: any that is free. `listening`: a socket that listens already, on `host`."""
 
-    def __init__(self, app: Any, *, host: str = LOOPBACK, port: int = 0, address_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        host: str = LOOPBACK,
+        port: int = 0,
+        address_file: Path | None = None,
+        listening: socket.socket | None = None,
+    ) -> None:
         self._app = app
+        self._listening = listening
         self._host, self._port = host, port
         self._address_file = address_file
         self._server: uvicorn.Server | None = None
@@ -36,7 +45,7 @@ class ApiServer:
 
     def start(self) -> str:
         """Its URL. Raises: ConfigError (`address_in_use`), RuntimeFault."""
-        listening = _listening(self._host, self._port)
+        listening = self._listening or listening_at(self._host, self._port)
         port = listening.getsockname()[1]
         config = uvicorn.Config(
             self._app,
@@ -56,7 +65,7 @@ class ApiServer:
             if not self._thread.is_alive() or time.monotonic() > until_s:
                 raise RuntimeFault("the API did not start", code="api_failed", hint="its log says why")
             time.sleep(0.01)
-        self.url = f"http://{_shown(self._host)}:{port}"
+        self.url = url_of(self._host, port)
         if self._address_file is not None:
             write_address(self._address_file, self.url)
         return self.url
@@ -72,7 +81,8 @@ class ApiServer:
         self._server = self._thread = None
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening_at(host: str, port: int, *, setting: str = "api.port") -> socket.socket:
+    """Raises: ConfigError (`address_in_use`)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -82,9 +92,13 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ConfigError(
-            f"the API cannot listen on {host}:{port}: {error.strerror}", code="address_in_use", hint="set api.port to another"
+            f"cannot listen on {host}:{port}: {error.strerror}", code="address_in_use", hint=f"set {setting} to another"
         ) from error
     return listening
+
+
+def url_of(host: str, port: int) -> str:
+    return f"http://{_shown(host)}:{port}"
 
 
 def _shown(host: str) -> str:

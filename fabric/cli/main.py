@@ -21,6 +21,7 @@ COMMANDS = {
     "up": ("fabric.cli.up:up", "Start a fabric: the laptop twin, or on a Ray cluster (--address)."),
     "down": ("fabric.cli.down:down", "End the twin that `fabric up` started."),
     "status": ("fabric.cli.status:status", "Nodes, health, use, leases and idle cost, tier by tier."),
+    "console": ("fabric.cli.console:console", "The fabric in a browser: pools, timeline, queue, models, policy, usage."),
     "tiers": ("fabric.cli.tiers:tiers", "Flavors of every tier: nodes, slots, price and peaks."),
     "submit": ("fabric.cli.submit:submit", "Queue a program or a shell command line as a job."),
     "queue": ("fabric.cli.queue:queue", "Jobs that run, wait and ended."),

@@ -8,9 +8,10 @@ import sys
 import click
 
 from fabric.cli.lazy import FabricCommand, Settings
-from fabric.cli.node_marks import ask_pool, describe, find_node
+from fabric.cli.node_marks import ask_pool, find_node
 from fabric.cli.session import address_option, joined, load
 from fabric.errors import UserError
+from fabric.node_orders import describe, is_needed
 
 DRAIN_TIMEOUT_S = 90.0
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -34,7 +35,7 @@ def drain(settings: Settings, name: str, deadline: str, yes: bool, address: str 
         raise UserError("drain is final and nobody is there to confirm it", code="not_confirmed", hint="--yes drains without asking")
     with joined(config, address) as client:
         node = find_node(client, name)
-        if node.health == "draining":
+        if not is_needed(node, "drain"):
             click.echo(f"{describe(node)} is draining already")
             return
         if not yes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NODES_TIMEOUT_S = 90.0
 ACTORS_TIMEOUT_S = 90.0
 POOLS_TIMEOUT_S = 10.0
+CONSOLE_TIMEOUT_S = 10.0
 
 
 @click.command(cls=FabricCommand)
@@ -91,8 +92,8 @@ def _start_twin(config: FabricConfig, steps: _Steps) -> None:
     steps.done("head" if is_new else "head (found)")
     with joined(config, state.address) as client:
         _await_all(client, state.num_nodes, steps)
-        tiers = _tiers_table(client)
-    click.echo(_summary(f"up in {steps.total()}: twin at {state.address}", state, tiers))
+        tiers, console = _tiers_table(client), _console(client)
+    click.echo(_summary(f"up in {steps.total()}: twin at {state.address}", state, tiers, console))
 
 
 def _start_on(address: str, config: FabricConfig, steps: _Steps) -> None:
@@ -100,8 +101,9 @@ def _start_on(address: str, config: FabricConfig, steps: _Steps) -> None:
         steps.done("joined")
         _free_stranded(client)
         _await_all(client, 1, steps)
-        tiers = _tiers_table(client)
-    click.echo(f"up in {steps.total()}: fabric at {address}\n\n{tiers}\n\nnext: fabric status --address {address}")
+        tiers, console = _tiers_table(client), _console(client)
+    lines = [f"up in {steps.total()}: fabric at {address}", *([f"console: {console}"] if console else ())]
+    click.echo("\n".join([*lines, "", tiers, "", f"next: fabric status --address {address}"]))
 
 
 def _await_all(client: Client, num_nodes: int, steps: _Steps) -> None:
@@ -146,12 +148,21 @@ def _tiers_table(client: Client) -> str:
     return format_tiers(ray_bound("fabric.status").read_tiers(client))
 
 
-def _summary(headline: str, state: TwinState, tiers: str) -> str:
+def _console(client: Client) -> str | None:
+    """Where the console is, if that is known soon: nobody waits for it."""
+    if not client.config.console.enabled:
+        return None
+    url: str | None = ray_bound("fabric.status").read_console(CONSOLE_TIMEOUT_S)
+    return url
+
+
+def _summary(headline: str, state: TwinState, tiers: str, console: str | None) -> str:
     dashboard = f"http://{state.dashboard.removeprefix('http://')}" if state.dashboard else "off"
     steps = (
         ("fabric status", "what the nodes do"),
+        *([("fabric console", "the same and more in a browser")] if console else ()),
         ("export RAY_AUTH_MODE=token", "lets `ray status` and `ray list` in"),
         ("fabric down", "ends it"),
     )
-    lines = [headline, f"dashboard: {dashboard}", "", tiers, "", "next:"]
+    lines = [headline, f"dashboard: {dashboard}", *([f"console: {console}"] if console else ()), "", tiers, "", "next:"]
     return "\n".join([*lines, *(f"  {command:<28} {what}" for command, what in steps)])

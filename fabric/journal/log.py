@@ -95,6 +95,22 @@ class Journal:
         """The number of the stream's newest fact; 0: it has none."""
         return int(self._rows(select(func.max(facts.c.seq)).where(facts.c.stream == stream))[0][0] or 0)
 
+    def first_since(self, stream: str, wall_s: float) -> int | None:
+        """The number of the stream's first fact that happened at this time or later; None: there is none. Times never go back in a
+        stream, so that some tens of facts are looked at, however many there are."""
+        query = select(facts.c.seq, facts.c.wall_s).where(facts.c.stream == stream).order_by(facts.c.seq).limit(1)
+        low, high, found = 1, self.last_seq(stream), None
+        while low <= high:
+            middle = (low + high) // 2
+            rows = self._rows(query.where(facts.c.seq >= middle, facts.c.seq <= high))
+            if not rows:
+                high = middle - 1
+            elif rows[0].wall_s >= wall_s:
+                found, high = int(rows[0].seq), middle - 1
+            else:
+                low = int(rows[0].seq) + 1
+        return found
+
     def ids_of(self, stream: str, names: Collection[str]) -> dict[str, str]:
         """What idempotency keys stand for; those that are free are left out."""
         with faults(), self._engine.connect() as connection:
@@ -109,6 +125,16 @@ class Journal:
     def load(self, stream: str) -> dict[str, Any]:
         """Every document of a stream by name."""
         return {name: codec.loads(body) for name, body in self.texts(stream).items()}
+
+    def documents(self, stream: str, names: Collection[str]) -> dict[str, Any]:
+        """Some documents of a stream by name; those that are not there are left out."""
+        found: dict[str, Any] = {}
+        wanted = list(names)
+        for start in range(0, len(wanted), NAMES_PER_QUERY):
+            among = documents.c.name.in_(wanted[start : start + NAMES_PER_QUERY])
+            for row in self._rows(select(documents.c.name, documents.c.body).where(documents.c.stream == stream, among)):
+                found[row.name] = codec.loads(row.body)
+        return found
 
     def texts(self, stream: str) -> dict[str, str]:
         """The same as JSON text, for a reader who goes on where one of them is none."""

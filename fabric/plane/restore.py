@@ -49,7 +49,7 @@ class Moment:
     now_s: float
 
 
-_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (JobRecord, Shown, Used, Moment)}
+KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (JobRecord, Shown, Used, Moment)}
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ def restore(journal: Journal, core: Core) -> Restored:
         before = [entry for entry in policy if entry.seq <= seq]
         if before:
             core.replay(_fact(before[-1].kind, before[-1].body), before[-1].wall_s)
-        rows = columns.unpack_all(_KINDS, chunks)
+        rows = columns.unpack_all(KINDS, chunks)
         last_s = rows["Moment"][0].now_s if rows["Moment"] else 0.0
         core.book.load(rows["JobRecord"], rows["Used"], last_s)
         for row in rows["Shown"]:

@@ -24,6 +24,7 @@ from fabric.journal.epochs import next_epoch
 from fabric.metering import meter
 from fabric.plane.driver import STREAM, WallClock
 from fabric.plane.models import RayModels, served_numbers
+from fabric.plane.nodes import RayNodes
 from fabric.plane.plane import JobPlane
 from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_uses, twin_flavors
 from fabric.plane.restore import reconcile, restore, restore_families, save_snapshot
@@ -88,7 +89,8 @@ class SchedulerShell:
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
         models = RayModels()
         registry = open_registry(config, partial(served_numbers, models))
-        app = create_app(self._plane, tokens, models=models, registry=registry, now_s=clock.now_s)
+        nodes = RayNodes(config.tier_names)
+        app = create_app(self._plane, tokens, models=models, nodes=nodes, registry=registry, now_s=clock.now_s)
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
 

@@ -123,6 +123,7 @@ def test_the_openapi_document_has_every_page_with_its_keys(world: World) -> None
         ("/v1/rollouts", "get"), ("/v1/rollouts", "post"), ("/v1/rollouts/{name}", "get"), ("/v1/rollouts/{name}/{order}", "post"),
         ("/v1/rollouts/{name}/rollback", "post"), ("/v1/experiments", "get"), ("/v1/experiments", "post"),
         ("/v1/experiments/{name}", "get"), ("/v1/experiments/{name}/stop", "post"),
+        *((f"/v1/nodes/{{node}}/{order}", "post") for order in ("cordon", "uncordon", "drain")),
         ("/v1/models", "get"), ("/v1/models/{name}", "get"), ("/v1/models/{name}", "delete"), ("/v1/models/{name}/logs", "get"),
     }  # fmt: skip
     assert of_jobs == expected

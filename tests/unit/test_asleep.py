@@ -179,7 +179,7 @@ def test_status_and_tiers_count_them_apart() -> None:
     pool = PoolSnapshot("hot", 1, (), (), 1.0, (sleeping(), sleeping(1)))
     tier = pool_json(pool, CATALOGUE)
     assert tier["nodes"] == [] and tier["asleep"] == {"a100-80g": 2}
-    form = {"name": "lab", "address": "x:1", "tiers": [tier], "unlabelled": [], "stragglers": [], "shipping": None}
+    form = {"name": "lab", "address": "x:1", "tiers": [tier], "unlabelled": [], "stragglers": [], "shipping": None, "console": None}
     totals = {"nodes": 0, "ready": 0, "twins": 0, "idle_usd_per_h": None, "nodes_without_price": 0}
     assert "asleep: 2 a100-80g (they start when work asks for them)" in format_status(form | {"totals": totals})
     from fabric.config import FabricConfig

@@ -17,9 +17,9 @@ from fabric.cli import node_describe, session
 from fabric.cli.lazy import LazyGroup
 from fabric.cli.main import cli
 from fabric.cli.node_drain import seconds
-from fabric.cli.node_marks import pick
 from fabric.config import FabricConfig, load_config
 from fabric.errors import FabricError, NoFitError, UnknownNameError, UserError
+from fabric.node_orders import pick
 from fabric.status_form import fabric_json, format_status, pool_json
 from fabric.tiers import catalogue_tiers, format_tiers, tiers_json
 from fabric.types import Device, Lease, Node, NodeUsage, PoolSnapshot
@@ -77,6 +77,7 @@ def test_every_read_has_json() -> None:
     reads = {path for path, command in commands() if any("-o" in param.opts for param in command.params)}
     expected = {"status", "tiers", "explain", "profile", "doctor", "config show", "node labels", "node resources", "simulate", "replay"}
     expected |= {"submit", "queue", "cancel", "plan", "usage", "efficiency", "token create", "token list", "token revoke"}
+    expected |= {"console"}
     expected |= {"policy apply", "policy show", "policy history", "policy rollback"}
     expected |= {"model list", "model show"}
     expected |= {f"model {verb}" for verb in ("register", "versions", "search", "alias", "fetch", "deprecate", "import", "export")}

@@ -1,0 +1,45 @@
+"""`fabric console`."""
+
+from __future__ import annotations
+
+import click
+
+from fabric.cli.job_options import client
+from fabric.cli.lazy import FabricCommand, Settings
+from fabric.cli.session import emit, load, output_option
+from fabric.errors import RejectedError
+
+SCOPES = ("submit", "read", "operate", "admin")
+EXPIRES = "12h"
+
+
+@click.command(cls=FabricCommand)
+@click.option("--scope", type=click.Choice(SCOPES), default="operate", show_default=True, help="What the page may do.")
+@click.option("--expires", default=EXPIRES, show_default=True, metavar="TIME", help="How long its token is good.")
+@click.option("--open/--no-open", "is_opened", default=True, show_default=True, help="Open it in this machine's browser.")
+@output_option
+@click.pass_obj
+def console(settings: Settings, scope: str, expires: str, is_opened: bool, output: str) -> None:
+    """Open the console of the fabric on this machine, with a token that is made for it.
+
+    Whoever has the printed address has what its token may do: do not pass it on. `fabric token revoke` ends it. From another
+    machine: ssh -L PORT:127.0.0.1:PORT to this one, and the same address there.
+    """
+    from fabric.console.address import CONSOLE_FILE, read_console, with_token
+
+    config = load(settings).config
+    url = read_console(config.state_path / CONSOLE_FILE)
+    scopes = [scope] if scope in ("submit", "admin") else [scope, "submit"]
+    wanted = {"user": config.user, "scopes": scopes, "expires": expires, "note": "console"}
+    try:
+        made = client(settings).api.post("/v1/tokens", wanted, can_repeat=False)
+    except RejectedError as error:
+        if error.code != "forbidden":
+            raise
+        click.echo("hint: your token may make no others: paste it into the page, or ask an admin for one", err=True)
+        made = {"token": None, "id": None, "scopes": [], "expires_s": None}
+    address = url if made["token"] is None else with_token(url, made["token"])
+    document = {"url": url, "address": address, "token_id": made["id"], "scopes": made["scopes"], "expires_s": made["expires_s"]}
+    emit(document, output, lambda: address)
+    if is_opened and output == "table":
+        click.launch(address)
