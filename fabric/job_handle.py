@@ -88,6 +88,13 @@ class Job:
         """Of a job that has ended it changes nothing."""
         return JobState(self.api.post(job_path(self.id, "cancel"))["state"])
 
+    def set_priority(self, priority: str) -> JobState:
+        """Give it another priority class of the policy, while it has not ended; empty: the one that the policy gives it.
+
+        Raises: UnknownNameError (`unknown_priority_class`), RejectedError (`job_ended`, `forbidden`).
+        """
+        return JobState(self.api.post(job_path(self.id, "priority"), {"priority": priority})["state"])
+
     def explain(self) -> Answer:
         """Why it waits or where it runs, who is ahead, when it starts, what would start it sooner."""
         return Answer(self.api.get(job_path(self.id, "explain")), render_job_explanation)

@@ -101,6 +101,10 @@ class NoQuery(_Request):
     """None is known."""
 
 
+class PriorityRequest(_Request):
+    priority: str = Field(max_length=128, description="a priority class of the policy; empty: the one that the policy gives it")
+
+
 class RollbackRequest(_Request):
     version: int | None = Field(default=None, ge=0, description="default: the one before this")
 
@@ -201,7 +205,7 @@ class Minted(TokenAnswer):
 
 
 _JOBS: TypeAdapter[list[SubmitRequest]] = TypeAdapter(list[SubmitRequest])
-_ADAPTERS: dict[type[_Request], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RollbackRequest, TokenRequest)}
+_ADAPTERS: dict[type[_Request], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (PriorityRequest, RollbackRequest, TokenRequest)}
 _STATES = {state.value for state in JobState}
 
 

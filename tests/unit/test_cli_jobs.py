@@ -21,7 +21,7 @@ from tests.api_world import UNTIL_S, World, a_world
 TABLE = {
     name: (f"fabric.cli.{name}:{name}", "")
     for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "efficiency", "policy", "token", "explain")
-}  # fmt: skip
+} | {"raise": ("fabric.cli.raise_jobs:raise_jobs", "")}  # fmt: skip
 HEAVY = ("ray", "pydantic", "rich", "sqlalchemy", "yaml", "fastapi", "uvicorn", "fsspec", "cloudpickle")
 
 
@@ -144,6 +144,23 @@ def test_cancel_takes_many_and_tells_of_each(world: World) -> None:
     lines = result.stdout.splitlines()
     assert len(lines) == 3 and lines[2] == f"c-done ({short_id(ended)}) had ended: SUCCEEDED"
     assert world.plane.wait(first, UNTIL_S).state.value == world.plane.wait(second, UNTIL_S).state.value == "CANCELLED"
+
+
+def test_raise_takes_many_and_tells_the_place_of_each(world: World) -> None:
+    classes = {"priorityClasses": [{"name": "high", "value": 5}, {"name": "low"}]}
+    world.plane.policy_apply({**world.plane.policy_show()["document"], "spec": classes}, "root")
+    blocker, ended = submitted("--name", "r-blocker", "--cpus", "8", "--gpus", "big:2", "--", "sleep", "60"), submitted("--", "true")
+    first = submitted("--name", "r-one", "--priority", "low", "--gpus", "big:2", "--", "true")
+    array = json.loads(run("submit", "--array", "2", "--priority", "low", "--gpus", "big:2", "-o", "json", "--", "true").stdout)["array_id"]
+    world.plane.wait(ended, UNTIL_S)
+    result = run("raise", array, "--priority", "high")
+    assert result.exit_code == 0 and result.stdout.splitlines()[0].endswith("is of class high, #1 of those that wait")
+    rest = run("raise", "r-one", short_id(ended), "--priority", "high", "-o", "json")
+    assert (rest.exit_code, told(rest)) == (3, "error[job_ended]: true has ended: SUCCEEDED")
+    assert [(job["id"], job["priority"], job["position"]) for job in json.loads(rest.stdout)["jobs"]] == [(first, "high", 1)]
+    assert "class set to high by ann" in run("explain", "r-one").stdout
+    assert run("raise", "r-one", "--priority", "hihg").exit_code == 2
+    run("cancel", blocker, first, array)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +313,7 @@ def test_tokens_are_made_listed_and_revoked(world: World, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", [*TABLE, "policy apply", "token create"])
 def test_help_imports_nothing_heavy_and_names_every_option(name: str) -> None:
-    module = f"fabric.cli.{name.split()[0]}"
+    module = TABLE[name.split()[0]][0].partition(":")[0]
     code = (
         f"import sys, importlib\nfrom fabric.cli.main import Root\ncli = Root(name='fabric', table={TABLE!r})\n"
         f"try:\n    cli.main({[*name.split(), '--help']!r}, prog_name='fabric')\nfinally:\n"

@@ -11,7 +11,7 @@ from fabric import codec
 from fabric.errors import NoFitError, RejectedError
 from fabric.job import Grant, JobEstimate, JobSpec, Option, Shape
 from fabric.job_answers import EVENT_KEYS, PLAN_KEYS, USAGE_ROW_KEYS, WAY_KEYS, render_plan
-from fabric.job_events import JobClosed, JobDispatched, JobEnded, JobPreempted, JobStarted, JobSubmitted
+from fabric.job_events import JobClosed, JobDispatched, JobEnded, JobPreempted, JobReprioritised, JobStarted, JobSubmitted
 from fabric.plane import answers
 from fabric.plane.event_text import event_rows
 from fabric.policy import Policy, PriorityClass, QueuePolicy
@@ -167,6 +167,8 @@ def test_a_story_reads_as_sentences():
         JobSubmitted(one, "ann"),
         JobDispatched(one.job_id, 1, grant, "Fit"),
         JobStarted(one.job_id, 1),
+        JobReprioritised(one.job_id, "low", "ann"),
+        JobReprioritised(one.job_id, "", "ops"),
         JobPreempted(one.job_id, 1, "Preempted", "other"),
         JobEnded(one.job_id, 1, "error", "", 3),
         JobClosed(one.job_id, "CANCELLED", "Cancelled", "by ann"),
@@ -181,6 +183,8 @@ def test_a_story_reads_as_sentences():
         "submitted by ann to default, after job prep",
         "attempt 1 gets a100-80g:2x2 on a1, a2 (Fit)",
         "attempt 1 runs",
+        "class set to low by ann",
+        "class left to the policy by ops",
         "attempt 1 told to leave for job other",
         "attempt 1 failed: exit 3",
         "closed as cancelled: by ann",
