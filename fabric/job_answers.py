@@ -1,4 +1,4 @@
-"""The JSON forms of a plan, of usage rows and of a job's explanation, and how they look to people. Pure.
+"""The JSON forms of a plan and of a job's explanation, and how they look to people. Pure.
 
     plan         {job: {name, user, queue, asks}, ways: [way], chosen, reason, detail, now_s}
     way          {flavor, tier, twin, num_bundles, units, wait_s, run_s, run_log_sd, finish_s, cost_usd, verdict, reason, detail}
@@ -6,8 +6,6 @@
                   expected_start_low_s, expected_start_high_s, ways: [way], counterfactuals: [counterfactual], events: [event], now_s}
     counterfactual  {change, start_s, finish_delta_s, cost_delta_usd}
     event        {wall_s, kind, by, text}
-    usage        {by, rows: [{name, pending, running, ended, units, unit_hours, cost_usd, share_frac, weight, budget_usd,
-                  budget_left_usd}], now_s}
 
 `chosen` is the number of a way, from 0, or null. `wait_s`, `finish_s` and a counterfactual's `start_s` count from now; expected starts and
 `wall_s` are wall-clock seconds. `verdict` is `Fit`, `Preempt` or `NoFit`, `reason` its code. A counterfactual's `change` ends the
@@ -31,8 +29,6 @@ EXPLANATION_KEYS = frozenset({"job", "ahead", "num_ahead", "ways", "counterfactu
 AHEAD_KEYS = frozenset({"id", "name", "user", "queue", "asks", "state", "remaining_s"})
 COUNTERFACTUAL_KEYS = frozenset({"change", "start_s", "finish_delta_s", "cost_delta_usd"})
 EVENT_KEYS = frozenset({"wall_s", "kind", "by", "text"})
-_HELD = {"pending", "running", "ended", "units", "unit_hours", "cost_usd"}
-USAGE_ROW_KEYS = frozenset({"name", "share_frac", "weight", "budget_usd", "budget_left_usd"} | _HELD)
 SHOWN_AHEAD = 5
 SOON_S = 1.0
 MINUS = "−"
@@ -48,28 +44,6 @@ def render_plan(form: Mapping[str, Any]) -> str:
     start = "starts now" if (way["wait_s"] or 0.0) < SOON_S else f"starts in {duration(way['wait_s'])}"
     lines.append(f"chosen: {_on(way)}, {start}, {usd(way['cost_usd'])}: {_reason(form)}")
     return printable("\n".join(lines))
-
-
-def render_usage(form: Mapping[str, Any]) -> str:
-    """A row for each user or queue, the dearest first."""
-    if not form["rows"]:
-        return "nothing was used yet"
-    columns = [form["by"], "pending", "running", "ended", "holds", "unit-hours", "cost", "share", "budget left"]
-    rows = [
-        [
-            row["name"],
-            str(row["pending"]),
-            str(row["running"]),
-            str(row["ended"]),
-            f"{row['units']:g}",
-            f"{row['unit_hours']:.1f}",
-            usd(row["cost_usd"]),
-            "-" if row["share_frac"] is None else f"{100 * row['share_frac']:.0f} %",
-            "-" if row["budget_usd"] is None else f"{usd(max(0.0, row['budget_left_usd']))} of {usd(row['budget_usd'])}",
-        ]
-        for row in sorted(form["rows"], key=lambda row: -(row["cost_usd"] or 0.0))
-    ]
-    return fitted(columns, rows, most={form["by"]: 24}, right=columns[1:])
 
 
 def render_job_explanation(form: Mapping[str, Any]) -> str:

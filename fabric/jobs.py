@@ -23,6 +23,7 @@ from fabric.job_answers import render_plan
 from fabric.job_handle import Answer, Job, JobArray, Logs
 from fabric.job_ids import member_id
 from fabric.job_request import JobOptions, JobRequest, Work, make_request
+from fabric.usage_form import render_usage
 
 if TYPE_CHECKING:
     from fabric.packing import Packed
@@ -75,6 +76,20 @@ class Jobs:
         """Raises: UnknownNameError (`unknown_job`)."""
         found = self.api.get(job_path(name_or_id))
         return Job(self.api, JobId(found["id"]), found["name"])
+
+    def usage(self, by: str = "user") -> Answer:
+        return Answer(self.api.get("/v1/usage", {"by": by}), render_usage)
+
+    def export_usage(self, file: Path, by: str = "user") -> int:
+        """Write it to a file, `.csv` or `.parquet`; how many bytes that were. Raises: UserError (`bad_export`)."""
+        kind = file.suffix.lstrip(".").lower()
+        if kind not in ("csv", "parquet"):
+            raise UserError(f"{file.name}: an export is .csv or .parquet", code="bad_export", hint="e.g. usage.csv")
+        reply = self.api.ask("GET", "/v1/usage/export", query={"by": by, "format": kind})
+        try:
+            return file.write_bytes(reply.body)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}", code="bad_export", hint="choose another place") from error
 
     def _stored(self, request: JobRequest, directories: dict[Path, str]) -> dict[str, Any]:
         """The body, with the digests of what it needs, which is in the store by then."""
@@ -180,6 +195,14 @@ def plan(work: Work, *args: Any, kwargs: Mapping[str, Any] | None = None, **opti
     return default().plan(make_request(work, args, kwargs, None, options))
 
 
+def usage(by: str = "user") -> Answer:
+    """What each `user` or `queue` holds and has used, or each served `model` has cost and answered; as far as the token may see it.
+
+    Raises: UserError (`bad_by`), RejectedError (`forbidden`).
+    """
+    return default().usage(by)
+
+
 def find_job(name_or_id: str) -> Job:
     """A job by its id, the last 8 digits of it, or its name (the newest). Raises: UnknownNameError (`unknown_job`)."""
     return default().find(name_or_id)
@@ -248,4 +271,4 @@ def _to_stderr(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many"]
+__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many", "usage"]

@@ -57,10 +57,9 @@ def create_app(
     )
     exchange = Exchange(plane, tokens, now_s)
     app.include_router(job_routes(exchange))
-    app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
     served = models or NoModels()
-    for made in (model_routes, rollout_routes, experiment_routes):
+    for made in (account_routes, model_routes, rollout_routes, experiment_routes):
         app.include_router(made(exchange, served))
     if registry is not None:
         app.include_router(registry_routes(exchange, registry))

@@ -110,7 +110,7 @@ class JobPlanePort(Protocol):
         ...
 
     def usage(self, by: Literal["user", "queue"]) -> Sequence[Mapping[str, Any]]:
-        """The rows of `fabric.job_answers`, see `USAGE_ROW_KEYS` there."""
+        """See `fabric.usage_form.ROW_KEYS`."""
         ...
 
     def efficiency(self, by: Literal["user", "queue", "task"], user: str | None = None) -> tuple[Sequence[Mapping[str, Any]], str | None]:

@@ -90,7 +90,11 @@ class WaitQuery(_Request):
 
 
 class UsageQuery(_Request):
-    by: Literal["user", "queue"] = "user"
+    by: Literal["user", "queue", "model"] = "user"
+
+
+class UsageExportQuery(UsageQuery):
+    format: Literal["csv", "parquet"] = "csv"
 
 
 class EfficiencyQuery(_Request):

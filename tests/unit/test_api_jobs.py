@@ -14,8 +14,9 @@ import pytest
 
 from fabric.api.schema import JobAnswer, Listing
 from fabric.errors import RejectedError
-from fabric.job_answers import EXPLANATION_KEYS, PLAN_KEYS, USAGE_ROW_KEYS, WAY_KEYS
+from fabric.job_answers import EXPLANATION_KEYS, PLAN_KEYS, WAY_KEYS
 from fabric.job_ids import is_job_id, new_job_id
+from fabric.usage_form import ROW_KEYS
 from tests.api_world import World, a_world
 
 
@@ -202,7 +203,7 @@ def test_explain_plan_story_and_usage_have_the_documented_keys(still: World) -> 
     assert set(plan) == PLAN_KEYS and plan["job"]["name"] == "t" and plan["ways"][plan["chosen"]]["flavor"] == "big"
     assert get(still, f"/v1/jobs/{job_id}/story")["facts"][0]["kind"] == "JobSubmitted"
     usage = get(still, "/v1/usage?by=queue", "bob")
-    assert [row["name"] for row in usage["rows"]] == ["default"] and set(usage["rows"][0]) == USAGE_ROW_KEYS
+    assert [row["name"] for row in usage["rows"]] == ["default"] and set(usage["rows"][0]) == set(ROW_KEYS)
 
 
 # -- who may what ----------------------------------------------------------------------------------------------------------
