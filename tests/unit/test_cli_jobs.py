@@ -267,6 +267,18 @@ def test_usage_has_a_row_for_each(world: World, monkeypatch: pytest.MonkeyPatch)
     assert json.loads(run("usage", "-o", "json").stdout)["by"] == "user"
 
 
+def test_usage_is_written_to_a_file_that_a_spreadsheet_reads(world: World, tmp_path: Path) -> None:
+    submitted("--", "true")
+    result = run("usage", "--export", "u.csv", "-o", "json")
+    assert json.loads(result.stdout) == {"file": "u.csv", "by": "user", "bytes": (tmp_path / "u.csv").stat().st_size}
+    assert (tmp_path / "u.csv").read_text().splitlines()[1].startswith("ann,")
+    assert run("usage", "--by", "model", "--export", "m.parquet").stdout.startswith("usage by model written to m.parquet: ")
+    assert run("usage", "--by", "model").stdout == "nothing was used yet\n"
+    for file, said in (("u.xlsx", "an export is .csv or .parquet"), ("no/such/u.csv", "cannot write no/such/u.csv")):
+        bad = run("usage", "--export", file)
+        assert bad.exit_code == 2 and told(bad).startswith("error[bad_export]: ") and said in bad.stderr
+
+
 # -- policy, token ---------------------------------------------------------------------------------------------------------
 
 
