@@ -10,6 +10,7 @@ import hashlib
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,11 +25,13 @@ from fabric.job_handle import Answer, Job, JobArray, Logs
 from fabric.job_ids import member_id
 from fabric.job_request import JobOptions, JobRequest, Work, make_request
 from fabric.usage_form import render_usage
+from fabric.what_if_form import render_what_if
 
 if TYPE_CHECKING:
     from fabric.packing import Packed
 
 BATCH = 500
+LOOK_S = 0.5
 SHOWN_BYTES, LARGE_BYTES = 2**20, 20 * 2**20
 """Of a working directory: from here on its size is told, and the biggest files in it."""
 SMALL_PAYLOAD_BYTES = 256 * 1024
@@ -90,6 +93,20 @@ class Jobs:
             return file.write_bytes(reply.body)
         except OSError as error:
             raise UserError(f"cannot write {file}: {error.strerror}", code="bad_export", hint="choose another place") from error
+
+    def what_if(
+        self, document: str | Mapping[str, Any], since: str | float = "24h", *, on_progress: Callable[[float], None] = lambda _frac: None
+    ) -> Answer:
+        began = self.api.post("/v1/policy/what-if", {"document": document, "since": since}, can_repeat=False)
+        while True:
+            form = self.api.get(f"/v1/policy/what-if/{began['id']}")
+            if form["state"] == "failed":
+                error = form["error"]
+                raise RuntimeFault(error["message"], code=error["code"], hint=error["hint"])
+            if form["state"] == "done":
+                return Answer(form, render_what_if)
+            on_progress(form["progress"] or 0.0)
+            time.sleep(LOOK_S)
 
     def _stored(self, request: JobRequest, directories: dict[Path, str]) -> dict[str, Any]:
         """The body, with the digests of what it needs, which is in the store by then."""
@@ -203,6 +220,18 @@ def usage(by: str = "user") -> Answer:
     return default().usage(by)
 
 
+def what_if(
+    document: str | Mapping[str, Any], since: str | float = "24h", *, on_progress: Callable[[float], None] = lambda _frac: None
+) -> Answer:
+    """What would have become of the jobs of the last day under another policy, beside the one in force. Nothing is applied.
+
+    `document`: YAML, or what was read from it. `on_progress` is told the part that is done, 0 to 1; it may take minutes.
+
+    Raises: as applying it would; RejectedError (`busy`, `forbidden`), RuntimeFault (`timeout`, `no_jobs`, `never_starts`, …).
+    """
+    return default().what_if(document, since, on_progress=on_progress)
+
+
 def find_job(name_or_id: str) -> Job:
     """A job by its id, the last 8 digits of it, or its name (the newest). Raises: UnknownNameError (`unknown_job`)."""
     return default().find(name_or_id)
@@ -271,4 +300,4 @@ def _to_stderr(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many", "usage"]
+__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many", "usage", "what_if"]

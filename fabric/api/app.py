@@ -22,6 +22,8 @@ from fabric.api.port import JobPlanePort
 from fabric.api.registry_routes import registry_routes
 from fabric.api.rollout_routes import rollout_routes
 from fabric.api.tokens import Tokens
+from fabric.api.what_if_port import WhatIfPort
+from fabric.api.what_if_routes import what_if_routes
 from fabric.errors import FabricError, RuntimeFault, UserError
 from fabric.registry.registry import Registry
 
@@ -35,10 +37,11 @@ def create_app(
     *,
     models: ModelsPort | None = None,
     registry: Registry | None = None,
+    what_ifs: WhatIfPort | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """The application over a plane of this process. `models`: None where none are served; `registry`: None where there is none. `now_s` is
-    the wall clock."""
+    """The application over a plane of this process. `models`: None where none are served; `registry`, `what_ifs`: None where there is
+    none. `now_s` is the wall clock."""
     app = FastAPI(
         title="tierfabric jobs",
         version=API_VERSION,
@@ -63,6 +66,8 @@ def create_app(
         app.include_router(made(exchange, served))
     if registry is not None:
         app.include_router(registry_routes(exchange, registry))
+    if what_ifs is not None:
+        app.include_router(what_if_routes(exchange, what_ifs))
     plain_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:

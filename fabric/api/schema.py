@@ -113,6 +113,11 @@ class RollbackRequest(_Request):
     version: int | None = Field(default=None, ge=0, description="default: the one before this")
 
 
+class WhatIfRequest(_Request):
+    document: str | dict[str, Any] = Field(description="a policy: YAML as text, or what was read from one")
+    since: str | float = Field(default="24h", description="jobs submitted in this time before the newest one")
+
+
 class TokenRequest(_Request):
     """A token of `user` that may do what `scopes` say, in `queues` (none: in all)."""
 
@@ -209,7 +214,9 @@ class Minted(TokenAnswer):
 
 
 _JOBS: TypeAdapter[list[SubmitRequest]] = TypeAdapter(list[SubmitRequest])
-_ADAPTERS: dict[type[_Request], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (PriorityRequest, RollbackRequest, TokenRequest)}
+_ADAPTERS: dict[type[_Request], TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (PriorityRequest, RollbackRequest, TokenRequest, WhatIfRequest)
+}
 _STATES = {state.value for state in JobState}
 
 

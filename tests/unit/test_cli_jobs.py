@@ -301,6 +301,28 @@ def test_a_policy_is_applied_shown_and_rolled_back(world: World, tmp_path: Path,
     assert run("policy", "rollback", "99").exit_code == 2
 
 
+def test_a_what_if_shows_both_policies_and_its_progress_aside(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.yaml").write_text(json.dumps(world.plane.policy_show()["document"]))
+    assert run("policy", "what-if", "p.yaml").exit_code == 3, "ann may not read"
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["bob"])
+    monkeypatch.setattr("fabric.cli.policy_what_if._Progress.EVERY_S", 0.0)
+    monkeypatch.setattr("fabric.jobs.LOOK_S", 0.05)
+    world.plane.wait(submitted("--", "true"), UNTIL_S)
+    table = run("policy", "what-if", "p.yaml", "--since", "1h")
+    assert table.exit_code == 0, table.stderr
+    assert "in force" in table.stdout and fits(table.stdout) and table.stderr.startswith("replayed 0 %")
+    document = json.loads(run("policy", "what-if", "-", "-o", "json", input=(tmp_path / "p.yaml").read_text()).stdout)
+    assert document["state"] == "done" and document["current"]["jobs"] == document["jobs"] >= 1
+    (tmp_path / "bad.yaml").write_text("kind: [")
+    for args, status, code in (
+        (["bad.yaml"], 2, "policy_not_yaml"),
+        (["p.yaml", "--since", "soon"], 2, "bad_duration"),
+        (["no.yaml"], 2, "policy_not_found"),
+    ):
+        bad = run("policy", "what-if", *args)
+        assert bad.exit_code == status and told(bad).startswith(f"error[{code}]: ")
+
+
 def test_tokens_are_made_listed_and_revoked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FABRIC_TOKEN", world.secrets["root"])
     made = run(

@@ -243,6 +243,19 @@ def test_replay_reads_a_long_log_in_pieces(journal: Journal, monkeypatch: pytest
         assert [body["node_id"] for _, body in facts_in(journal)] == [f"n{number}" for number in range(1, count + 1)]
 
 
+def test_the_newest_of_a_kind_are_found_and_counted(journal: Journal) -> None:
+    for number, fact in enumerate((*FACTS, FACTS[0])):
+        journal.append_all("pool-hot", [fact], wall_s=100.0 + number)
+    journal.append_all("pool-cold", [FACTS[0]], wall_s=200.0)
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned")] == [103.0, 102.0, 100.0]
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned", limit=2)] == [103.0, 102.0]
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned", since_s=102.5)] == [103.0]
+    first = journal.newest("pool-hot", "NodeCordoned")[-1]
+    assert [entry.wall_s for entry in journal.entries("pool-hot", first.seq - 1)] == [100.0, 101.0, 102.0, 103.0]
+    assert (journal.count("pool-hot", "NodeCordoned"), journal.count("pool-hot", "NodeCordoned", since_s=102.0)) == (3, 2)
+    assert (journal.newest("pool-hot", "JobSubmitted"), journal.count("pool-hot", "JobSubmitted")) == ([], 0)
+
+
 def test_entries_may_be_asked_for_by_kind(journal: Journal) -> None:
     for fact in FACTS:
         journal.append("pool-hot", fact)
