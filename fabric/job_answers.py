@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabric.fitted import elided, fitted, printable
-from fabric.job_form import WHY, ago, brief, clock, format_job
+from fabric.blocks import Block, Lines, Table, text_of
+from fabric.fitted import elided
+from fabric.job_form import WHY, ago, brief, clock, job_lines
 from fabric.show import duration, percent_band, usd
 
 PLAN_KEYS = frozenset({"job", "ways", "chosen", "reason", "detail", "now_s"})
@@ -35,34 +36,43 @@ MINUS = "−"
 
 
 def render_plan(form: Mapping[str, Any]) -> str:
+    return text_of(plan_blocks(form))
+
+
+def plan_blocks(form: Mapping[str, Any]) -> list[Block]:
     """A row for each way, the chosen one marked, and why it is."""
     job, chosen = form["job"], form["chosen"]
-    lines = [f"{job['name']} for {job['user']} in {job['queue']}, asks for {job['asks'] or 'CPUs'}", "", _ways(form["ways"], chosen), ""]
+    asks = f"{job['name']} for {job['user']} in {job['queue']}, asks for {job['asks'] or 'CPUs'}"
     if chosen is None:
-        return printable("\n".join([*lines, f"cannot start: {_reason(form)}"]))
-    way = form["ways"][chosen]
-    start = "starts now" if (way["wait_s"] or 0.0) < SOON_S else f"starts in {duration(way['wait_s'])}"
-    lines.append(f"chosen: {_on(way)}, {start}, {usd(way['cost_usd'])}: {_reason(form)}")
-    return printable("\n".join(lines))
+        end = f"cannot start: {_reason(form)}"
+    else:
+        way = form["ways"][chosen]
+        start = "starts now" if (way["wait_s"] or 0.0) < SOON_S else f"starts in {duration(way['wait_s'])}"
+        end = f"chosen: {_on(way)}, {start}, {usd(way['cost_usd'])}: {_reason(form)}"
+    return [Lines([asks]), _ways(form["ways"], chosen), Lines([end])]
 
 
 def render_job_explanation(form: Mapping[str, Any]) -> str:
+    return text_of(job_explanation_blocks(form))
+
+
+def job_explanation_blocks(form: Mapping[str, Any]) -> list[Block]:
     """Why a job waits or where it runs, who is ahead, when it starts, what would start it sooner, and how it came there."""
     job, now_s = form["job"], form["now_s"]
-    blocks = [format_job(job, now_s)]
+    blocks: list[Block] = [Lines(job_lines(job, now_s))]
     if job["state"] == "PENDING":
-        blocks += [_ahead(form), _start(form), _counterfactuals(form["counterfactuals"])]
+        blocks += [_ahead(form), Lines([_start(form)]), Lines(_counterfactuals(form["counterfactuals"]))]
     if form["ways"]:
         held = next((i for i, way in enumerate(form["ways"]) if job["flavor"] and way["flavor"] == job["flavor"]), None)
         blocks.append(_ways(form["ways"], held, mark="here" if job["state"] in ("ADMITTED", "RUNNING", "PREEMPTING") else "last"))
-    blocks.append(_events(form["events"], now_s))
-    return printable("\n\n".join(block for block in blocks if block))
+    blocks.append(Lines(_events(form["events"], now_s)))
+    return [block for block in blocks if not (isinstance(block, Lines) and not block.lines)]
 
 
-def _ways(ways: Sequence[Mapping[str, Any]], chosen: int | None, *, mark: str = "chosen") -> str:
+def _ways(ways: Sequence[Mapping[str, Any]], chosen: int | None, *, mark: str = "chosen") -> Table:
     rows = [_way(way, mark if i == chosen else "") for i, way in enumerate(ways)]
     columns = ["tier", "flavor", "wait", "run", "±", "finish", "cost", "note"]
-    return fitted(columns, rows, most={"tier": 8, "flavor": 26}, right=("wait", "run", "±", "finish", "cost"))
+    return Table(columns, rows, ("wait", "run", "±", "finish", "cost"), {"tier": 8, "flavor": 26}, marked=chosen)
 
 
 def _way(way: Mapping[str, Any], mark: str) -> list[str]:
@@ -88,19 +98,17 @@ def _reason(form: Mapping[str, Any]) -> str:
     return f"{form['reason']}{f' ({words})' if words else ''}"
 
 
-def _ahead(form: Mapping[str, Any]) -> str:
+def _ahead(form: Mapping[str, Any]) -> Block:
     ahead, total = form["ahead"], form["num_ahead"]
     if not total:
-        return "no job is ahead of it"
+        return Lines(["no job is ahead of it"])
     rows = [
         [each["name"], each["user"], each["queue"], each["asks"] or "cpu", each["state"], brief(each["remaining_s"])]
         for each in ahead[:SHOWN_AHEAD]
     ]
-    more = f"\n… and {total - len(rows)} more" if total > len(rows) else ""
     columns = ["ahead of it", "user", "queue", "asks", "state", "left"]
-    return (
-        fitted(columns, rows, most={"ahead of it": 28, "user": 14, "queue": 14, "asks": 18, "state": 10, "left": 6}, right=["left"]) + more
-    )
+    most = {"ahead of it": 28, "user": 14, "queue": 14, "asks": 18, "state": 10, "left": 6}
+    return Table(columns, rows, ["left"], most, after=f"… and {total - len(rows)} more" if total > len(rows) else "")
 
 
 def _start(form: Mapping[str, Any]) -> str:
@@ -112,7 +120,7 @@ def _start(form: Mapping[str, Any]) -> str:
     return f"expected start: {ago(start_s, now_s) if start_s > now_s else 'now'} ({clock(start_s)}{band})"
 
 
-def _counterfactuals(found: Sequence[Mapping[str, Any]]) -> str:
+def _counterfactuals(found: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for each in found:
         start_s = each["start_s"]
@@ -123,13 +131,12 @@ def _counterfactuals(found: Sequence[Mapping[str, Any]]) -> str:
         if each["cost_delta_usd"] is not None:
             deltas.append(f"{_signed(each['cost_delta_usd'])}{usd(abs(each['cost_delta_usd']))}")
         lines.append(f"{start} {each['change']}{': ' + ', '.join(deltas) if deltas else ''}")
-    return "\n".join(lines)
+    return lines
 
 
 def _signed(value: float) -> str:
     return MINUS if value < 0 else "+"
 
 
-def _events(events: Sequence[Mapping[str, Any]], now_s: float) -> str:
-    lines = [f"{brief(now_s - event['wall_s']):>6} ago  {elided(event['text'] or event['kind'], 84)}" for event in events]
-    return "\n".join(lines)
+def _events(events: Sequence[Mapping[str, Any]], now_s: float) -> list[str]:
+    return [f"{brief(now_s - event['wall_s']):>6} ago  {elided(event['text'] or event['kind'], 84)}" for event in events]

@@ -20,12 +20,12 @@ from fabric.api_client import ApiClient, client_of, job_path, use_client
 from fabric.config import FabricConfig, load_config
 from fabric.errors import RuntimeFault, UserError
 from fabric.job import JobId
-from fabric.job_answers import render_plan
+from fabric.job_answers import plan_blocks
 from fabric.job_handle import Answer, Job, JobArray, Logs
 from fabric.job_ids import member_id
 from fabric.job_request import JobOptions, JobRequest, Work, make_request
-from fabric.usage_form import render_usage
-from fabric.what_if_form import render_what_if
+from fabric.usage_form import usage_blocks
+from fabric.what_if_form import what_if_blocks
 
 if TYPE_CHECKING:
     from fabric.packing import Packed
@@ -73,7 +73,7 @@ class Jobs:
         body = dict(request.body)
         if request.payload is not None:
             body["payload"] = "0" * 64
-        return Answer(self.api.post("/v1/plan", {"queue": self._queue, **body} if self._queue else body), render_plan)
+        return Answer(self.api.post("/v1/plan", {"queue": self._queue, **body} if self._queue else body), plan_blocks)
 
     def find(self, name_or_id: str) -> Job:
         """Raises: UnknownNameError (`unknown_job`)."""
@@ -81,7 +81,7 @@ class Jobs:
         return Job(self.api, JobId(found["id"]), found["name"])
 
     def usage(self, by: str = "user") -> Answer:
-        return Answer(self.api.get("/v1/usage", {"by": by}), render_usage)
+        return Answer(self.api.get("/v1/usage", {"by": by}), usage_blocks)
 
     def export_usage(self, file: Path, by: str = "user") -> int:
         """Write it to a file, `.csv` or `.parquet`; how many bytes that were. Raises: UserError (`bad_export`)."""
@@ -104,7 +104,7 @@ class Jobs:
                 error = form["error"]
                 raise RuntimeFault(error["message"], code=error["code"], hint=error["hint"])
             if form["state"] == "done":
-                return Answer(form, render_what_if)
+                return Answer(form, what_if_blocks)
             on_progress(form["progress"] or 0.0)
             time.sleep(LOOK_S)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabric.fitted import fitted
+from fabric.blocks import Block, Lines, Table, text_of
 from fabric.show import usd
 
 _HELD = ("pending", "running", "ended", "units", "unit_hours", "cost_usd")
@@ -28,23 +28,22 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 """A cell that begins so may be a formula to a spreadsheet. Source: OWASP, CSV injection."""
 
 
-def usage_table(form: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Its columns and rows in words, the dearest first."""
+def render_usage(form: Mapping[str, Any]) -> str:
+    return text_of(usage_blocks(form))
+
+
+def usage_blocks(form: Mapping[str, Any]) -> list[Block]:
+    """A row for each user, queue or model, the dearest first."""
+    if not form["rows"]:
+        return [Lines(["nothing was used yet"])]
     if form["by"] == "model":
         columns = ["model", "replicas", "replica-hours", "requests", "errors", "cost", "per 1,000", "share", "now"]
         make = _model_cells
     else:
         columns = [form["by"], "pending", "running", "ended", "holds", "unit-hours", "cost", "share", "budget left"]
         make = _cells
-    return columns, [make(row) for row in sorted(form["rows"], key=lambda row: -(row["cost_usd"] or 0.0))]
-
-
-def render_usage(form: Mapping[str, Any]) -> str:
-    """A row for each user, queue or model, the dearest first."""
-    if not form["rows"]:
-        return "nothing was used yet"
-    columns, rows = usage_table(form)
-    return fitted(columns, rows, most={columns[0]: 24}, right=columns[1:])
+    rows = [make(row) for row in sorted(form["rows"], key=lambda row: -(row["cost_usd"] or 0.0))]
+    return [Table(columns, rows, columns[1:], {columns[0]: 24})]
 
 
 def with_shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

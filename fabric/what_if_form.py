@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fabric.show import duration, table, usd
+from fabric.blocks import Block, Lines, Table, text_of
+from fabric.show import duration, usd
 
 SIDE_KEYS = ("jobs", "jct_h", "jct_p99_h", "makespan_s", "cost_usd", "utilisation_frac", "misses", "restarts")
 WHAT_IF_KEYS = (
@@ -38,20 +39,25 @@ LABELS = {
 
 
 def render_what_if(form: Mapping[str, Any]) -> str:
+    return text_of(what_if_blocks(form))
+
+
+def what_if_blocks(form: Mapping[str, Any]) -> list[Block]:
     """Both sides and the difference, and what was left out. Of one that is done."""
     sides = [form["current"], form["proposed"]]
     rows = [
         [label, *(_shown(name, side[name]) for side in sides), _change(*(side[name] for side in sides))] for name, label in LABELS.items()
     ]
+    columns = ["figure", "in force", "proposed", "change"]
     told = f"{form['jobs']:,} jobs of {duration(form['since_s'])}, replayed under the policy in force and under the proposed one"
-    lines = [told, "", table(["figure", "in force", "proposed", "change"], rows, right=(1, 2, 3))]
+    blocks: list[Block] = [Lines([told]), Table(columns, rows, columns[1:], is_framed=True)]
     if form["recorded"] is not None:
         jct, makespan = (_shown(name, form["recorded"][name]) for name in ("jct_h", "makespan_s"))
-        lines += ["", f"as it went: mean completion time {jct}, makespan {makespan}"]
+        blocks.append(Lines([f"as it went: mean completion time {jct}, makespan {makespan}"]))
     if form["left_out"]:
         whys = (f"{num:,} {WHY_LEFT_OUT.get(why, why)}" for why, num in form["left_out_why"].items())
-        lines += ["", f"left out {form['left_out']:,} jobs: {', '.join(whys)}"]
-    return "\n".join(lines)
+        blocks.append(Lines([f"left out {form['left_out']:,} job{'s' * (form['left_out'] != 1)}: {', '.join(whys)}"]))
+    return blocks
 
 
 def _shown(name: str, value: Any) -> str:
