@@ -160,6 +160,8 @@ def test_only_who_may_read_asks_and_sees(world: World, monkeypatch: pytest.Monke
     assert [post(world, user)[0] for user in (None, "ann")] == [401, 403]
     what_if_id = post(world)[1]["id"]
     assert [got(world, what_if_id, user)[0] for user in (None, "ann", "bob", "ops")] == [401, 403, 200, 200]
+    world.secrets["bound"], _ = world.tokens.mint("cleo", ["read"], queues=["default"])
+    assert (post(world, "bound")[0], got(world, what_if_id, "bound")[0]) == (403, 403), "its figures are of all queues"
     assert (got(world, "nonsense")[0], got(world, "nonsense")[1]["code"]) == (404, "unknown_what_if")
 
 
