@@ -191,6 +191,15 @@ class JobArray(Sequence[Job]):
         for job in self._members:
             job.cancel()
 
+    def set_priority(self, priority: str) -> None:
+        """Of those that have not ended. Raises: as `Job.set_priority`."""
+        for job in self._members:
+            try:
+                job.set_priority(priority)
+            except RejectedError as error:
+                if error.code != "job_ended":
+                    raise
+
     def _repr_html_(self) -> str:
         """A row for each of its first jobs."""
 

@@ -42,9 +42,10 @@ class Journal:
     Every method raises RuntimeFault `journal` when the database or its disk fails, and then it wrote nothing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_reader: bool = False) -> None:
+        """`is_reader`: for a process that must not hold up the one whose journal it is; it writes nothing."""
         with faults():
-            self._engine = open_engine(url)
+            self._engine = open_engine(url, is_reader=is_reader)
         # SQLite waits for its lock by polling; threads of one process need not.
         self._lock = threading.Lock()
 

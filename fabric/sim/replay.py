@@ -75,13 +75,20 @@ class Recorded:
         return found
 
 
-def recorded(url: str, within_s: float, *, catalogue: Mapping[str, Flavor] | None = None, most_jobs: int | None = None) -> Recorded:
+def recorded(
+    url: str,
+    within_s: float,
+    *,
+    catalogue: Mapping[str, Flavor] | None = None,
+    most_jobs: int | None = None,
+    is_aside: bool = False,
+) -> Recorded:
     """Of the journal at `url`, the jobs of the last `within_s` seconds before its newest one, the newest `most_jobs` of them.
-    `catalogue`: the fabric's. Raises: UserError `no_journal`."""
+    `catalogue`: the fabric's. `is_aside`: it lives, and must not wait for this. Raises: UserError `no_journal`."""
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).exists():
         raise UserError(f"there is no journal at {path}", code="no_journal", hint="run it where the fabric's state is, or set journal_url")
-    journal = Journal(url)
+    journal = Journal(url, is_reader=is_aside)
     newest = journal.newest(STREAM, "JobSubmitted", limit=1)
     if not newest:
         raise UserError("the journal has no jobs", code="no_journal", hint="`fabric submit` some first")

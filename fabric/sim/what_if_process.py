@@ -23,15 +23,21 @@ def main() -> None:
     os.nice(NICE)
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_asker, daemon=True).start()
-    most = int(asked["memory_bytes"])
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
+        _limit_memory(int(asked["memory_bytes"]))
         told = {"answer": _answered(asked)}
     except MemoryError:
         told = {"error": _error("out_of_memory", "the jobs do not fit into its memory", "ask for a shorter time")}
     except Exception as error:  # whatever it is, whoever asked is told
         told = {"error": _told(error)}
     _tell(told)
+
+
+def _limit_memory(most_bytes: int) -> None:
+    """No more than it may have already."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _answered(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +53,8 @@ def _answered(asked: Mapping[str, Any]) -> dict[str, Any]:
         codec.decode(Policy, asked["current"]),
         codec.decode(Policy, asked["proposed"]),
     )
-    was = recorded(asked["journal_url"], asked["since_s"], catalogue=question.catalogue, most_jobs=asked["most_jobs"])
+    # A process that gives way must not hold the journal's lock meanwhile.
+    was = recorded(asked["journal_url"], asked["since_s"], catalogue=question.catalogue, most_jobs=asked["most_jobs"], is_aside=True)
     return compare(was, question, _Progress())
 
 

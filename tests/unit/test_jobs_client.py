@@ -101,6 +101,17 @@ def test_a_job_can_be_given_another_class(world: World) -> None:
     assert late.value.code == "job_ended"
 
 
+def test_an_array_is_given_another_class_where_its_jobs_have_not_ended(world: World) -> None:
+    array = jobs.submit('test "$FABRIC_ARRAY_INDEX" = 0 || sleep 30', array=2)
+    array[0].wait(UNTIL_S)
+    array.set_priority("default")
+    asked = [world.plane.core.jobs[job.id].spec.priority for job in array]
+    assert asked == ["", "default"]
+    with pytest.raises(UnknownNameError):
+        array.set_priority("fast")
+    array.cancel()
+
+
 def test_an_array_is_a_sequence_of_jobs(world: World) -> None:
     array = jobs.submit("echo $FABRIC_ARRAY_INDEX", array=4, name="sweep")
     after = jobs.submit("echo done", after=array)

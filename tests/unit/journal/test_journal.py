@@ -243,6 +243,22 @@ def test_replay_reads_a_long_log_in_pieces(journal: Journal, monkeypatch: pytest
         assert [body["node_id"] for _, body in facts_in(journal)] == [f"n{number}" for number in range(1, count + 1)]
 
 
+def test_a_reader_reads_while_a_writer_holds_its_lock_and_makes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    Journal(url).append("pool-hot", FACTS[0])
+    writer = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    reader = Journal(url, is_reader=True)
+    assert len(facts_in(reader)) == 1 and len(reader.newest("pool-hot", "NodeCordoned")) == 1
+    writer.execute("ROLLBACK")
+    writer.close()
+    empty = sqlite3.connect(tmp_path / "empty.db")
+    empty.execute("CREATE TABLE other (n)")
+    empty.close()
+    with pytest.raises(RuntimeFault):
+        facts_in(Journal(f"sqlite:///{tmp_path / 'empty.db'}", is_reader=True))
+
+
 def test_the_newest_of_a_kind_are_found_and_counted(journal: Journal) -> None:
     for number, fact in enumerate((*FACTS, FACTS[0])):
         journal.append_all("pool-hot", [fact], wall_s=100.0 + number)
