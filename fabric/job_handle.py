@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from fabric.api_client import ApiClient, default_client, job_path
 from fabric.blocks import Block, Lines, text_of
-from fabric.efficiency_form import render_job_efficiency
+from fabric.efficiency_form import job_efficiency_blocks
 from fabric.errors import FabricError, RejectedError, RuntimeFault
 from fabric.job import JobId
 from fabric.job_answers import job_explanation_blocks
@@ -26,23 +26,20 @@ MOST_SHOWN = 100
 class Answer:
     """A form that prints as people read it, and shows itself in a notebook; `as_json` has the same under stable keys."""
 
-    def __init__(self, form: Mapping[str, Any], render: Callable[[Mapping[str, Any]], str | list[Block]]) -> None:
-        """`render` says it in blocks, or as text alone."""
-        self._form, self._render = form, render
+    def __init__(self, form: Mapping[str, Any], blocks_of: Callable[[Mapping[str, Any]], list[Block]]) -> None:
+        self._form, self._blocks_of = form, blocks_of
 
     def as_json(self) -> Mapping[str, Any]:
         return self._form
 
     def __str__(self) -> str:
-        said = self._render(self._form)
-        return said if isinstance(said, str) else text_of(said)
+        return text_of(self._blocks_of(self._form))
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        said = self._render(self._form)
-        return text_html(said) if isinstance(said, str) else answer_html(said, self._form)
+        return answer_html(self._blocks_of(self._form), self._form)
 
 
 class Job:
@@ -111,7 +108,7 @@ class Job:
 
     def efficiency(self) -> Answer:
         """What it asked for against what it used, and the dollars between. Measured when an attempt ends."""
-        return Answer(self.api.get(job_path(self.id, "efficiency")), render_job_efficiency)
+        return Answer(self.api.get(job_path(self.id, "efficiency")), job_efficiency_blocks)
 
     def _ended(self, timeout_s: float | None) -> dict[str, Any]:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s

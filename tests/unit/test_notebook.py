@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fabric.blocks import Lines, Table, text_of
+from fabric.efficiency_form import job_efficiency_blocks
 from fabric.errors import UnavailableError
 from fabric.explanation import Explanation
 from fabric.job import JobId
@@ -153,9 +154,19 @@ def what_if_form(word: str = "bob") -> dict[str, Any]:
     return dict.fromkeys(WHAT_IF_KEYS) | told | {"by": word, "recorded": {"jct_h": 1.0, "makespan_s": 2.0}}
 
 
+def efficiency_form(word: str = "train") -> dict[str, Any]:
+    row = {
+        "name": word, "jobs": 1, "runs": 0, "wall_s": 120.5, "cpus_asked": 4.0, "cpus_used": 1.5, "cpu_frac": 0.375,
+        "memory_asked_bytes": 2**33, "memory_peak_bytes": 2**31, "memory_frac": 0.25, "gpu_frac": 0.125, "gpu_memory_bytes": 2**34,
+        "gpu_memory_peak_bytes": 2**33, "cost_usd": 4.5, "wasted_usd": 3.25, "hints": [word],
+    }  # fmt: skip
+    return {"job": job_form(word), "timeout_s": 300.0, **row}
+
+
 FORMS: dict[str, tuple[Any, Any]] = {
     "plan": (plan_form, plan_blocks),
     "explanation": (explanation_form, job_explanation_blocks),
+    "efficiency": (efficiency_form, job_efficiency_blocks),
     "status": (status_form, status_blocks),
     "usage": (usage_form, usage_blocks),
     "what-if": (what_if_form, what_if_blocks),
@@ -192,7 +203,7 @@ def test_a_hostile_name_in_every_field_is_text(name: str, word: str) -> None:
 def test_a_hostile_job_is_text(word: str) -> None:
     job = Job(Api(job_form(word)), ID, word)  # type: ignore[arg-type]
     array = JobArray(Api(listing_json([], NOW_S) | {"jobs": [job_form(word)]}), ID, [job])  # type: ignore[arg-type]
-    for html in (job._repr_html_(), array._repr_html_(), text_html(word), Answer({}, lambda _: word)._repr_html_()):
+    for html in (job._repr_html_(), array._repr_html_(), text_html(word)):
         assert shown(word) in "\n".join(Page(html).texts)
 
 
@@ -259,8 +270,8 @@ def test_a_route_shows_its_alternatives_beside_what_was_measured() -> None:
 # -- the rest --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_that_is_text_alone_stands_as_it_is() -> None:
-    assert Answer({}, lambda _: "a  b\n<c>")._repr_html_() == "<pre>a  b\n&lt;c&gt;</pre>"
+def test_text_alone_stands_as_it_is() -> None:
+    assert text_html("a  b\n<c>") == "<pre>a  b\n&lt;c&gt;</pre>"
 
 
 def test_a_job_of_a_fabric_that_is_away_says_so_instead_of_failing() -> None:
