@@ -85,11 +85,11 @@ class ConsoleShell:
         from fabric.console.app import create_console
         from fabric.console.fabric_sources import OwnApi, RayPools
         from fabric.console.hand_on import HttpDoor
-        from fabric.shipping.opened import open_journal
+        from fabric.journal import Journal
 
         config = self._config
         console = create_console(
-            open_journal(config),
+            Journal(config.database_url, is_reader=True),
             pools=RayPools(config.tier_names),
             api=OwnApi(config),
             door=HttpDoor(partial(read_address, config.state_path / ADDRESS_FILE)),

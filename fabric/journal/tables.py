@@ -71,8 +71,9 @@ snapshots = Table(
 )
 
 
-def open_engine(url: str) -> Engine:
-    """Connections to the database, which gets the tables that it lacks."""
+def open_engine(url: str, *, is_reader: bool = False) -> Engine:
+    """Connections to the database, which gets the tables that it lacks. A reader takes it as it is, and never holds the lock that writers
+    wait for."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         engine = sql.create_engine(parsed, pool_pre_ping=True)
@@ -82,8 +83,9 @@ def open_engine(url: str) -> Engine:
         engine = sql.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
         sql.event.listen(engine, "connect", _harden)
         sql.event.listen(engine, "begin", _begin)
-    with writing(engine, ["schema"]) as connection:
-        _migrate(connection)
+    if not is_reader:
+        with writing(engine, ["schema"]) as connection:
+            _migrate(connection)
     return engine
 
 

@@ -84,6 +84,11 @@ def _closed(body: Body) -> str:
     return f"closed as {str(body.get('state', '')).lower()}: {body.get('detail') or WHY.get(why, why)}"
 
 
+def _reprioritised(body: Body) -> str:
+    to = f"set to {body['priority']}" if body.get("priority") else "left to the policy"
+    return f"class {to} by {body.get('by', '')}"
+
+
 _TEXTS: Mapping[str, Callable[[Body], str]] = {
     "JobDispatched": _dispatched,
     "JobStarted": lambda body: f"attempt {body.get('attempt')} runs",
@@ -91,5 +96,6 @@ _TEXTS: Mapping[str, Callable[[Body], str]] = {
     "JobVacated": lambda body: f"attempt {body.get('attempt')} has left; what it had done until its last checkpoint is kept",
     "JobEnded": _ended,
     "JobCancelRequested": lambda body: f"cancelled by {body.get('by', '')}",
+    "JobReprioritised": _reprioritised,
     "JobClosed": _closed,
 }

@@ -30,6 +30,7 @@ from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_
 from fabric.plane.restore import reconcile, restore, restore_families, save_snapshot
 from fabric.plane.samples import plane_samples
 from fabric.plane.slow_node_watch import SlowNodeWatch
+from fabric.plane.what_if import WhatIfs
 from fabric.policy import Policy
 from fabric.registry.opened import open_registry
 from fabric.running.host import HostSettings
@@ -89,8 +90,16 @@ class SchedulerShell:
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
         models = RayModels()
         registry = open_registry(config, partial(served_numbers, models))
-        nodes = RayNodes(config.tier_names)
-        app = create_app(self._plane, tokens, models=models, nodes=nodes, registry=registry, now_s=clock.now_s)
+        self._what_ifs = WhatIfs(self._plane, config.database_url, now_s=clock.now_s)
+        app = create_app(
+            self._plane,
+            tokens,
+            models=models,
+            nodes=RayNodes(config.tier_names),
+            registry=registry,
+            what_ifs=self._what_ifs,
+            now_s=clock.now_s,
+        )
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
 
