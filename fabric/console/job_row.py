@@ -79,6 +79,8 @@ class JobRow:
             self._dispatched(body, at_s)
         elif kind == "JobCancelRequested":
             self.cancel_requested = self.cancel_requested or not self.is_final
+        elif kind == "JobReprioritised":
+            self.priority = self.priority if self.is_final else body["priority"]
         elif kind == "JobClosed":
             if not self.is_final:
                 self._finish(STATES.index(body["state"]), body["reason"], body.get("detail", ""), at_s)

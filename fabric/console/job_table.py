@@ -51,6 +51,8 @@ class JobTable:
             return None
         row = self.rows[number]
         row.apply(kind, body, at_s, self.prices)
+        if kind == "JobReprioritised":
+            self.told.pop(number, None)  # it was told under the other priority
         self.columns.set(number, state=row.state, ended_s=row.ended_s or 0.0)
         self.version += 1
         return number

@@ -6,6 +6,7 @@ the words that say why a job waits, which are the scheduler's to tell.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from fabric.types import Flavor
 
 MOST_CHANGED = 200
 """More changed jobs than this are not named one by one."""
+_log = logging.getLogger(__name__)
 _TOLD = ("why", "detail", "done", "total", "unit", "remaining_s", "remaining_log_sd", "expected_start_s", "priority")
 
 
@@ -38,11 +40,15 @@ class ReadModel:
         self._changed: set[int] = set()
 
     def apply(self, entry: Entry) -> None:
-        """One fact. What is not about a job that is known changes nothing but `seq`."""
-        number = self.table.apply(entry.kind, entry.body, entry.wall_s)
-        if number is not None:
-            self.book.apply(entry.kind, entry.body, entry.wall_s, number)
-            self._changed.add(number)
+        """One fact. What is not about a job that is known, or cannot be read, changes nothing but `seq`."""
+        try:
+            number = self.table.apply(entry.kind, entry.body, entry.wall_s)
+            if number is not None:
+                self._changed.add(number)
+                self.book.apply(entry.kind, entry.body, entry.wall_s, number)
+        except (LookupError, TypeError, ValueError):
+            # The page goes on with all that is about others; the scheduler says what is wrong with its journal.
+            _log.exception("fact passed over seq=%d kind=%s", entry.seq, entry.kind)
         self.seq, self.newest_s = max(self.seq, entry.seq), max(self.newest_s, entry.wall_s)
 
     def hear(self, listed: Iterable[Mapping[str, Any]]) -> None:

@@ -122,7 +122,7 @@ def caller(shell: Shell, twin: str) -> Iterator[Caller]:
 def node_ids(shell: Shell, twin: str) -> dict[str, str]:
     """Tier -> node id, from a status that is checked here as well."""
     status = shell.json("status")
-    assert set(status) == {"name", "address", "tiers", "unlabelled", "stragglers", "totals", "shipping"}
+    assert set(status) == {"name", "address", "tiers", "unlabelled", "stragglers", "totals", "shipping", "console"}
     assert (status["address"], status["unlabelled"]) == (twin, [])
     assert [tier["tier"] for tier in status["tiers"]] == ["hot", "warm", "cold"]
     assert {key: status["totals"][key] for key in ("nodes", "ready", "twins")} == {"nodes": 3, "ready": 3, "twins": 3}

@@ -99,6 +99,27 @@ def test_a_lease_that_began_before_the_horizon_is_there_after_a_restart(tmp_path
     assert {back.table.rows[job].id for jobs in back.book.by_node().values() for job, _ in jobs} == {"new"}
 
 
+def test_another_priority_is_shown(tmp_path: Path) -> None:
+    desk, model = JournalledDesk(tmp_path), ReadModel(CATALOGUE)
+    desk.submit(spec("one", priority="low", submitted_s=BEGIN_S))
+    follow(model, desk)
+    model.apply(Entry(model.seq + 1, BEGIN_S + 1, "JobReprioritised", {"job_id": "one", "priority": "high", "by": "ann"}))
+    assert model.view(0, frozenset(), BEGIN_S + 2)["priority"] == "high"
+
+
+def test_a_fact_that_cannot_be_read_does_not_stop_those_behind_it(tmp_path: Path) -> None:
+    desk, model = JournalledDesk(tmp_path), ReadModel(CATALOGUE)
+    desk.submit(spec("one", submitted_s=BEGIN_S))
+    follow(model, desk)
+    for body in ({"job_id": "one"}, {"job_id": "one", "attempt": 2, "grant": {"option": [], "nodes": 7}}):
+        model.apply(Entry(model.seq + 1, BEGIN_S, "JobDispatched", body))
+    before = model.seq
+    desk.tell(JobStarted(JobId("one"), 1), JobEnded(JobId("one"), 1, "ok"), at_s=BEGIN_S + 5)
+    for entry in list(desk.journal.entries(STREAM))[-2:]:
+        model.apply(entry._replace(seq=entry.seq + 2))
+    assert model.seq > before and model.table.counts() == {"SUCCEEDED": 1}
+
+
 def test_a_fact_of_a_later_release_is_passed_over(tmp_path: Path) -> None:
     desk, model = JournalledDesk(tmp_path), ReadModel(CATALOGUE)
     desk.submit(spec("one", submitted_s=BEGIN_S))
