@@ -20,7 +20,7 @@ from fabric.types import Flavor
 
 ACTOR = "console"
 NICENESS = 10
-RETRY_S = 5.0
+RETRY_S = 1.0
 _log = logging.getLogger(__name__)
 
 

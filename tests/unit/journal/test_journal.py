@@ -257,6 +257,9 @@ def test_a_reader_reads_while_a_writer_holds_its_lock_and_makes_nothing(tmp_path
     empty.close()
     with pytest.raises(RuntimeFault):
         facts_in(Journal(f"sqlite:///{tmp_path / 'empty.db'}", is_reader=True))
+    with pytest.raises(RuntimeFault, match="not there"):
+        Journal(f"sqlite:///{tmp_path / 'gone.db'}", is_reader=True)
+    assert not (tmp_path / "gone.db").exists(), "an empty journal would keep a copy from being brought back"
 
 
 def test_the_newest_of_a_kind_are_found_and_counted(journal: Journal) -> None:
