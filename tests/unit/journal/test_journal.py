@@ -243,6 +243,38 @@ def test_replay_reads_a_long_log_in_pieces(journal: Journal, monkeypatch: pytest
         assert [body["node_id"] for _, body in facts_in(journal)] == [f"n{number}" for number in range(1, count + 1)]
 
 
+def test_a_reader_reads_while_a_writer_holds_its_lock_and_makes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    Journal(url).append("pool-hot", FACTS[0])
+    writer = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    reader = Journal(url, is_reader=True)
+    assert len(facts_in(reader)) == 1 and len(reader.newest("pool-hot", "NodeCordoned")) == 1
+    writer.execute("ROLLBACK")
+    writer.close()
+    empty = sqlite3.connect(tmp_path / "empty.db")
+    empty.execute("CREATE TABLE other (n)")
+    empty.close()
+    with pytest.raises(RuntimeFault):
+        facts_in(Journal(f"sqlite:///{tmp_path / 'empty.db'}", is_reader=True))
+    with pytest.raises(RuntimeFault, match="not there"):
+        Journal(f"sqlite:///{tmp_path / 'gone.db'}", is_reader=True)
+    assert not (tmp_path / "gone.db").exists(), "an empty journal would keep a copy from being brought back"
+
+
+def test_the_newest_of_a_kind_are_found_and_counted(journal: Journal) -> None:
+    for number, fact in enumerate((*FACTS, FACTS[0])):
+        journal.append_all("pool-hot", [fact], wall_s=100.0 + number)
+    journal.append_all("pool-cold", [FACTS[0]], wall_s=200.0)
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned")] == [103.0, 102.0, 100.0]
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned", limit=2)] == [103.0, 102.0]
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned", since_s=102.5)] == [103.0]
+    first = journal.newest("pool-hot", "NodeCordoned")[-1]
+    assert [entry.wall_s for entry in journal.entries("pool-hot", first.seq - 1)] == [100.0, 101.0, 102.0, 103.0]
+    assert (journal.count("pool-hot", "NodeCordoned"), journal.count("pool-hot", "NodeCordoned", since_s=102.0)) == (3, 2)
+    assert (journal.newest("pool-hot", "JobSubmitted"), journal.count("pool-hot", "JobSubmitted")) == ([], 0)
+
+
 def test_entries_may_be_asked_for_by_kind(journal: Journal) -> None:
     for fact in FACTS:
         journal.append("pool-hot", fact)
