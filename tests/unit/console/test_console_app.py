@@ -242,6 +242,7 @@ def test_another_sites_page_changes_nothing(still: ConsoleWorld, origin: str) ->
 def test_the_pages_own_requests_are_taken(still: ConsoleWorld) -> None:
     assert still.send("root", "GET", "/v1/console/overview", Origin=f"http://{HOST}").status == 200
     assert still.send("root", "GET", "/v1/console/overview", **{"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert still.send(None, "GET", "/", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status == 200, "a link elsewhere"
 
 
 # -- what is handed on -----------------------------------------------------------------------------------------------------
