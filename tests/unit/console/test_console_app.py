@@ -19,6 +19,7 @@ from fabric.job_events import JobDispatched, JobEnded, JobPreempted, JobStarted,
 from fabric.job_form import JOB_KEYS
 from fabric.jobs import job
 from fabric.plane.driver import STREAM
+from fabric.types import Node, PoolSnapshot
 from tests.console_world import HOST, INDEX, ConsoleWorld, a_console
 from tests.jobs import spec
 
@@ -97,6 +98,15 @@ def test_a_pool_that_does_not_answer_is_a_problem_and_its_nodes_stay(world: Cons
     hot = world.see("root", "/v1/console/overview")["tiers"][0]
     assert hot["problem"] == "it is away" and hot["nodes"] == 1
     assert [node["node_id"] for node in world.see("root", "/v1/console/nodes?tier=hot")["nodes"]] == ["big-1"]
+
+
+def test_what_is_asleep_is_listed_beside_what_is_there(world: ConsoleWorld) -> None:
+    asleep = tuple(Node(f"asleep/more/{n}", "more", "warm", "big", {"GPU": 2.0}, health="asleep") for n in range(2))
+    world.pools.answers["warm"] = PoolSnapshot("warm", 1, (), asleep=asleep)
+    world.look()
+    (row,) = world.see("root", "/v1/console/overview")["tiers"][1]["flavors"]
+    assert (row["flavor"], row["nodes"], row["asleep"], row["units"], row["usd_per_h"], row["twin"]) == ("big", 0, 2, 0, None, False)
+    assert world.see("root", "/v1/console/overview")["tiers"][0]["flavors"][0]["asleep"] == 0
 
 
 def test_nodes_are_filtered_sorted_and_cut(world: ConsoleWorld) -> None:
