@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fabric.launch import connect, disconnect
     from fabric.progress_report import progress
     from fabric.recall import explain
+    from fabric.status import nodes
     from fabric.tasks import Task, task
 
 settle(make=False)
@@ -32,6 +33,7 @@ _HOMES = {
     "connect": "fabric.launch",
     "disconnect": "fabric.launch",
     "explain": "fabric.recall",
+    "nodes": "fabric.status",
     "plan": "fabric.jobs",
     "progress": "fabric.progress_report",
     "submit": "fabric.jobs",
@@ -51,6 +53,7 @@ __all__ = [
     "connect",
     "disconnect",
     "explain",
+    "nodes",
     "plan",
     "progress",
     "submit",

@@ -46,6 +46,17 @@ def head_channel(address: str) -> Any:
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert))
 
 
+def head_metadata() -> list[tuple[str, str]]:
+    """What a call to a Ray head carries beside it: the token, where there is one."""
+    if is_off():
+        return []
+    token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or token_file()).expanduser()
+    if not token and file.exists():
+        token = file.read_text(encoding="utf-8").strip()
+    return [("authorization", f"Bearer {token}")] if token else []
+
+
 def token_file() -> Path:
     return Path("~/.ray/auth_token").expanduser()
 

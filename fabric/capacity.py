@@ -1,7 +1,7 @@
 """Pure: what each flavor of the fabric can hold, summed up from the pools' snapshots.
 
-Invariant: only `ready` nodes count as capacity; cordoned and draining ones are listed as `closed`, so that a label
-selector can keep new work off them.
+Invariant: only `ready` nodes count as capacity, or where a flavor has none of them, those that are asleep and would be started;
+cordoned and draining ones are listed as `closed`, so that a label selector can keep new work off them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class FlavorCapacity:
-    """All nodes of one flavor. `shapes`: distinct totals of one ready node -> how many nodes have them, commonest first."""
+    """All nodes of one flavor. `shapes`: distinct totals of one ready node -> how many nodes have them, commonest first. `num_asleep`
+    more would be started for work; where none is ready, the shapes are theirs, and work there waits `wake_s` first."""
 
     flavor: Flavor
     shapes: tuple[tuple[Mapping[str, float], int], ...]
@@ -53,6 +54,8 @@ class FlavorCapacity:
     used: Mapping[str, float]
     closed: tuple[str, ...] = ()
     slowdown: float | None = None
+    num_asleep: int = 0
+    wake_s: float = 0.0
     _fits: dict[Resources, Fit] = field(default_factory=dict, repr=False, compare=False)
 
     def fit(self, resources: Resources) -> Fit:
@@ -80,8 +83,14 @@ class FlavorCapacity:
         return self.slowdown is not None
 
     @property
+    def is_asleep(self) -> bool:
+        """Whether no node is ready, and one would be started for work."""
+        return self.wake_s > 0
+
+    @property
     def num_nodes(self) -> int:
-        return sum(count for _, count in self.shapes)
+        """That are ready."""
+        return 0 if self.is_asleep else sum(count for _, count in self.shapes)
 
     def slots(self, demand: Mapping[str, float]) -> int:
         """How many calls with this demand the flavor's nodes can run at once when nothing else runs."""
@@ -110,14 +119,15 @@ def capacities(snapshots: Iterable[PoolSnapshot], catalogue: Mapping[str, Flavor
     """Flavor name -> capacity. Nodes of a flavor that the catalogue lacks are left out (doctor names them)."""
     by_flavor: dict[str, list[Node]] = {}
     for snapshot in snapshots:
-        for node in snapshot.nodes:
+        for node in (*snapshot.nodes, *snapshot.asleep):
             if node.flavor in catalogue:
                 by_flavor.setdefault(node.flavor, []).append(node)
     return {name: _sum_up(catalogue[name], nodes) for name, nodes in by_flavor.items()}
 
 
 def _sum_up(flavor: Flavor, nodes: list[Node]) -> FlavorCapacity:
-    ready = [node for node in nodes if node.health == "ready"]
+    asleep = [node for node in nodes if node.health == "asleep"]
+    ready = [node for node in nodes if node.health == "ready"] or asleep
     shapes = Counter(tuple(sorted(node.total.items())) for node in ready)
     total: Counter[str] = Counter()
     used: Counter[str] = Counter()
@@ -131,4 +141,6 @@ def _sum_up(flavor: Flavor, nodes: list[Node]) -> FlavorCapacity:
         used=dict(used),
         closed=tuple(sorted(node.node_id for node in nodes if node.health in ("cordoned", "draining"))),
         slowdown=max((node.slowdown for node in nodes if node.slowdown is not None), default=None),
+        num_asleep=len(asleep),
+        wake_s=max((node.wake_s for node in ready), default=0.0),
     )

@@ -145,6 +145,9 @@ class FabricConfig(_Strict):
         default=None, description="fsspec URL for logs, checkpoints and artefacts; default: storage in state_dir"
     )
     shipping: ShippingConfig = ShippingConfig()
+    autoscaling_config: Path = Field(
+        default=Path("~/ray_bootstrap_config.yaml"), description="on the head: Ray's cluster file, of which nodes could be started"
+    )
 
     @field_validator("tiers")
     @classmethod

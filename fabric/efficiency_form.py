@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fabric.blocks import Block, Lines, Table, text_of
 from fabric.efficiency import fitting_cpus, fitting_memory
-from fabric.fitted import fitted, printable
 from fabric.job_ids import short_id
 from fabric.show import duration, gib, usd
 
@@ -64,12 +64,15 @@ def task_hints(row: Mapping[str, Any]) -> list[str]:
 
 
 def render_job_efficiency(form: Mapping[str, Any]) -> str:
-    """One job, a line for each thing that it asked for."""
+    return text_of(job_efficiency_blocks(form))
+
+
+def job_efficiency_blocks(form: Mapping[str, Any]) -> list[Block]:
+    """One job, a row for each thing that it asked for."""
     job = form["job"]
-    lines = [f"{job['name']} ({short_id(job['id'])}) of {job['user']} in {job['queue']}: {job['state']}, {_where(job)}"]
+    head = f"{job['name']} ({short_id(job['id'])}) of {job['user']} in {job['queue']}: {job['state']}, {_where(job)}"
     if not form["jobs"]:
-        missing = "nothing measured it" if job["state"] in FINAL else "it is measured when an attempt ends"
-        return printable(f"{lines[0]}\n{missing}")
+        return [Lines([head, "nothing measured it" if job["state"] in FINAL else "it is measured when an attempt ends"])]
     rows = [["CPUs", f"{form['cpus_asked']:.3g}", f"{form['cpus_used']:.3g}", _percent(form["cpu_frac"])]]
     memory = gib(form["memory_asked_bytes"]) if form["memory_asked_bytes"] else "no limit"
     rows.append(["memory of a process", memory, f"{gib(form['memory_peak_bytes'])} peak", _percent(form["memory_frac"])])
@@ -85,17 +88,22 @@ def render_job_efficiency(form: Mapping[str, Any]) -> str:
         wasted = form["wasted_usd"]
         used = usd(max(0.0, form["cost_usd"] - wasted)) if wasted is not None else "not measured"
         rows.append(["dollars", usd(form["cost_usd"]), used, "-" if wasted is None else _percent(_part(form["cost_usd"] - wasted, form))])
-    lines += ["", fitted(["", "asked for", "used", "used of it"], rows, most={"": 20, "asked for": 12, "used": 16}, right=("used of it",))]
-    if form["wasted_usd"]:
-        lines.append(f"\nthe difference cost {usd(form['wasted_usd'])}")
-    return printable("\n".join([*lines, *(f"hint: {hint}" for hint in form["hints"])]))
+    hints = [f"hint: {hint}" for hint in form["hints"]]
+    columns, most = ["", "asked for", "used", "used of it"], {"": 20, "asked for": 12, "used": 16}
+    if not form["wasted_usd"]:
+        return [Lines([head]), Table(columns, rows, ("used of it",), most, after="\n".join(hints))]
+    return [Lines([head]), Table(columns, rows, ("used of it",), most), Lines([f"the difference cost {usd(form['wasted_usd'])}", *hints])]
 
 
 def render_efficiency(form: Mapping[str, Any]) -> str:
+    return text_of(efficiency_blocks(form))
+
+
+def efficiency_blocks(form: Mapping[str, Any]) -> list[Block]:
     """A row for each, the one that wastes most first, and what the first ones should change."""
     by, problem = form["by"], [f"tasks are not counted: {form['problem']}"] if form["problem"] else []
     if not form["rows"]:
-        return "\n".join(["nothing was measured yet", *problem])
+        return [Lines(["nothing was measured yet", *problem])]
     columns = [by, "jobs", "task runs", "ran", "CPU", "memory", "GPU", "cost", "wasted"]
     rows = [
         [row["name"], str(row["jobs"]), str(row["runs"]), duration(row["wall_s"])]
@@ -106,8 +114,8 @@ def render_efficiency(form: Mapping[str, Any]) -> str:
     if by == "task":
         columns, rows = columns[:1] + columns[2:], [row[:1] + row[2:] for row in rows]
     hints = [f"hint: {row['name']} {row['hints'][0]}" for row in form["rows"] if row["hints"]][:3]
-    table = fitted(columns, rows, most={by: 28}, right=columns[1:])
-    return printable("\n".join([table, *([""] if hints or problem else []), *hints, *problem]))
+    shown = Table(columns, rows, columns[1:], {by: 28})
+    return [shown, Lines([*hints, *problem])] if hints or problem else [shown]
 
 
 def _memory_hint(row: Mapping[str, Any]) -> str:

@@ -13,9 +13,10 @@ from fabric.types import Lease, Node, NodeUsage
 
 @dataclass(frozen=True, slots=True)
 class NodesObserved:
-    """Ray's whole view of one tier's living nodes; replaces the last one."""
+    """Ray's whole view of the living nodes, and those that it could start; replaces the last one."""
 
     nodes: tuple[Node, ...]
+    asleep: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

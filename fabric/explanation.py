@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabric.show import duration, percent_band, table, usd
+from fabric.blocks import Block, Lines, Table, text_of
+from fabric.notebook import answer_html
+from fabric.show import duration, percent_band, usd
 from fabric.types import Alternative, Fingerprint, Route, Run, name_of
 
 WORDS = {
@@ -58,7 +60,8 @@ class Explanation:
             "alternatives": [_alternative_json(alternative) for alternative in self.route.alternatives],
         }
 
-    def __str__(self) -> str:
+    def blocks(self) -> list[Block]:
+        """Reason and figures, then every alternative, the chosen one marked."""
         chosen = self.route.chosen
         twin = " (twin)" if chosen.is_twin else ""
         lines = [
@@ -68,14 +71,18 @@ class Explanation:
             *([f"memory: {self.sum}"] if self.sum else []),
             f"predicted: wait {duration(chosen.wait_s)}, run {duration(chosen.run_s)}, cost {usd(chosen.cost_usd)}",
             f"measured:  {_measured_line(self.measured, chosen)}",
-            "",
-            table(
-                ["tier", "flavor", "variant", "wait", "run", "±", "runs", "cost", "note"],
-                [_row(alternative, chosen) for alternative in self.route.alternatives],
-                right=(3, 4, 5, 6, 7),
-            ),
         ]
-        return "\n".join(lines)
+        columns = ["tier", "flavor", "variant", "wait", "run", "±", "runs", "cost", "note"]
+        others = self.route.alternatives
+        marked = next((i for i, alternative in enumerate(others) if alternative is chosen), None)
+        rows = [_row(alternative, chosen) for alternative in others]
+        return [Lines(lines), Table(columns, rows, ("wait", "run", "±", "runs", "cost"), marked=marked, is_framed=True)]
+
+    def __str__(self) -> str:
+        return text_of(self.blocks())
+
+    def _repr_html_(self) -> str:
+        return answer_html(self.blocks(), self.as_json())
 
 
 def _measured_line(run: Run | None, chosen: Alternative) -> str:

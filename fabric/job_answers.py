@@ -1,4 +1,4 @@
-"""The JSON forms of a plan, of usage rows and of a job's explanation, and how they look to people. Pure.
+"""The JSON forms of a plan and of a job's explanation, and how they look to people. Pure.
 
     plan         {job: {name, user, queue, asks}, ways: [way], chosen, reason, detail, now_s}
     way          {flavor, tier, twin, num_bundles, units, wait_s, run_s, run_log_sd, finish_s, cost_usd, verdict, reason, detail}
@@ -6,8 +6,6 @@
                   expected_start_low_s, expected_start_high_s, ways: [way], counterfactuals: [counterfactual], events: [event], now_s}
     counterfactual  {change, start_s, finish_delta_s, cost_delta_usd}
     event        {wall_s, kind, by, text}
-    usage        {by, rows: [{name, pending, running, ended, units, unit_hours, cost_usd, share_frac, weight, budget_usd,
-                  budget_left_usd}], now_s}
 
 `chosen` is the number of a way, from 0, or null. `wait_s`, `finish_s` and a counterfactual's `start_s` count from now; expected starts and
 `wall_s` are wall-clock seconds. `verdict` is `Fit`, `Preempt` or `NoFit`, `reason` its code. A counterfactual's `change` ends the
@@ -19,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabric.fitted import elided, fitted, printable
-from fabric.job_form import WHY, ago, brief, clock, format_job
+from fabric.blocks import Block, Lines, Table, text_of
+from fabric.fitted import elided
+from fabric.job_form import WHY, ago, brief, clock, job_lines
 from fabric.show import duration, percent_band, usd
 
 PLAN_KEYS = frozenset({"job", "ways", "chosen", "reason", "detail", "now_s"})
@@ -31,64 +30,49 @@ EXPLANATION_KEYS = frozenset({"job", "ahead", "num_ahead", "ways", "counterfactu
 AHEAD_KEYS = frozenset({"id", "name", "user", "queue", "asks", "state", "remaining_s"})
 COUNTERFACTUAL_KEYS = frozenset({"change", "start_s", "finish_delta_s", "cost_delta_usd"})
 EVENT_KEYS = frozenset({"wall_s", "kind", "by", "text"})
-_HELD = {"pending", "running", "ended", "units", "unit_hours", "cost_usd"}
-USAGE_ROW_KEYS = frozenset({"name", "share_frac", "weight", "budget_usd", "budget_left_usd"} | _HELD)
 SHOWN_AHEAD = 5
 SOON_S = 1.0
 MINUS = "−"
 
 
 def render_plan(form: Mapping[str, Any]) -> str:
+    return text_of(plan_blocks(form))
+
+
+def plan_blocks(form: Mapping[str, Any]) -> list[Block]:
     """A row for each way, the chosen one marked, and why it is."""
     job, chosen = form["job"], form["chosen"]
-    lines = [f"{job['name']} for {job['user']} in {job['queue']}, asks for {job['asks'] or 'CPUs'}", "", _ways(form["ways"], chosen), ""]
+    asks = f"{job['name']} for {job['user']} in {job['queue']}, asks for {job['asks'] or 'CPUs'}"
     if chosen is None:
-        return printable("\n".join([*lines, f"cannot start: {_reason(form)}"]))
-    way = form["ways"][chosen]
-    start = "starts now" if (way["wait_s"] or 0.0) < SOON_S else f"starts in {duration(way['wait_s'])}"
-    lines.append(f"chosen: {_on(way)}, {start}, {usd(way['cost_usd'])}: {_reason(form)}")
-    return printable("\n".join(lines))
-
-
-def render_usage(form: Mapping[str, Any]) -> str:
-    """A row for each user or queue, the dearest first."""
-    if not form["rows"]:
-        return "nothing was used yet"
-    columns = [form["by"], "pending", "running", "ended", "holds", "unit-hours", "cost", "share", "budget left"]
-    rows = [
-        [
-            row["name"],
-            str(row["pending"]),
-            str(row["running"]),
-            str(row["ended"]),
-            f"{row['units']:g}",
-            f"{row['unit_hours']:.1f}",
-            usd(row["cost_usd"]),
-            "-" if row["share_frac"] is None else f"{100 * row['share_frac']:.0f} %",
-            "-" if row["budget_usd"] is None else f"{usd(max(0.0, row['budget_left_usd']))} of {usd(row['budget_usd'])}",
-        ]
-        for row in sorted(form["rows"], key=lambda row: -(row["cost_usd"] or 0.0))
-    ]
-    return fitted(columns, rows, most={form["by"]: 24}, right=columns[1:])
+        end = f"cannot start: {_reason(form)}"
+    else:
+        way = form["ways"][chosen]
+        start = "starts now" if (way["wait_s"] or 0.0) < SOON_S else f"starts in {duration(way['wait_s'])}"
+        end = f"chosen: {_on(way)}, {start}, {usd(way['cost_usd'])}: {_reason(form)}"
+    return [Lines([asks]), _ways(form["ways"], chosen), Lines([end])]
 
 
 def render_job_explanation(form: Mapping[str, Any]) -> str:
+    return text_of(job_explanation_blocks(form))
+
+
+def job_explanation_blocks(form: Mapping[str, Any]) -> list[Block]:
     """Why a job waits or where it runs, who is ahead, when it starts, what would start it sooner, and how it came there."""
     job, now_s = form["job"], form["now_s"]
-    blocks = [format_job(job, now_s)]
+    blocks: list[Block] = [Lines(job_lines(job, now_s))]
     if job["state"] == "PENDING":
-        blocks += [_ahead(form), _start(form), _counterfactuals(form["counterfactuals"])]
+        blocks += [_ahead(form), Lines([_start(form)]), Lines(_counterfactuals(form["counterfactuals"]))]
     if form["ways"]:
         held = next((i for i, way in enumerate(form["ways"]) if job["flavor"] and way["flavor"] == job["flavor"]), None)
         blocks.append(_ways(form["ways"], held, mark="here" if job["state"] in ("ADMITTED", "RUNNING", "PREEMPTING") else "last"))
-    blocks.append(_events(form["events"], now_s))
-    return printable("\n\n".join(block for block in blocks if block))
+    blocks.append(Lines(_events(form["events"], now_s)))
+    return [block for block in blocks if not (isinstance(block, Lines) and not block.lines)]
 
 
-def _ways(ways: Sequence[Mapping[str, Any]], chosen: int | None, *, mark: str = "chosen") -> str:
+def _ways(ways: Sequence[Mapping[str, Any]], chosen: int | None, *, mark: str = "chosen") -> Table:
     rows = [_way(way, mark if i == chosen else "") for i, way in enumerate(ways)]
     columns = ["tier", "flavor", "wait", "run", "±", "finish", "cost", "note"]
-    return fitted(columns, rows, most={"tier": 8, "flavor": 26}, right=("wait", "run", "±", "finish", "cost"))
+    return Table(columns, rows, ("wait", "run", "±", "finish", "cost"), {"tier": 8, "flavor": 26}, marked=chosen)
 
 
 def _way(way: Mapping[str, Any], mark: str) -> list[str]:
@@ -114,19 +98,17 @@ def _reason(form: Mapping[str, Any]) -> str:
     return f"{form['reason']}{f' ({words})' if words else ''}"
 
 
-def _ahead(form: Mapping[str, Any]) -> str:
+def _ahead(form: Mapping[str, Any]) -> Block:
     ahead, total = form["ahead"], form["num_ahead"]
     if not total:
-        return "no job is ahead of it"
+        return Lines(["no job is ahead of it"])
     rows = [
         [each["name"], each["user"], each["queue"], each["asks"] or "cpu", each["state"], brief(each["remaining_s"])]
         for each in ahead[:SHOWN_AHEAD]
     ]
-    more = f"\n… and {total - len(rows)} more" if total > len(rows) else ""
     columns = ["ahead of it", "user", "queue", "asks", "state", "left"]
-    return (
-        fitted(columns, rows, most={"ahead of it": 28, "user": 14, "queue": 14, "asks": 18, "state": 10, "left": 6}, right=["left"]) + more
-    )
+    most = {"ahead of it": 28, "user": 14, "queue": 14, "asks": 18, "state": 10, "left": 6}
+    return Table(columns, rows, ["left"], most, after=f"… and {total - len(rows)} more" if total > len(rows) else "")
 
 
 def _start(form: Mapping[str, Any]) -> str:
@@ -138,7 +120,7 @@ def _start(form: Mapping[str, Any]) -> str:
     return f"expected start: {ago(start_s, now_s) if start_s > now_s else 'now'} ({clock(start_s)}{band})"
 
 
-def _counterfactuals(found: Sequence[Mapping[str, Any]]) -> str:
+def _counterfactuals(found: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for each in found:
         start_s = each["start_s"]
@@ -149,13 +131,12 @@ def _counterfactuals(found: Sequence[Mapping[str, Any]]) -> str:
         if each["cost_delta_usd"] is not None:
             deltas.append(f"{_signed(each['cost_delta_usd'])}{usd(abs(each['cost_delta_usd']))}")
         lines.append(f"{start} {each['change']}{': ' + ', '.join(deltas) if deltas else ''}")
-    return "\n".join(lines)
+    return lines
 
 
 def _signed(value: float) -> str:
     return MINUS if value < 0 else "+"
 
 
-def _events(events: Sequence[Mapping[str, Any]], now_s: float) -> str:
-    lines = [f"{brief(now_s - event['wall_s']):>6} ago  {elided(event['text'] or event['kind'], 84)}" for event in events]
-    return "\n".join(lines)
+def _events(events: Sequence[Mapping[str, Any]], now_s: float) -> list[str]:
+    return [f"{brief(now_s - event['wall_s']):>6} ago  {elided(event['text'] or event['kind'], 84)}" for event in events]

@@ -31,6 +31,15 @@ class JobCancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class JobReprioritised:
+    """From now on the job names this priority class, as if it had been submitted with it; empty: none."""
+
+    job_id: JobId
+    priority: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEstimated:
     """The profiler's prediction for a job; a later one replaces it."""
 
@@ -193,7 +202,7 @@ class WakeAt:
 
 
 JobFact = (
-    JobSubmitted | JobCancelRequested | JobEstimated | JobProgressed | JobStarted | LeaseRefused | JobVacated | JobEnded
+    JobSubmitted | JobCancelRequested | JobReprioritised | JobEstimated | JobProgressed | JobStarted | LeaseRefused | JobVacated | JobEnded
     | NodesSeen | PolicyApplied | PlanSolved | JobDispatched | JobPreempted | JobClosed
 )  # fmt: skip
 RunFact = JobStarted | LeaseRefused | JobProgressed | JobVacated | JobEnded
@@ -202,7 +211,7 @@ JobCommand = Launch | Preempt | Kill | Solve | WakeAt
 JOURNALLED: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
-        JobSubmitted, JobCancelRequested, JobStarted, LeaseRefused, JobVacated, JobEnded, PolicyApplied,
+        JobSubmitted, JobCancelRequested, JobReprioritised, JobStarted, LeaseRefused, JobVacated, JobEnded, PolicyApplied,
         JobDispatched, JobPreempted, JobClosed,
     )
 }  # fmt: skip

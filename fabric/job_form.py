@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fabric.fitted import elided, fitted, printable
+from fabric.blocks import Block, Lines, Table, text_of
+from fabric.fitted import elided
 from fabric.job import Form, JobId
 from fabric.job_ids import short_id
 from fabric.show import duration, usd
@@ -33,6 +34,7 @@ WHY = {
     "BackOff": "waits before it is tried again",
     "Planning": "a better plan is being made",
     "Reserved": "what is free is kept for a job before it",
+    "Waking": "its nodes are being started",
     "Timeout": "an attempt ran longer than it may",
     "OutOfMemory": "it ran out of memory, with more of it too",
     "NodeLost": "its nodes were lost too often",
@@ -123,18 +125,26 @@ def plain(value: Any) -> Any:
 
 
 def format_listing(document: Mapping[str, Any], *, hide: Sequence[str] = ()) -> str:
+    return text_of(listing_blocks(document, hide=hide))
+
+
+def listing_blocks(document: Mapping[str, Any], *, hide: Sequence[str] = ()) -> list[Block]:
     """The form as a table; `hide` names columns that are the same in every row."""
     now_s, jobs = document["now_s"], document["jobs"]
     if not jobs:
-        return "no jobs"
+        return [Lines(["no jobs"])]
     columns = [column for column in ("id", "job", "user", "queue", "state", "on", "age", "note") if column not in hide]
     rows = [{column: cell(job, now_s) for column, cell in _CELLS.items()} for job in jobs]
-    table = fitted(columns, [[row[column] for column in columns] for row in rows], most=_MOST, right=("age",))
     counts = ", ".join(f"{count} {state.lower()}" for state, count in document["states"].items())
-    return f"{table}\n\n{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {counts}"
+    told = Lines([f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {counts}"])
+    return [Table(columns, [[row[column] for column in columns] for row in rows], ("age",), _MOST), told]
 
 
 def format_job(job: Mapping[str, Any], now_s: float) -> str:
+    return text_of([Lines(job_lines(job, now_s))])
+
+
+def job_lines(job: Mapping[str, Any], now_s: float) -> list[str]:
     """One job, a line for each thing that is known of it."""
     ran = _ran_s(job, now_s)
     lines = [
@@ -153,7 +163,7 @@ def format_job(job: Mapping[str, Any], now_s: float) -> str:
         lines.append(f"progress {progress}{_left(job)}")
     if job["state"] == "PENDING" and job["expected_start_s"] is not None:
         lines.append(f"expected to start in {duration(max(0.0, job['expected_start_s'] - now_s))}")
-    return printable("\n".join(lines))
+    return lines
 
 
 def ago(then_s: float | None, now_s: float) -> str:

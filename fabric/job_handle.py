@@ -8,31 +8,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from fabric.api_client import ApiClient, default_client, job_path
-from fabric.efficiency_form import render_job_efficiency
-from fabric.errors import RejectedError, RuntimeFault
+from fabric.blocks import Block, Lines, text_of
+from fabric.efficiency_form import job_efficiency_blocks
+from fabric.errors import FabricError, RejectedError, RuntimeFault
 from fabric.job import JobId
-from fabric.job_answers import render_job_explanation
-from fabric.job_form import format_job
+from fabric.job_answers import job_explanation_blocks
+from fabric.job_form import format_job, job_lines, listing_blocks
 from fabric.job_ids import short_id
+from fabric.notebook import answer_html, text_html
 from fabric.states import JobState
 
 WAIT_S = 25.0
+MOST_SHOWN = 100
+"""Jobs of an array, in a notebook."""
 
 
 class Answer:
-    """A form that prints as people read it; `as_json` has the same under stable keys."""
+    """A form that prints as people read it, and shows itself in a notebook; `as_json` has the same under stable keys."""
 
-    def __init__(self, form: Mapping[str, Any], render: Callable[[Mapping[str, Any]], str]) -> None:
-        self._form, self._render = form, render
+    def __init__(self, form: Mapping[str, Any], blocks_of: Callable[[Mapping[str, Any]], list[Block]]) -> None:
+        self._form, self._blocks_of = form, blocks_of
 
     def as_json(self) -> Mapping[str, Any]:
         return self._form
 
     def __str__(self) -> str:
-        return self._render(self._form)
+        return text_of(self._blocks_of(self._form))
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        return answer_html(self._blocks_of(self._form), self._form)
 
 
 class Job:
@@ -88,13 +95,20 @@ class Job:
         """Of a job that has ended it changes nothing."""
         return JobState(self.api.post(job_path(self.id, "cancel"))["state"])
 
+    def set_priority(self, priority: str) -> JobState:
+        """Give it another priority class of the policy, while it has not ended; empty: the one that the policy gives it.
+
+        Raises: UnknownNameError (`unknown_priority_class`), RejectedError (`job_ended`, `forbidden`).
+        """
+        return JobState(self.api.post(job_path(self.id, "priority"), {"priority": priority})["state"])
+
     def explain(self) -> Answer:
         """Why it waits or where it runs, who is ahead, when it starts, what would start it sooner."""
-        return Answer(self.api.get(job_path(self.id, "explain")), render_job_explanation)
+        return Answer(self.api.get(job_path(self.id, "explain")), job_explanation_blocks)
 
     def efficiency(self) -> Answer:
         """What it asked for against what it used, and the dollars between. Measured when an attempt ends."""
-        return Answer(self.api.get(job_path(self.id, "efficiency")), render_job_efficiency)
+        return Answer(self.api.get(job_path(self.id, "efficiency")), job_efficiency_blocks)
 
     def _ended(self, timeout_s: float | None) -> dict[str, Any]:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -110,6 +124,15 @@ class Job:
 
     def __str__(self) -> str:
         return format_job(self.info(), time.time())
+
+    def _repr_html_(self) -> str:
+        """As it is now."""
+
+        def made() -> str:
+            job = self.info()
+            return answer_html([Lines(job_lines(job, time.time()))], job)
+
+        return _asked(self, made)
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, {self.id!r})" if self.name else f"Job({self.id!r})"
@@ -165,8 +188,34 @@ class JobArray(Sequence[Job]):
         for job in self._members:
             job.cancel()
 
+    def set_priority(self, priority: str) -> None:
+        """Of those that have not ended. Raises: as `Job.set_priority`."""
+        for job in self._members:
+            try:
+                job.set_priority(priority)
+            except RejectedError as error:
+                if error.code != "job_ended":
+                    raise
+
+    def _repr_html_(self) -> str:
+        """A row for each of its first jobs."""
+
+        def made() -> str:
+            listing = self._api.get("/v1/jobs", {"array": self.id, "limit": MOST_SHOWN})
+            return answer_html(listing_blocks(listing, hide=("user", "queue")), listing)
+
+        return _asked(self, made)
+
     def __repr__(self) -> str:
         return f"JobArray({self.id!r}, {len(self)} jobs)"
+
+
+def _asked(what: object, made: Callable[[], str]) -> str:
+    """Its HTML; where the fabric does not answer, its name and why."""
+    try:
+        return made()
+    except FabricError as error:
+        return text_html(f"{what!r}\n{error.render()}")
 
 
 class Logs:

@@ -10,6 +10,7 @@ import hashlib
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,15 +20,18 @@ from fabric.api_client import ApiClient, client_of, job_path, use_client
 from fabric.config import FabricConfig, load_config
 from fabric.errors import RuntimeFault, UserError
 from fabric.job import JobId
-from fabric.job_answers import render_plan
+from fabric.job_answers import plan_blocks
 from fabric.job_handle import Answer, Job, JobArray, Logs
 from fabric.job_ids import member_id
 from fabric.job_request import JobOptions, JobRequest, Work, make_request
+from fabric.usage_form import usage_blocks
+from fabric.what_if_form import what_if_blocks
 
 if TYPE_CHECKING:
     from fabric.packing import Packed
 
 BATCH = 500
+LOOK_S = 0.5
 SHOWN_BYTES, LARGE_BYTES = 2**20, 20 * 2**20
 """Of a working directory: from here on its size is told, and the biggest files in it."""
 SMALL_PAYLOAD_BYTES = 256 * 1024
@@ -69,12 +73,40 @@ class Jobs:
         body = dict(request.body)
         if request.payload is not None:
             body["payload"] = "0" * 64
-        return Answer(self.api.post("/v1/plan", {"queue": self._queue, **body} if self._queue else body), render_plan)
+        return Answer(self.api.post("/v1/plan", {"queue": self._queue, **body} if self._queue else body), plan_blocks)
 
     def find(self, name_or_id: str) -> Job:
         """Raises: UnknownNameError (`unknown_job`)."""
         found = self.api.get(job_path(name_or_id))
         return Job(self.api, JobId(found["id"]), found["name"])
+
+    def usage(self, by: str = "user") -> Answer:
+        return Answer(self.api.get("/v1/usage", {"by": by}), usage_blocks)
+
+    def export_usage(self, file: Path, by: str = "user") -> int:
+        """Write it to a file, `.csv` or `.parquet`; how many bytes that were. Raises: UserError (`bad_export`)."""
+        kind = file.suffix.lstrip(".").lower()
+        if kind not in ("csv", "parquet"):
+            raise UserError(f"{file.name}: an export is .csv or .parquet", code="bad_export", hint="e.g. usage.csv")
+        reply = self.api.ask("GET", "/v1/usage/export", query={"by": by, "format": kind})
+        try:
+            return file.write_bytes(reply.body)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}", code="bad_export", hint="choose another place") from error
+
+    def what_if(
+        self, document: str | Mapping[str, Any], since: str | float = "24h", *, on_progress: Callable[[float], None] = lambda _frac: None
+    ) -> Answer:
+        began = self.api.post("/v1/policy/what-if", {"document": document, "since": since}, can_repeat=False)
+        while True:
+            form = self.api.get(f"/v1/policy/what-if/{began['id']}")
+            if form["state"] == "failed":
+                error = form["error"]
+                raise RuntimeFault(error["message"], code=error["code"], hint=error["hint"])
+            if form["state"] == "done":
+                return Answer(form, what_if_blocks)
+            on_progress(form["progress"] or 0.0)
+            time.sleep(LOOK_S)
 
     def _stored(self, request: JobRequest, directories: dict[Path, str]) -> dict[str, Any]:
         """The body, with the digests of what it needs, which is in the store by then."""
@@ -180,6 +212,26 @@ def plan(work: Work, *args: Any, kwargs: Mapping[str, Any] | None = None, **opti
     return default().plan(make_request(work, args, kwargs, None, options))
 
 
+def usage(by: str = "user") -> Answer:
+    """What each `user` or `queue` holds and has used, or each served `model` has cost and answered; as far as the token may see it.
+
+    Raises: UserError (`bad_by`), RejectedError (`forbidden`).
+    """
+    return default().usage(by)
+
+
+def what_if(
+    document: str | Mapping[str, Any], since: str | float = "24h", *, on_progress: Callable[[float], None] = lambda _frac: None
+) -> Answer:
+    """What would have become of the jobs of the last day under another policy, beside the one in force. Nothing is applied.
+
+    `document`: YAML, or what was read from it. `on_progress` is told the part that is done, 0 to 1; it may take minutes.
+
+    Raises: as applying it would; RejectedError (`busy`, `forbidden`), RuntimeFault (`timeout`, `no_jobs`, `never_starts`, …).
+    """
+    return default().what_if(document, since, on_progress=on_progress)
+
+
 def find_job(name_or_id: str) -> Job:
     """A job by its id, the last 8 digits of it, or its name (the newest). Raises: UnknownNameError (`unknown_job`)."""
     return default().find(name_or_id)
@@ -248,4 +300,4 @@ def _to_stderr(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many"]
+__all__ = ["Answer", "Job", "JobArray", "Jobs", "Logs", "find_job", "job", "plan", "submit", "submit_many", "usage", "what_if"]

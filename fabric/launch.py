@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fabric.client import Client
 from fabric.config import FabricConfig, address_from_environment, load_config, set_ray_environment
 from fabric.errors import UnavailableError
 from fabric.registry.opened import open_registry
+from fabric.running.order import JOB_PREFIX
 from fabric.shipping.opened import open_journal
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
@@ -122,13 +124,14 @@ def start_actors(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
     from profiler.shell import ProfilerShell
 
     set_ray_environment()
+    free = functools.partial(free_stranded, config, dict(catalogue))
     for tier in config.tier_names:
         options = {**_actor_options(f"pool-{tier}"), "resources": _HEAD}
-        ray.remote(PoolShell).options(**options).remote(tier, config, dict(catalogue), start_node_agent)
+        ray.remote(PoolShell).options(**options).remote(tier, config, dict(catalogue), start_node_agent, free)
     options = {**_actor_options("profiler"), "resources": _HEAD}
     ray.remote(ProfilerShell).options(**options).remote(config, dict(catalogue))
     options = {**_actor_options("scheduler"), "resources": _HEAD}
-    ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue), start_console)
+    ray.remote(SchedulerShell).options(**options).remote(config, dict(catalogue), free, start_console)
 
 
 def start_console(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None:
@@ -139,19 +142,27 @@ def start_console(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None
     ray.remote(ConsoleShell).options(**options).remote(config, dict(catalogue))
 
 
-def end_stranded_actors() -> list[str]:
-    """End the fabric's actors that Ray takes for alive on a node that is gone, and say which: calls to them hang for ever.
+def free_stranded(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[str]:
+    """End the fabric's actors that are `ray_io.stranded`, start them anew, and say which. Whoever of them is there first does it for all.
 
-    Seen with Ray 2.60 where a head was killed and restarted on its records; `start_actors` makes them anew. Needs Ray's dashboard.
+    Raises: UnavailableError where Ray's head does not answer.
     """
-    from ray.util.state import list_actors
+    ours = [name for name in ray.util.list_named_actors() if not name.startswith((ray_io.WARM_PREFIX, JOB_PREFIX))]
+    found = ray_io.stranded(ours)
+    if not found:
+        return []
+    from fabric.console.shell import ACTOR as CONSOLE
+    from serve_apps.directory.requests import ACTOR as DIRECTORY
+    from serve_apps.ingress.shell import ACTOR as INGRESS
 
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    found = list_actors(filters=[("ray_namespace", "=", ray_io.NAMESPACE), ("state", "=", "ALIVE")], limit=1000, timeout=10)
-    stranded = [actor.name for actor in found if actor.name and actor.node_id and actor.node_id not in alive]
-    for name in stranded:
+    for name in found:
         ray_io.end_actor(name)
-    return stranded
+    start_actors(config, catalogue)
+    if config.console.enabled and CONSOLE in found:  # a scheduler that lives on starts none
+        start_console(config, catalogue)
+    if {DIRECTORY, INGRESS} & set(found):  # its port may be another's by now: nothing else waits for that
+        threading.Thread(target=start_serving, args=(config, twin.running(config) is not None), name="serving", daemon=True).start()
+    return found
 
 
 def start_serving(config: FabricConfig, is_twin: bool) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def living_nodes() -> list[Node]:
                 total={u.resource_name: u.total for u in usage if not u.resource_name.startswith("node:")},
                 used={u.resource_name: u.used for u in usage if not u.resource_name.startswith("node:")},
                 slowdown=float(slowdown) if slowdown else None,
+                node_type=info.ray_node_type_name,
                 is_elastic=bool(info.instance_id) and all(u.resource_name != HEAD_RESOURCE for u in usage),
             )
         )
@@ -187,6 +188,30 @@ def actor(name: str) -> Any:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError as error:
         raise UnavailableError(f"no fabric actor {name!r}", hint="`fabric status` and any connected client start it anew") from error
+
+
+def stranded(names: Iterable[str]) -> list[str]:
+    """Those of these fabric actors that Ray takes for alive on a node that is gone: calls to them hang for ever.
+
+    Seen with Ray 2.60 where a head is killed in the moment in which it learns of a node's death: the restart of the actors there is not
+    on its disk yet, and nobody makes up for it. Ray's public ways to ask need the dashboard, which comes last when a head restarts, so
+    the head is asked by its own protocol. Raises: UnavailableError.
+    """
+    import grpc
+    from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
+
+    living, found = {row["NodeID"] for row in ray.nodes() if row["Alive"]}, []
+    with auth.head_channel(address()) as channel:
+        stub = gcs_service_pb2_grpc.ActorInfoGcsServiceStub(channel)
+        for name in names:
+            request = gcs_service_pb2.GetNamedActorInfoRequest(name=name, ray_namespace=NAMESPACE)
+            try:
+                told = stub.GetNamedActorInfo(request, timeout=CONNECT_TIMEOUT_S, metadata=auth.head_metadata()).actor_table_data
+            except grpc.RpcError as error:
+                raise UnavailableError(f"Ray's head does not say where {name} is: {error.code().name}") from error
+            if told.name == name and told.state == gcs_pb2.ActorTableData.ALIVE and told.address.node_id.hex() not in living:
+                found.append(name)
+    return found
 
 
 def end_actor(name: str) -> None:

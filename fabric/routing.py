@@ -99,11 +99,11 @@ class Candidate:
 
     def wait_s(self) -> float:
         run_s = self.run_s
-        wait = 0.0
+        wait = self.capacity.wake_s
         for claim in self.claims:
             lane = claim.lane
             if lane.share + lane.other + claim.share > 1.000000001:
-                wait = max(wait, lane.wait_s(claim.share, run_s))
+                wait = max(wait, self.capacity.wake_s + lane.wait_s(claim.share, run_s))
         return wait
 
 

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from fabric import client as fabric_client
 from fabric import ray_io
 from fabric.capacity import capacities
 from fabric.client import Client
 from fabric.errors import FabricError
-from fabric.status_form import fabric_json, pool_json
+from fabric.job_handle import Answer
+from fabric.status_form import fabric_json, pool_json, status_blocks
 from fabric.tiers import tiers_json
 from fabric.types import Lease, PoolSnapshot
 from profiler.stragglers import Straggler
@@ -18,6 +20,14 @@ from profiler.stragglers import Straggler
 POOL_TIMEOUT_S = 30.0
 """A pool that is just being started takes seconds to answer."""
 CONSOLE_TIMEOUT_S = 5.0
+
+
+def nodes() -> Answer:
+    """Every node of the fabric that this process joined: health, use, leases, what idles; as `fabric status` shows it.
+
+    Raises: UnavailableError (`not_connected`).
+    """
+    return Answer(read_status(fabric_client.current()), status_blocks)
 
 
 def read_status(client: Client) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Pure: what the fabric's nodes are doing, as one JSON form; the printed table shows nothing else.
 
-    {name, address, tiers: [{tier, task_share, problem, nodes: [node], leases: [lease]}], unlabelled: [node id],
+    {name, address, tiers: [{tier, task_share, problem, nodes: [node], asleep: {flavor: nodes}, leases: [lease]}], unlabelled: [node id],
      stragglers: [straggler], shipping, console, totals}
     node:  {node_id, host, tier, flavor, health, twin, slowdown, accelerator, resources: {name: {used, total}}, usage,
             leases: [lease id], usd_per_h, idle_usd_per_h}
@@ -19,11 +19,13 @@ null, or why the tier's pool did not answer: its nodes are then missing here, an
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fabric.blocks import Block, Lines, Table, text_of
 from fabric.capacity import idle_share, node_usd_per_h
-from fabric.show import amount, gib, table, usd
+from fabric.show import amount, gib, usd
 from fabric.types import Flavor, Lease, Node, PoolSnapshot
 from profiler.stragglers import Straggler
 
@@ -73,6 +75,7 @@ def pool_json(pool: PoolSnapshot, catalogue: Mapping[str, Flavor], *, problem: s
         "task_share": pool.task_share,
         "problem": problem,
         "nodes": [node_json(node, catalogue.get(node.flavor), pool.leases) for node in pool.nodes],
+        "asleep": dict(Counter(node.flavor for node in pool.asleep)),
         "leases": [
             {"lease_id": lease.lease_id, "owner": lease.owner, "node_id": lease.node_id, "demand": dict(lease.demand)}
             for lease in pool.leases
@@ -113,15 +116,20 @@ def _totals(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def format_status(document: Mapping[str, Any]) -> str:
     """The form for people."""
+    return text_of(status_blocks(document))
+
+
+def status_blocks(document: Mapping[str, Any]) -> list[Block]:
+    """Every node, then what is wrong and what idles."""
     columns = ["tier", "node", "host", "flavor", "health", "CPU", "accel", "memory", "CPU %", "GPU %", "RAM", "leases", "idle $/h"]
     nodes = [node for tier in document["tiers"] for node in tier["nodes"]]
-    rows = [_row(node) for node in nodes]
     totals = document["totals"]
     twins = f", {totals['twins']} of them twin" if totals["twins"] else ""
-    lines = [f"{document['name']} at {document['address']}: {totals['ready']}/{totals['nodes']} nodes ready{twins}", ""]
-    lines.append(table(columns, rows, right=(5, 6, 7, 8, 9, 10, 11, 12)) if rows else "no node has joined a tier")
-    lines.append("")
-    lines.append(f"idle: {usd(totals['idle_usd_per_h'])} per hour{_price_notes(totals)}")
+    head = Lines([f"{document['name']} at {document['address']}: {totals['ready']}/{totals['nodes']} nodes ready{twins}"])
+    rows = [_row(node) for node in nodes]
+    lines = [f"idle: {usd(totals['idle_usd_per_h'])} per hour{_price_notes(totals)}"]
+    asleep = [f"{num} {flavor}" for tier in document["tiers"] for flavor, num in tier["asleep"].items()]
+    lines += [f"asleep: {', '.join(asleep)} (they start when work asks for them)"] if asleep else []
     lines += [f"pool {tier['tier']} does not answer: {tier['problem']}" for tier in document["tiers"] if tier["problem"]]
     lines += [_slow(each, nodes) for each in document["stragglers"]]
     lines += _shipping(document["shipping"])
@@ -130,7 +138,8 @@ def format_status(document: Mapping[str, Any]) -> str:
     if document["unlabelled"]:
         ids = ", ".join(node_id[:8] for node_id in document["unlabelled"])
         lines.append(f'without tier and flavor labels, so unused: {ids} (`ray start --labels "$(fabric node labels)"`)')
-    return "\n".join(lines)
+    shown = Table(columns, rows, columns[5:], is_framed=True) if rows else Lines(["no node has joined a tier"])
+    return [head, shown, Lines(lines)]
 
 
 def _shipping(shipping: Mapping[str, Any] | None) -> list[str]:

@@ -1,7 +1,7 @@
 """Pure: what each tier can do and what it costs, as one JSON form; the printed table shows nothing else.
 
     {tiers: [{tier, rank, flavors: [flavor]}]}
-    flavor: {flavor, kind, family, twin, slowdown, nodes, closed_nodes, units, slots, usd_per_h, memory_bytes,
+    flavor: {flavor, kind, family, twin, slowdown, nodes, closed_nodes, asleep_nodes, units, slots, usd_per_h, memory_bytes,
              bandwidth_bytes_per_s, tensor_cores, compute_capability, peak_flops: {dtype: per second}, sources}
 
 Prices and peaks are of one unit (one accelerator, one vCPU). `slots`: calls of one unit and one CPU that fit at once on
@@ -62,17 +62,18 @@ def _flavor_json(flavor: Flavor, present: Mapping[str, FlavorCapacity] | None, i
 
 def _capacity_json(flavor: Flavor, present: Mapping[str, FlavorCapacity] | None) -> dict[str, Any]:
     if present is None:
-        return dict.fromkeys(("twin", "slowdown", "nodes", "closed_nodes", "units", "slots"))
+        return dict.fromkeys(("twin", "slowdown", "nodes", "closed_nodes", "asleep_nodes", "units", "slots"))
     capacity = present.get(flavor.name)
     if capacity is None:
-        return {"twin": False, "slowdown": None, "nodes": 0, "closed_nodes": 0, "units": 0.0, "slots": 0}
+        return {"twin": False, "slowdown": None, "nodes": 0, "closed_nodes": 0, "asleep_nodes": 0, "units": 0.0, "slots": 0}
     return {
         "twin": capacity.is_twin,
         "slowdown": capacity.slowdown,
         "nodes": capacity.num_nodes,
         "closed_nodes": len(capacity.closed),
-        "units": capacity.total.get(flavor.resource, 0.0) / flavor.units,
-        "slots": capacity.slots({"CPU": 1.0, flavor.resource: flavor.units}),
+        "asleep_nodes": capacity.num_asleep,
+        "units": 0.0 if capacity.is_asleep else capacity.total.get(flavor.resource, 0.0) / flavor.units,
+        "slots": 0 if capacity.is_asleep else capacity.slots({"CPU": 1.0, flavor.resource: flavor.units}),
     }
 
 
@@ -89,6 +90,7 @@ def format_tiers(document: Mapping[str, Any]) -> str:
 
 def _row(tier: str, flavor: Mapping[str, Any]) -> list[str]:
     closed = f" (+{flavor['closed_nodes']} closed)" if flavor["closed_nodes"] else ""
+    closed += f" (+{flavor['asleep_nodes']} asleep)" if flavor["asleep_nodes"] else ""
     tensor_cores = flavor["tensor_cores"]
     return [
         tier,

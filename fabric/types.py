@@ -29,7 +29,7 @@ def is_model_task(task: str) -> bool:
 
 Domain = Literal["cv", "nlp", "tabular", "other"]
 Phase = Literal["training", "inference"]
-NodeHealth = Literal["ready", "cordoned", "draining", "lost"]
+NodeHealth = Literal["ready", "cordoned", "draining", "lost", "asleep"]
 
 DOMAINS: tuple[Domain, ...] = ("cv", "nlp", "tabular", "other")
 PHASES: tuple[Phase, ...] = ("training", "inference")
@@ -161,10 +161,27 @@ class Node:
     """Ray's autoscaler may take it away when nothing runs there."""
     is_resting: bool = False
     """Nothing has used it for a while: the fabric's own actors have left it, so that it may go."""
+    node_type: str = ""
+    """Its type in the cluster file, as Ray's autoscaler knows it; elsewhere a name of Ray's own."""
+    wake_s: float = 0.0
+    """Of a node that is `asleep`: about how long it takes to come, once work asks for it."""
 
     @property
     def is_twin(self) -> bool:
         return self.slowdown is not None
+
+
+_ASLEEP = "asleep/"
+
+
+def asleep_id(node_type: str, number: int) -> str:
+    """What stands for the id of a node that is asleep."""
+    return f"{_ASLEEP}{node_type}/{number}"
+
+
+def asleep_type(node_id: str) -> str | None:
+    """The type of a node that is asleep, by its id; None: the node is there."""
+    return node_id.removeprefix(_ASLEEP).rpartition("/")[0] if node_id.startswith(_ASLEEP) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +196,15 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class PoolSnapshot:
-    """A pool's ledger at one moment; `version` grows with every change of nodes or health (not of use)."""
+    """A pool's ledger at one moment; `version` grows with every change of nodes or health (not of use). `asleep`: nodes that Ray's
+    autoscaler would start for work that asks for them; each stands for one that is not there, and has no id of Ray's."""
 
     tier: str
     version: int
     nodes: tuple[Node, ...]
     leases: tuple[Lease, ...] = ()
     task_share: float = 1.0
+    asleep: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

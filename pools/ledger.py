@@ -44,12 +44,13 @@ class Ledger:
         self._agents: set[str] = set()
         self._unused: dict[str, int] = {}
         self._leases: dict[str, Lease] = {}
+        self._asleep: tuple[Node, ...] = ()
 
     def handle(self, fact: PoolFact) -> list[PoolCommand]:
         """Take one fact; answer with what is to be done about it."""
         match fact:
             case NodesObserved():
-                return self._observe(fact.nodes)
+                return self._observe(fact.nodes, fact.asleep)
             case UsageReported():
                 self._usage[fact.host] = fact.usage
             case NodeCordoned():
@@ -104,13 +105,14 @@ class Ledger:
         nodes = tuple(self._marked(node) for node in sorted(self._nodes.values(), key=lambda n: (n.flavor, n.host, n.node_id)))
         # A lost node's leases are kept until their owners release them, as the journal does, but hold nothing.
         leases = tuple(lease for lease in self._leases.values() if lease.node_id in self._nodes)
-        return PoolSnapshot(self.tier, self.version, nodes, leases, self.task_share)
+        return PoolSnapshot(self.tier, self.version, nodes, leases, self.task_share, self._asleep)
 
-    def _observe(self, nodes: tuple[Node, ...]) -> list[PoolCommand]:
+    def _observe(self, nodes: tuple[Node, ...], asleep: tuple[Node, ...]) -> list[PoolCommand]:
         mine = {node.node_id: node for node in nodes if node.tier == self.tier}
-        if mine.keys() != self._nodes.keys():
+        my_asleep = tuple(node for node in asleep if node.tier == self.tier)
+        if mine.keys() != self._nodes.keys() or my_asleep != self._asleep:
             self.version += 1
-        self._nodes = mine
+        self._nodes, self._asleep = mine, my_asleep
         self._unused = {node.node_id: self._unused.get(node.node_id, 0) + 1 for node in mine.values() if self._may_rest(node)}
         resting = {node.host: node.node_id for node in mine.values() if self._rests(node)}
         hosts = {node.host: node.node_id for node in mine.values() if not self._rests(node)}

@@ -34,18 +34,31 @@ from fabric.events import (
 from fabric.metering import meter
 from fabric.shipping.opened import open_journal
 from fabric.types import Flavor, Lease, Node, NodeUsage, PoolSnapshot
+from pools.asleep import NodeTypesFile, asleep
 from pools.ledger import Ledger
 from pools.samples import pool_samples
 
 OBSERVE_S = 1.0
 AGENT_SILENT_S = 10.0
+FREE_STEP_S = 0.3
+"""Pools come back together: one after another looks for what is lost, so that the next finds it mended."""
 _log = logging.getLogger(__name__)
 
 
 class PoolShell:
-    """Undecorated actor class. `agent_factory(host, node_id, tier)` starts the node agent of a machine."""
+    """Undecorated actor class. `agent_factory(host, node_id, tier)` starts the node agent of a machine; `free_stranded` sees to actors of
+    the fabric that a restart of Ray's head has lost."""
 
-    def __init__(self, tier: str, config: FabricConfig, catalogue: Mapping[str, Flavor], agent_factory: Any) -> None:
+    def __init__(
+        self,
+        tier: str,
+        config: FabricConfig,
+        catalogue: Mapping[str, Flavor],
+        agent_factory: Any,
+        free_stranded: Callable[[], Any],
+    ) -> None:
+        self._free_stranded = free_stranded
+        self._free_after_s = FREE_STEP_S * config.tier_names.index(tier)
         share = next(t.task_share for t in config.tiers if t.name == tier)
         self._stream = f"pool-{tier}"
         self._tier = tier
@@ -53,6 +66,7 @@ class PoolShell:
         self._start_agent = agent_factory
         self._journal = open_journal(config)
         self._ledger = Ledger(tier, share)
+        self._node_types = NodeTypesFile(config.autoscaling_config)
         self._lock = threading.RLock()
         self._heard_s: dict[str, float] = {}
         for kind, body in self._journal.replay(self._stream):
@@ -162,7 +176,8 @@ class PoolShell:
             raise
 
     def _observe(self) -> None:
-        self._take(NodesObserved(tuple(ray_io.living_nodes())))
+        living = ray_io.living_nodes()
+        self._take(NodesObserved(tuple(living), asleep(self._node_types.read(), living)))
 
     def _restart_silent_agents(self) -> None:
         hosts = {node.host: node.node_id for node in self.snapshot().nodes if node.health != "draining" and not node.is_resting}
@@ -171,10 +186,13 @@ class PoolShell:
                 self._perform(StartNodeAgent(host, node_id))
 
     def _loop(self) -> None:
-        pause = threading.Event()
+        pause, is_new = threading.Event(), True
         while True:
-            pause.wait(OBSERVE_S)
+            pause.wait(self._free_after_s if is_new else OBSERVE_S)
             try:
+                if is_new:
+                    is_new = False
+                    self._free_stranded()
                 self._observe()
                 self._restart_silent_agents()
             except Exception as error:  # Ray's head may be away: the last view stays, the next round tries again

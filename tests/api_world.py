@@ -11,6 +11,7 @@ from fabric.api.app import create_app
 from fabric.api_client import ApiClient, Reply
 from fabric.artefacts import ArtefactStore
 from fabric.jobs import Jobs
+from fabric.plane.what_if import WhatIfs
 from fabric.registry.registry import Registry
 from fabric.registry.sql import SqlVersions
 from tests.asgi_transport import AsgiTransport
@@ -28,7 +29,8 @@ class World(LocalPlane):
         self.served: dict[str, set[int]] = {}
         self.versions = SqlVersions(f"sqlite:///{folder / 'journal.db'}")
         self.registry = Registry(self.versions, ArtefactStore(f"file://{self.store_folder}"), lambda name: self.served.get(name, ()))
-        self.app = create_app(self.plane, self.tokens, registry=self.registry)
+        self.what_ifs = WhatIfs(self.plane, f"sqlite:///{folder / 'journal.db'}")
+        self.app = create_app(self.plane, self.tokens, registry=self.registry, what_ifs=self.what_ifs)
         self.transport = AsgiTransport(self.app)
         self.told: list[str] = []
 
@@ -44,6 +46,7 @@ class World(LocalPlane):
 
     def close(self) -> None:
         self.transport.close()
+        self.what_ifs.close()
         self.versions.close()
         super().close()
 

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from fabric.job import JobId, Outcome, Shape
-from fabric.job_events import JOURNALLED, JobCancelRequested, JobEnded, JobFact, JobStarted, JobVacated, LeaseRefused
+from fabric.job_events import JOURNALLED, JobCancelRequested, JobEnded, JobFact, JobReprioritised, JobStarted, JobVacated, LeaseRefused
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM
 from fabric.plane.restore import snapshot_of
@@ -54,7 +54,9 @@ class JournalledDesk(Desk):
             return
         job = chance.choice(holding)
         key, lot = (job.spec.job_id, job.attempt), chance.random()
-        if lot < 0.1:
+        if lot < 0.05:
+            self.tell(JobReprioritised(chance.choice(list(self.core.jobs)), chance.choice(("high", "low", "")), "ann"))
+        elif lot < 0.1:
             self.tell(JobCancelRequested(chance.choice(list(self.core.jobs)), "ann"))
         elif job.state is JobState.ADMITTED:
             moved = ("a2",) * len(job.grant.nodes) if job.grant is not None and lot > 0.9 else ()

@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from fabric.api import pages
 from fabric.api.exchange import Exchange, Json
+from fabric.api.models_port import ModelsPort
 from fabric.api.pages import page
-from fabric.api.schema import EfficiencyQuery, UsageQuery, read_query
+from fabric.api.schema import EfficiencyQuery, UsageExportQuery, UsageQuery, read_query
 from fabric.api.tokens import Principal
 from fabric.efficiency_form import EFFICIENCY_ROW_KEYS
 from fabric.job_form import plain
+from fabric.usage_file import MEDIA, file_bytes
+from fabric.usage_form import with_shares
+
+_FILES = {"content": {media.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA.values()}}
 
 
-def account_routes(exchange: Exchange) -> APIRouter:
+def account_routes(exchange: Exchange, models: ModelsPort) -> APIRouter:
     """Usage and efficiency, over one exchange."""
-    routes, plane = APIRouter(prefix="/v1"), exchange.plane
+    routes = APIRouter(prefix="/v1")
     _efficiency(routes, exchange)
 
-    @routes.get("/usage", **page(pages.answers(by="user or queue", rows="a row for each", now_s="when"), query=UsageQuery))
+    @routes.get("/usage", **page(pages.answers(by="user, queue or model", rows="a row for each", now_s="when"), query=UsageQuery))
     async def usage(request: Request) -> Response:
-        """What users or queues hold and have used."""
+        """What users or queues hold and have used; what served models have cost and answered."""
         who = exchange.who(request)
         query = read_query(UsageQuery, request.query_params)
-        if query.by == "queue":
-            who.must("read")
+        return await exchange.run(lambda: Json(plain(_usage(exchange, models, who, query))))
 
-        def work() -> Response:
-            rows = [row for row in plane.usage(query.by) if _may_see_row(who, query.by, str(row["name"]))]
-            return Json(plain({"by": query.by, "rows": rows, "now_s": exchange.now_s()}))
-
-        return await exchange.run(work)
+    @routes.get("/usage/export", **page(_FILES, query=UsageExportQuery))
+    async def export(request: Request) -> Response:
+        """The same as a file, a column for each key: CSV or Parquet."""
+        who = exchange.who(request)
+        query = read_query(UsageExportQuery, request.query_params)
+        body = await exchange.run(lambda: file_bytes(plain(_usage(exchange, models, who, query)), query.format))
+        named = f'attachment; filename="usage-by-{query.by}.{query.format}"'
+        headers = {"content-disposition": named, "x-content-type-options": "nosniff", "cache-control": "no-store"}
+        return Response(body, media_type=MEDIA[query.format], headers=headers)
 
     return routes
+
+
+def _usage(exchange: Exchange, models: ModelsPort, who: Principal, query: UsageQuery) -> dict[str, Any]:
+    """The form of `fabric.usage_form`, with the rows that `who` may see. Raises: RejectedError (`forbidden`)."""
+    if query.by == "queue":
+        who.must("read")
+    if query.by == "model":
+        rows = [row for row in with_shares(models.usage()) if _may_see_row(who, "user", str(row["user"]))]
+    else:
+        rows = [dict(row) for row in exchange.plane.usage(query.by) if _may_see_row(who, query.by, str(row["name"]))]
+    return {"by": query.by, "rows": rows, "now_s": exchange.now_s()}
 
 
 def _efficiency(routes: APIRouter, exchange: Exchange) -> None:

@@ -24,6 +24,8 @@ from fabric.api.port import JobPlanePort
 from fabric.api.registry_routes import registry_routes
 from fabric.api.rollout_routes import rollout_routes
 from fabric.api.tokens import Tokens
+from fabric.api.what_if_port import WhatIfPort
+from fabric.api.what_if_routes import what_if_routes
 from fabric.errors import FabricError, RuntimeFault, UserError
 from fabric.registry.registry import Registry
 
@@ -38,10 +40,11 @@ def create_app(
     models: ModelsPort | None = None,
     nodes: NodesPort | None = None,
     registry: Registry | None = None,
+    what_ifs: WhatIfPort | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """The application over a plane of this process. `models`, `nodes`, `registry`: None where nothing is served, where there are no pools,
-    where there is no registry. `now_s` is the wall clock."""
+    """The application over a plane of this process. `models`, `nodes`, `registry`, `what_ifs`: None where nothing is served, where there
+    are no pools, where there is no registry, where no policy is tried. `now_s` is the wall clock."""
     app = FastAPI(
         title="tierfabric jobs",
         version=API_VERSION,
@@ -54,14 +57,15 @@ def create_app(
     )
     exchange = Exchange(plane, tokens, now_s)
     app.include_router(job_routes(exchange))
-    app.include_router(account_routes(exchange))
     app.include_router(admin_routes(exchange))
     app.include_router(node_routes(exchange, nodes or NoNodes()))
     served = models or NoModels()
-    for made in (model_routes, rollout_routes, experiment_routes):
+    for made in (account_routes, model_routes, rollout_routes, experiment_routes):
         app.include_router(made(exchange, served))
     if registry is not None:
         app.include_router(registry_routes(exchange, registry))
+    if what_ifs is not None:
+        app.include_router(what_if_routes(exchange, what_ifs))
     describe_token(app)
     return app
 

@@ -22,6 +22,7 @@ NOT_FOUND = frozenset(
         "unknown_version",
         "unknown_rollout",
         "unknown_experiment",
+        "unknown_what_if",
         "unknown_file",
         "artefact_not_found",
         "no_such_page",

@@ -22,8 +22,10 @@ from fabric.api.schema import (
     Listing,
     ListQuery,
     LogQuery,
+    PriorityRequest,
     Submitted,
     WaitQuery,
+    read,
     read_jobs,
     read_query,
     read_states,
@@ -81,14 +83,22 @@ def _submitting(routes: APIRouter, exchange: Exchange) -> None:
     async def cancel(request: Request, job: str) -> Response:
         """Cancel a job; of one that has ended it changes nothing."""
         who = exchange.who(request)
+        return await exchange.run(lambda: Json(job_json(plane.cancel(_changed(exchange, who, job), who.user))))
 
-        def work() -> Response:
-            found = exchange.held(who, job)
-            if found.user == who.user and "operate" not in who.scopes:
-                who.must("submit")
-            return Json(job_json(plane.cancel(found.id, who.user)))
+    @routes.post("/jobs/{job}/priority", **page(JobAnswer, body=pages.json_body(PriorityRequest)))
+    async def set_priority(request: Request, job: str) -> Response:
+        """Set the priority class of a job that has not ended; what waits is ordered anew at once."""
+        who = exchange.who(request)
+        wanted: PriorityRequest = read(PriorityRequest, await exchange.body(request))
+        return await exchange.run(lambda: Json(job_json(plane.set_priority(_changed(exchange, who, job), wanted.priority, who.user))))
 
-        return await exchange.run(work)
+
+def _changed(exchange: Exchange, who: Principal, job: str) -> JobId:
+    """A job that `who` may change. Raises: as `Exchange.held`."""
+    found = exchange.held(who, job)
+    if found.user == who.user and "operate" not in who.scopes:
+        who.must("submit")
+    return found.id
 
 
 def _intake(exchange: Exchange, who: Principal) -> Intake:

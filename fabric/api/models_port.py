@@ -17,6 +17,10 @@ class ModelsPort(Protocol):
 
     def shown(self, name: str) -> dict[str, Any]: ...
 
+    def usage(self) -> list[dict[str, Any]]:
+        """The rows of `fabric.usage_form.MODEL_ROW_KEYS` but for their shares, also of models that are gone."""
+        ...
+
     def delete(self, name: str) -> None: ...
 
     def logs(self, name: str, version: str, max_lines: int) -> str: ...
@@ -54,6 +58,9 @@ class NoModels:
     """Where nothing is served."""
 
     def listed(self) -> list[dict[str, Any]]:
+        return []
+
+    def usage(self) -> list[dict[str, Any]]:
         return []
 
     def shown(self, name: str) -> dict[str, Any]:

@@ -86,6 +86,13 @@ class JobPlanePort(Protocol):
         """Of a job that has ended it changes nothing."""
         ...
 
+    def set_priority(self, name_or_id: str, priority: str, by: str) -> JobView:
+        """From now on the job is of this class, as if it had been submitted with it; what waits is ordered anew at once.
+
+        Raises: UnknownNameError (`unknown_priority_class`), RejectedError (`job_ended`: and its class was another).
+        """
+        ...
+
     def wait(self, name_or_id: str, timeout_s: float) -> JobView:
         """Returns when the job has ended or the time is over."""
         ...
@@ -103,7 +110,7 @@ class JobPlanePort(Protocol):
         ...
 
     def usage(self, by: Literal["user", "queue"]) -> Sequence[Mapping[str, Any]]:
-        """The rows of `fabric.job_answers`, see `USAGE_ROW_KEYS` there."""
+        """See `fabric.usage_form.ROW_KEYS`."""
         ...
 
     def efficiency(self, by: Literal["user", "queue", "task"], user: str | None = None) -> tuple[Sequence[Mapping[str, Any]], str | None]:

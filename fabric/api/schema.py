@@ -90,7 +90,11 @@ class WaitQuery(ApiRequest):
 
 
 class UsageQuery(ApiRequest):
-    by: Literal["user", "queue"] = "user"
+    by: Literal["user", "queue", "model"] = "user"
+
+
+class UsageExportQuery(UsageQuery):
+    format: Literal["csv", "parquet"] = "csv"
 
 
 class EfficiencyQuery(ApiRequest):
@@ -101,12 +105,21 @@ class NoQuery(ApiRequest):
     """None is known."""
 
 
+class PriorityRequest(ApiRequest):
+    priority: str = Field(max_length=128, description="a priority class of the policy; empty: the one that the policy gives it")
+
+
 class RollbackRequest(ApiRequest):
     version: int | None = Field(default=None, ge=0, description="default: the one before this")
 
 
 class DrainRequest(ApiRequest):
     deadline_s: float = Field(default=300.0, ge=0, le=7 * 86400, description="when the machine goes at the latest, in seconds from now")
+
+
+class WhatIfRequest(ApiRequest):
+    document: str | dict[str, Any] = Field(description="a policy: YAML as text, or what was read from one")
+    since: str | float = Field(default="24h", description="jobs submitted in this time before the newest one")
 
 
 class TokenRequest(ApiRequest):
@@ -205,7 +218,9 @@ class Minted(TokenAnswer):
 
 
 _JOBS: TypeAdapter[list[SubmitRequest]] = TypeAdapter(list[SubmitRequest])
-_ADAPTERS: dict[type[ApiRequest], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (RollbackRequest, DrainRequest, TokenRequest)}
+_ADAPTERS: dict[type[ApiRequest], TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (PriorityRequest, RollbackRequest, DrainRequest, TokenRequest, WhatIfRequest)
+}
 _STATES = {state.value for state in JobState}
 
 

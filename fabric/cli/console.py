@@ -7,7 +7,7 @@ import click
 from fabric.cli.job_options import client
 from fabric.cli.lazy import FabricCommand, Settings
 from fabric.cli.session import emit, load, output_option
-from fabric.errors import RejectedError
+from fabric.errors import RejectedError, UnavailableError
 
 SCOPES = ("submit", "read", "operate", "admin")
 EXPIRES = "12h"
@@ -25,9 +25,13 @@ def console(settings: Settings, scope: str, expires: str, is_opened: bool, outpu
     Whoever has the printed address has what its token may do: do not pass it on. `fabric token revoke` ends it. From another
     machine: ssh -L PORT:127.0.0.1:PORT to this one, and the same address there.
     """
+    from fabric.config import api_from_environment
     from fabric.console.address import CONSOLE_FILE, read_console, with_token
 
     config = load(settings).config
+    if elsewhere := api_from_environment()[0] or config.api.url:
+        hint = "run `fabric console --no-open` there, and forward its port: ssh -L PORT:127.0.0.1:PORT"
+        raise UnavailableError(f"the fabric at {elsewhere} shows its console on its own machine", code="no_console", hint=hint)
     url = read_console(config.state_path / CONSOLE_FILE)
     scopes = [scope] if scope in ("submit", "admin") else [scope, "submit"]
     wanted = {"user": config.user, "scopes": scopes, "expires": expires, "note": "console"}

@@ -27,6 +27,7 @@ COMMANDS = {
     "queue": ("fabric.cli.queue:queue", "Jobs that run, wait and ended."),
     "logs": ("fabric.cli.logs:logs", "A job's output; -f follows it."),
     "cancel": ("fabric.cli.cancel:cancel", "End jobs, or take them out of the queue."),
+    "raise": ("fabric.cli.raise_jobs:raise_jobs", "Give jobs another priority class."),
     "plan": ("fabric.cli.plan:plan", "Where and when a job would run and what it would cost; nothing is submitted."),
     "usage": ("fabric.cli.usage:usage", "Who used what, by user or queue."),
     "efficiency": ("fabric.cli.efficiency:efficiency", "Asked for against used, of a job or by user, queue or task, in dollars."),

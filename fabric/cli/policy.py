@@ -1,4 +1,4 @@
-"""`fabric policy`: apply, show, history, rollback."""
+"""`fabric policy`: apply, show, history, rollback; `what-if` is in a file of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "show": ("fabric.cli.policy:show", "The policy in force."),
     "history": ("fabric.cli.policy:history", "Every version that was in force."),
     "rollback": ("fabric.cli.policy:rollback", "Apply an older version anew."),
+    "what-if": ("fabric.cli.policy_what_if:what_if", "Replay the last day under another policy, beside the one in force."),
 }
 
 
@@ -33,7 +34,7 @@ def policy() -> None:
 @click.pass_obj
 def apply(settings: Settings, file: Path, output: str) -> None:
     """Apply the policy in FILE (- reads standard input). One with a mistake is refused, and the one in force stays."""
-    text = _read(file)
+    text = read_file(file)
     answer = client(settings).api.put("/v1/policy", text, "application/yaml", can_repeat=False)
     emit(answer, output, lambda: f"version {answer['version']} is in force")
 
@@ -68,7 +69,8 @@ def rollback(settings: Settings, version: int | None, output: str) -> None:
     emit(answer, output, lambda: f"version {answer['version']} is in force")
 
 
-def _read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
+    """What a user named; - is standard input. Raises: UserError (`policy_not_found`)."""
     try:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:

@@ -33,8 +33,10 @@ def replay(
     from fabric.sim.report import MOST_BOUNDED, format_report, report_of
     from fabric.sim.scenario import Scenario, simulate
     from fabric.text_file import read_text
+    from pools.flavors import load_catalogue
 
-    was = recorded(load(settings).config.database_url, parse_duration(since))
+    config = load(settings).config
+    was = recorded(config.database_url, parse_duration(since), catalogue=load_catalogue(config.flavors, tiers=config.tier_names))
     cluster = make_cluster(parse_capacity(cluster_text) if cluster_text else was.most_held, gpus_per_node=gpus_per_node)
     policy = read_policy(read_text(against, "policy"), catalogue=cluster.catalogue)
     scenario = Scenario(was.within(cluster.capacity), cluster, policy)

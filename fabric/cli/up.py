@@ -138,14 +138,8 @@ def _await_pools(client: Client, node_ids: set[str]) -> None:
 def _free_stranded(client: Client) -> None:
     """Where a head came back on its records, an actor may be taken for alive where nothing is."""
     launch: Any = ray_bound("fabric.launch")
-    try:
-        stranded = launch.end_stranded_actors()
-    except Exception as error:  # the dashboard may be off, or not there yet: what answers needs no help
-        click.echo(f"hint: whether actors are stranded cannot be seen ({type(error).__name__})", err=True)
-        return
-    if stranded:
+    if stranded := launch.free_stranded(client.config, client.catalogue):
         click.echo(f"made anew: {', '.join(stranded)} (their node is gone)", err=True)
-        launch.start_actors(client.config, client.catalogue)
 
 
 def _tiers_table(client: Client) -> str:

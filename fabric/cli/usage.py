@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from fabric.cli.job_options import client
@@ -10,12 +12,18 @@ from fabric.cli.session import emit, output_option
 
 
 @click.command(cls=FabricCommand)
-@click.option("--by", type=click.Choice(["user", "queue"]), default="user", show_default=True, help="A row for each.")
+@click.option("--by", type=click.Choice(["user", "queue", "model"]), default="user", show_default=True, help="A row for each.")
+@click.option("--export", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write it to FILE instead: .csv or .parquet.")
 @output_option
 @click.pass_obj
-def usage(settings: Settings, by: str, output: str) -> None:
-    """What users or queues hold now and have used, in unit-hours and dollars."""
-    from fabric.job_answers import render_usage
+def usage(settings: Settings, by: str, file: Path | None, output: str) -> None:
+    """What users or queues hold now and have used, in unit-hours and dollars; what served models have cost and answered."""
+    from fabric.usage_form import render_usage
 
-    document = client(settings).api.get("/v1/usage", {"by": by})
-    emit(document, output, lambda: render_usage(document))
+    jobs = client(settings)
+    if file is not None:
+        document = {"file": str(file), "by": by, "bytes": jobs.export_usage(file, by)}
+        emit(document, output, lambda: f"usage by {by} written to {file}: {document['bytes']:,} bytes")
+        return
+    form = jobs.usage(by).as_json()
+    emit(form, output, lambda: render_usage(form))

@@ -49,11 +49,13 @@ def create_console(
     host: str = LOOPBACK,
     hosts: Collection[str] = (),
     page: Path = PAGE,
+    series_file: Path | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> Console:
     """Over a journal whose jobs and tokens are shown; `pools`, `api` and `door` are how everything else is reached. `host`: where it
-    listens; `hosts`: further names that it is asked by. Raises: FabricError (`journal`, `journal_newer`)."""
-    follower = Follower(journal, pools, api, catalogue, tiers, now_s=now_s)
+    listens; `hosts`: further names that it is asked by. `series_file` keeps the last hour's figures. Raises: FabricError (`journal`,
+    `journal_newer`)."""
+    follower = Follower(journal, pools, api, catalogue, tiers, series_file=series_file, now_s=now_s)
     answers, tokens = Answers(follower, name, version), KnownTokens(journal)
     events = Events(follower, answers)
     app = FastAPI(

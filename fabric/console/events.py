@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -29,6 +30,7 @@ CHECK_S = 3.0
 MOST_READERS = 256
 MOST_WAITING = 32
 """Events that one page may be behind."""
+_log = logging.getLogger(__name__)
 BEAT = b": beat\n\n"
 
 
@@ -100,17 +102,22 @@ class Events:
     async def _tick_loop(self) -> None:
         while self._readers:
             await asyncio.sleep(TICK_S)
-            self._follower.watch()
-            self._end_those_without_token()
-            news = self._take_news()
-            is_overview_due = time.monotonic() - self._overview_s >= OVERVIEW_S
-            if not news and not is_overview_due:
-                continue
-            readers = list(self._readers)
-            messages = await anyio.to_thread.run_sync(self._messages, news, {reader.who for reader in readers}, is_overview_due)
-            for reader in readers:
-                for message in messages.get(reader.who, ()):
-                    reader.put(message)
+            try:
+                await self._tick()
+            except Exception:  # the pages stay open: the next tick tells them
+                _log.exception("events failed")
+
+    async def _tick(self) -> None:
+        self._follower.watch()
+        self._end_those_without_token()
+        news, is_overview_due = self._take_news(), time.monotonic() - self._overview_s >= OVERVIEW_S
+        if not news and not is_overview_due:
+            return
+        readers = list(self._readers)
+        messages = await anyio.to_thread.run_sync(self._messages, news, {reader.who for reader in readers}, is_overview_due)
+        for reader in readers:
+            for message in messages.get(reader.who, ()):
+                reader.put(message)
 
     def _take_news(self) -> set[str]:
         with self._lock:

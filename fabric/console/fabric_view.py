@@ -7,6 +7,7 @@ Of each node's accelerators (vCPUs where it has none): `leased` is held by jobs,
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,9 +60,16 @@ class NodeFigures:
 
 class FabricView:
     """Every node with its figures at one look, best tier first. `problems`: tier -> why its pool does not answer; its nodes are then
-    those that were seen last."""
+    those that were seen last. `asleep`: tier -> the flavors of the nodes that work would start, and how many."""
 
-    def __init__(self, tiers: Sequence[str], nodes: Iterable[NodeFigures] = (), problems: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[str],
+        nodes: Iterable[NodeFigures] = (),
+        problems: Mapping[str, str] | None = None,
+        asleep: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        self.asleep = asleep or {}
         self.tiers = tuple(tiers)
         self.nodes = tuple(nodes)
         self.problems = problems or {}
@@ -80,16 +88,19 @@ def looked_at(
     """`slow`: node id -> how many times slower than its like."""
     nodes: list[NodeFigures] = []
     problems: dict[str, str] = {}
+    asleep: dict[str, Mapping[str, int]] = {}
     for tier, answer in answers.items():
         if isinstance(answer, FabricError):
             problems[tier] = answer.message
             nodes += [each for each in before.nodes if each.node.tier == tier]
+            asleep[tier] = before.asleep.get(tier, {})
         else:
+            asleep[tier] = Counter(node.flavor for node in answer.asleep)
             for node in answer.nodes:
                 figures = _figures(node, catalogue.get(node.flavor), held.get(node.node_id, ()))
                 factor = slow.get(node.node_id)
                 nodes.append(figures if factor is None else dataclasses.replace(figures, slow_factor=factor))
-    return FabricView(tuple(answers), nodes, problems)
+    return FabricView(tuple(answers), nodes, problems, asleep)
 
 
 def _figures(node: Node, flavor: Flavor | None, held: Sequence[tuple[int, float]]) -> NodeFigures:
@@ -106,11 +117,12 @@ def _figures(node: Node, flavor: Flavor | None, held: Sequence[tuple[int, float]
 
 
 def tiers_json(view: FabricView, catalogue: Mapping[str, Flavor]) -> list[dict[str, Any]]:
-    """The tiers of the overview, with a row for each flavor that has nodes."""
+    """The tiers of the overview, with a row for each flavor that has nodes, or would have some if there were work for them."""
     rows = []
     for tier in view.tiers:
         mine = [each for each in view.nodes if each.node.tier == tier]
-        flavors = list(dict.fromkeys(each.node.flavor for each in mine))
+        asleep = view.asleep.get(tier, {})
+        flavors = list(dict.fromkeys([*(each.node.flavor for each in mine), *asleep]))
         rows.append(
             {
                 "tier": tier,
@@ -119,19 +131,21 @@ def tiers_json(view: FabricView, catalogue: Mapping[str, Flavor]) -> list[dict[s
                 "usd_per_h": known_sum(each.usd_per_h for each in mine),
                 "idle_usd_per_h": known_sum(each.idle_usd_per_h for each in mine),
                 "flavors": [
-                    _flavor_json(name, catalogue.get(name), [each for each in mine if each.node.flavor == name]) for name in flavors
+                    _flavor_json(name, catalogue.get(name), [each for each in mine if each.node.flavor == name], asleep.get(name, 0))
+                    for name in flavors
                 ],
             }
         )
     return rows
 
 
-def _flavor_json(name: str, flavor: Flavor | None, nodes: Sequence[NodeFigures]) -> dict[str, Any]:
+def _flavor_json(name: str, flavor: Flavor | None, nodes: Sequence[NodeFigures], num_asleep: int) -> dict[str, Any]:
     return {
         "flavor": name,
-        "twin": all(each.node.is_twin for each in nodes),
+        "twin": bool(nodes) and all(each.node.is_twin for each in nodes),
         "nodes": len(nodes),
         "ready": sum(each.node.health == "ready" for each in nodes),
+        "asleep": num_asleep,
         "units": sum(each.units for each in nodes),
         "used": round(sum(each.used for each in nodes), 6),
         "leased": round(sum(each.leased for each in nodes), 6),

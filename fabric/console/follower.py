@@ -10,7 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import pydantic_core
 
 from fabric.console.fabric_view import FabricView, looked_at
 from fabric.console.read_model import ReadModel
@@ -28,14 +31,15 @@ ASK_S = 2.0
 MODELS_S = 5.0
 COST_FACTOR = 100.0
 FORGET_S = 600.0
+SAVE_S = 60.0
 WATCHED_S = 30.0
 """A page that asked within this time is open."""
 _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """`lock` guards `model`, `view` and `series`. `on_news(kind)` is called with `jobs`, `nodes` or `models`, from any thread.
-    `now_s` is the wall clock."""
+    """`lock` guards `model`, `view` and `series`; `series_file` keeps the last of them. `on_news(kind)` is called with `jobs`, `nodes` or
+    `models`, from any thread. `now_s` is the wall clock."""
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Follower:
         catalogue: Mapping[str, Flavor],
         tiers: Sequence[str],
         *,
+        series_file: Path | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.lock = threading.RLock()
@@ -55,6 +60,8 @@ class Follower:
         self.model: ReadModel = restored(journal, catalogue, now_s())
         self.view = FabricView(tiers)
         self.series = Series()
+        self._series_file, self._saved_s = series_file, time.monotonic()
+        self._bring_series_back()
         self.problem: str | None = None
         self._journal_problem: str | None = None
         self._models: Any = None
@@ -82,6 +89,32 @@ class Follower:
             self.view = looked_at(answers, slow, self.model.book.by_node(), self.model.catalogue, self.view)
             self.series.note(self.view, self.now_s())
         self.on_news("nodes")
+        if time.monotonic() - self._saved_s >= SAVE_S:
+            self.save_series()
+
+    def save_series(self) -> None:
+        """The last hour's figures outlive the console. A disk that is full loses them, and nothing else."""
+        self._saved_s = time.monotonic()
+        if self._series_file is None:
+            return
+        with self.lock:
+            kept = self.series.kept()
+        aside = self._series_file.with_name(f".{self._series_file.name}.new")
+        try:
+            aside.write_bytes(pydantic_core.to_json(kept))
+            aside.replace(self._series_file)
+        except OSError as error:
+            _log.warning("series not kept: %s", error)
+
+    def _bring_series_back(self) -> None:
+        if self._series_file is None:
+            return
+        try:
+            self.series.bring_back(pydantic_core.from_json(self._series_file.read_bytes()), self.now_s())
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            _log.warning("series begin anew: %s", error)
 
     def ask(self) -> None:
         """Ask the API for what only the scheduler knows of jobs, and whether the models changed. Raises: FabricError."""

@@ -51,7 +51,9 @@ class Guard:
             await send(message)
 
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        refusal = self._refusal(_all(headers, b"host"), _all(headers, b"origin"), _all(headers, b"sec-fetch-site"))
+        # The page itself may be opened by a link that stands elsewhere; what it shows may not be asked for from there.
+        sites = _all(headers, b"sec-fetch-site") if scope["path"].startswith("/v1/") else []
+        refusal = self._refusal(_all(headers, b"host"), _all(headers, b"origin"), sites)
         await (self._app if refusal is None else Json(error_json(refusal), status_code=403))(scope, receive, guarded)
 
     def _refusal(self, hosts: list[str], origins: list[str], sites: list[str]) -> FabricError | None:

@@ -28,6 +28,15 @@ class Series:
         flavors = _points(view.nodes, lambda each: each.node.flavor)
         self._steps.append((step_s, tiers, flavors))
 
+    def kept(self) -> list[Any]:
+        """All steps as plain JSON, for `bring_back`."""
+        return [list(step) for step in self._steps]
+
+    def bring_back(self, kept: list[Any], now_s: float) -> None:
+        """What another console kept, as far as it is of the last hour. Raises: ValueError, TypeError, LookupError: it is no such list."""
+        steps = [(float(step_s), dict(tiers), dict(flavors)) for step_s, tiers, flavors in kept]
+        self._steps.extend(step for step in steps if now_s - NUM_STEPS * STEP_S < step[0] <= now_s)
+
     def as_json(self, minutes: float) -> dict[str, Any]:
         """`{step_s, times_s, tiers: {name: {figure: [a value for each time]}}, flavors}`; null where nothing is known."""
         steps = list(self._steps)

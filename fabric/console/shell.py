@@ -19,8 +19,9 @@ from fabric.errors import ConfigError, FabricError
 from fabric.types import Flavor
 
 ACTOR = "console"
+SERIES_FILE = "console-series.json"
 NICENESS = 10
-RETRY_S = 5.0
+RETRY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -88,11 +89,11 @@ class ConsoleShell:
         from fabric.console.app import create_console
         from fabric.console.fabric_sources import OwnApi, RayPools
         from fabric.console.hand_on import HttpDoor
-        from fabric.shipping.opened import open_journal
+        from fabric.journal import Journal
 
         config = self._config
         console = create_console(
-            open_journal(config),
+            Journal(config.database_url, is_reader=True),
             pools=RayPools(config.tier_names),
             api=OwnApi(config),
             door=HttpDoor(partial(read_address, config.state_path / ADDRESS_FILE)),
@@ -102,6 +103,7 @@ class ConsoleShell:
             version=__version__,
             host=config.console.host,
             hosts=config.console.hosts,
+            series_file=config.state_path / SERIES_FILE,
         )
         ApiServer(console.app, host=config.console.host, listening=listening).start()
         console.follower.start()

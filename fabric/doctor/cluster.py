@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fabric.doctor.check import GOOD_SKEW_S, WORST_SKEW_S, Check, State
+from fabric.status_form import SILENT_S
 from fabric.types import Flavor, Node
 
 LABELS_CURE = 'start it with `ray start --labels "$(fabric node labels)"`'
@@ -35,6 +37,8 @@ class ClusterFacts:
     actors: Mapping[str, str]
     silent: Sequence[str]
     is_auth_enforced: bool | None
+    shipping: Mapping[str, Any] | None = None
+    """As `fabric status` has it; None: the head's databases are nowhere else."""
 
 
 def check_cluster(facts: ClusterFacts, catalogue: Mapping[str, Flavor], tiers: Sequence[str]) -> list[Check]:
@@ -49,6 +53,7 @@ def check_cluster(facts: ClusterFacts, catalogue: Mapping[str, Flavor], tiers: S
         _clocks(facts),
         *_actors(facts),
         *_agents(facts),
+        *_shipping(facts),
     ]
 
 
@@ -137,6 +142,24 @@ def _actors(facts: ClusterFacts) -> Iterator[Check]:
             yield _check("actors", "fail", f"{name}: {problem}", f"`fabric up --address {facts.address}` starts it anew")
     if not any(facts.actors.values()):
         yield _check("actors", "ok", f"{len(facts.actors)} answer: {', '.join(facts.actors)}")
+
+
+def _shipping(facts: ClusterFacts) -> Iterator[Check]:
+    if facts.shipping is None:
+        return
+    where, silent_s, databases = (facts.shipping[key] for key in ("storage_url", "silent_s", "databases"))
+    if silent_s is None or silent_s > SILENT_S:
+        yield _check("journal's copy", "warn", f"nothing is heard of it in {where}", "the scheduler's log says why: `ray logs actor`")
+        return
+    for name, one in databases.items():
+        if one["error"]:
+            cure = "see `superseded` and `storage_failed` in docs/operations.md: until then the head's disk has the only copy"
+            yield _check("journal's copy", "fail", f"{name} in {where}: {one['state']}: {one['error']}", cure)
+        elif one["lag_s"] is None:
+            yield _check("journal's copy", "warn", f"{name}: no whole copy in {where} yet", "wait; `fabric status` says how far it is")
+    if not any(one["error"] or one["lag_s"] is None for one in databases.values()):
+        behind_s = max((one["lag_s"] for one in databases.values()), default=0.0) + silent_s
+        yield _check("journal's copy", "ok", f"in {where}, {behind_s:.1f} s behind")
 
 
 def _agents(facts: ClusterFacts) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from fabric.config import FabricConfig
 from fabric.doctor.check import skew_s
 from fabric.doctor.cluster import ClusterFacts, NodeAnswer
 from fabric.errors import FabricError
+from fabric.status import read_shipping
 from fabric.types import Node, PoolSnapshot
 
 NODE_TIMEOUT_S = 30.0
@@ -34,6 +35,7 @@ def probe(config: FabricConfig, address: str) -> ClusterFacts:
         actors=actors,
         silent=_silent(pools),
         is_auth_enforced=is_auth_enforced(address),
+        shipping=read_shipping(),
     )
 
 

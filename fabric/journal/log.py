@@ -29,15 +29,23 @@ class Entry(NamedTuple):
     body: dict[str, Any]
 
 
+class Place(NamedTuple):
+    """Where a fact is: its number, and when it was written (wall clock)."""
+
+    seq: int
+    wall_s: float
+
+
 class Journal:
     """One process's connections, for all of its threads. What a call wrote is on disk when it returns.
 
     Every method raises RuntimeFault `journal` when the database or its disk fails, and then it wrote nothing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_reader: bool = False) -> None:
+        """`is_reader`: for a process that must not hold up the one whose journal it is; it writes nothing."""
         with faults():
-            self._engine = open_engine(url)
+            self._engine = open_engine(url, is_reader=is_reader)
         # SQLite waits for its lock by polling; threads of one process need not.
         self._lock = threading.Lock()
 
@@ -90,6 +98,15 @@ class Journal:
     def story(self, stream: str, subject: str) -> list[Entry]:
         """The facts about one job (or node), oldest first."""
         return [_entry(row) for row in self._rows(select(facts).where(_about(stream, subject)).order_by(facts.c.seq))]
+
+    def newest(self, stream: str, kind: str, *, limit: int | None = None, since_s: float = 0.0) -> list[Place]:
+        """Where the newest facts of a kind are, newest first; written at `since_s` (wall clock) or later."""
+        query = select(facts.c.seq, facts.c.wall_s).where(_of_kind(stream, kind, since_s)).order_by(facts.c.seq.desc()).limit(limit)
+        return [Place(row.seq, row.wall_s) for row in self._rows(query)]
+
+    def count(self, stream: str, kind: str, *, since_s: float = 0.0) -> int:
+        """How many of them there are."""
+        return int(self._rows(select(func.count()).select_from(facts).where(_of_kind(stream, kind, since_s)))[0][0])
 
     def last_seq(self, stream: str) -> int:
         """The number of the stream's newest fact; 0: it has none."""
@@ -187,6 +204,10 @@ def _entry(row: Any) -> Entry:
     if row.schema > SCHEMA_VERSION:
         raise newer(f"a fact {row.kind!r} of schema {row.schema}")
     return Entry(row.seq, row.wall_s, row.kind, codec.loads(row.body))
+
+
+def _of_kind(stream: str, kind: str, since_s: float) -> Any:
+    return and_(facts.c.stream == stream, facts.c.kind == kind, facts.c.wall_s >= since_s)
 
 
 def _about(stream: str, subject: str) -> Any:

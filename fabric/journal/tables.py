@@ -71,19 +71,24 @@ snapshots = Table(
 )
 
 
-def open_engine(url: str) -> Engine:
-    """Connections to the database, which gets the tables that it lacks."""
+def open_engine(url: str, *, is_reader: bool = False) -> Engine:
+    """Connections to the database, which gets the tables that it lacks. A reader takes it as it is, and never holds the lock that writers
+    wait for; nor does it make a file, which on a new head would keep the journal's copy from being brought back."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         engine = sql.create_engine(parsed, pool_pre_ping=True)
     else:
         if parsed.database and parsed.database != ":memory:":
-            parsed = parsed.set(database=str(_private_file(Path(parsed.database).expanduser())))
+            file = Path(parsed.database).expanduser()
+            if is_reader and not file.exists():
+                raise FileNotFoundError(f"{file} is not there (yet)")
+            parsed = parsed.set(database=str(_private_file(file)))
         engine = sql.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
         sql.event.listen(engine, "connect", _harden)
         sql.event.listen(engine, "begin", _begin)
-    with writing(engine, ["schema"]) as connection:
-        _migrate(connection)
+    if not is_reader:
+        with writing(engine, ["schema"]) as connection:
+            _migrate(connection)
     return engine
 
 

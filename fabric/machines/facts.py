@@ -41,9 +41,8 @@ say home_free_bytes "$(df -B1 -P "$HOME" 2>/dev/null | awk 'NR==2{print $4}')"
 say home_total_bytes "$(df -B1 -P "$HOME" 2>/dev/null | awk 'NR==2{print $2}')"
 say tmp_free_bytes "$(df -B1 -P /tmp 2>/dev/null | awk 'NR==2{print $4}')"
 say memory_bytes "$(awk '/^MemTotal/{print $2*1024}' /proc/meminfo 2>/dev/null)"
-say cpus "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
 say files "$(ulimit -n)"
-for tool in rsync tar nvidia-smi; do command -v $tool >/dev/null 2>&1 && say has_$tool 1; done
+for tool in tar nvidia-smi; do command -v $tool >/dev/null 2>&1 && say has_$tool 1; done
 if command -v nvidia-smi >/dev/null 2>&1; then
   say nvidia_cards "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')"
   say nvidia_problem "$(nvidia-smi 2>&1 | grep -i -m1 -e failed -e error -e mismatch)"
@@ -58,7 +57,6 @@ if [ -f "$HOME/.tierfabric/node/watchdog.lock" ]; then
 fi
 say release "$(cat "$HOME/.tierfabric/release" 2>/dev/null)"
 say token "$(sha256sum "$HOME/.tierfabric/node/auth_token" 2>/dev/null | cut -c1-16)"
-say token_mode "$(stat -c %a "$HOME/.ray/auth_token" 2>/dev/null)"
 say clock "$(date +%s.%N)"
 """
 

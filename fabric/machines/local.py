@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fabric.errors import RejectedError
 from fabric.machines import expand, ship
 from fabric.machines.certificates import refuse_bad
+from fabric.machines.node_files import one_launch
 from fabric.machines.plan import Cluster, read_cluster
 from fabric.machines.ship import Shipment
 from fabric.types import Flavor
@@ -52,11 +51,5 @@ def bootstrap(config: Mapping[str, Any], catalogue: Mapping[str, Flavor]) -> dic
 def launching(cluster_name: str) -> Iterator[None]:
     """One launch of a cluster at a time from here. Raises: RejectedError (`launch_running`)."""
     folder(cluster_name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder(cluster_name) / "lock").open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RejectedError(
-                f"another launch of {cluster_name} is under way", code="launch_running", hint="wait for it to end", retryable=True
-            ) from None
+    with one_launch(folder(cluster_name) / "lock", cluster_name):
         yield

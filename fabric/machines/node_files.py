@@ -31,6 +31,18 @@ class NodeStatus:
     detail: str = ""
 
 
+@contextlib.contextmanager
+def one_launch(lock: Path, what: str) -> Iterator[None]:
+    """One at a time, by a lock on a file. Raises: RejectedError (`launch_running`)."""
+    with lock.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            message = f"another launch of {what} is under way"
+            raise RejectedError(message, code="launch_running", hint="wait for it to end", retryable=True) from None
+        yield
+
+
 class NodeFiles:
     """The directory `~/.tierfabric/node`."""
 
@@ -94,13 +106,7 @@ class NodeFiles:
     def launching(self) -> Iterator[None]:
         """One launch of a machine at a time. Raises: RejectedError (`launch_running`)."""
         self.prepare()
-        with self._launch.open("a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RejectedError(
-                    "another launch of this machine is under way", code="launch_running", hint="wait for it to end", retryable=True
-                ) from None
+        with one_launch(self._launch, "this machine"):
             yield
 
     def tail(self, count: int = 12) -> str:

@@ -58,6 +58,7 @@ def _machines(machines: Machines) -> Machines:
         made = twin.stocks[name] = Stock(stock.flavor)
         for level in stock.levels.values():
             for old in level.values():
-                machine = twin.nodes[old.node_id] = Machine(old.node_id, old.flavor, old.total, dict(old.free), old.is_open)
+                machine = Machine(old.node_id, old.flavor, old.total, dict(old.free), old.is_open, wake_s=old.wake_s)
+                twin.nodes[old.node_id] = machine
                 made.add(machine)
     return twin

@@ -7,6 +7,7 @@ from typing import Any
 
 from fabric.job_form import WHY
 from fabric.job_ids import short_id
+from fabric.types import asleep_type
 
 Body = Mapping[str, Any]
 NameOf = Callable[[str], str]
@@ -47,7 +48,7 @@ def _dispatched(body: Body) -> str:
     # A grant and its option are rows of fields or objects, by the release that wrote them.
     grant = body.get("grant", {})
     option, nodes = (grant.get("option"), grant.get("nodes", ())) if isinstance(grant, Mapping) else (None, ())
-    where = ", ".join(dict.fromkeys(nodes))
+    where = ", ".join(dict.fromkeys(f"a new {kind}" if (kind := asleep_type(node)) else node for node in nodes))
     return f"attempt {body.get('attempt')} gets {_option(option)}{f' on {where}' if where else ''} ({body.get('reason', '')})"
 
 
@@ -83,6 +84,11 @@ def _closed(body: Body) -> str:
     return f"closed as {str(body.get('state', '')).lower()}: {body.get('detail') or WHY.get(why, why)}"
 
 
+def _reprioritised(body: Body) -> str:
+    to = f"set to {body['priority']}" if body.get("priority") else "left to the policy"
+    return f"class {to} by {body.get('by', '')}"
+
+
 _TEXTS: Mapping[str, Callable[[Body], str]] = {
     "JobDispatched": _dispatched,
     "JobStarted": lambda body: f"attempt {body.get('attempt')} runs",
@@ -90,5 +96,6 @@ _TEXTS: Mapping[str, Callable[[Body], str]] = {
     "JobVacated": lambda body: f"attempt {body.get('attempt')} has left; what it had done until its last checkpoint is kept",
     "JobEnded": _ended,
     "JobCancelRequested": lambda body: f"cancelled by {body.get('by', '')}",
+    "JobReprioritised": _reprioritised,
     "JobClosed": _closed,
 }

@@ -19,6 +19,10 @@ class RayModels:
         models: list[dict[str, Any]] = ray_io.ask(self._directory().shown.remote()) if self._is_there() else []
         return models
 
+    def usage(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = ray_io.ask(self._directory().usage.remote()) if self._is_there() else []
+        return rows
+
     def shown(self, name: str) -> dict[str, Any]:
         (model,) = ray_io.ask(self._directory(name).shown.remote(name))
         assert isinstance(model, dict)

@@ -24,6 +24,7 @@ from fabric.job_events import (
     JobEstimated,
     JobFact,
     JobProgressed,
+    JobReprioritised,
     Kill,
     Launch,
     PlanSolved,
@@ -43,7 +44,7 @@ from fabric.plane.progress import Progress
 from fabric.plane.shelf import Shelf
 from fabric.plane.siblings import Siblings
 from fabric.plane.solver import Solver
-from fabric.plane.submitting import Submitting
+from fabric.plane.submitting import Submitting, check_priority
 from fabric.plane.under_way import UnderWay
 from fabric.plane.views import Aside, leases_of
 from fabric.ports import RunnerPort
@@ -127,6 +128,16 @@ class JobPlane:
         job_id = self.find(name_or_id).id
         self.driver.tell_and_wait(JobCancelRequested(job_id, by))
         return self.job(job_id)
+
+    def set_priority(self, name_or_id: str, priority: str, by: str) -> JobView:
+        with self.driver.lock:
+            job = self.shelf.find(name_or_id)
+            check_priority(self.core.book.policy, priority)
+        if not job.state.is_final and job.spec.priority != priority:
+            self.driver.tell_and_wait(JobReprioritised(job.spec.job_id, priority, by))
+        if job.spec.priority != priority:  # it has ended, before this or meanwhile
+            raise RejectedError(f"{job.spec.name} has ended: {job.state}", code="job_ended", hint="submit it again", state=job.state.value)
+        return self.job(job.spec.job_id)
 
     def report(self, epoch: int, facts: Sequence[RunFact]) -> None:
         """What runners tell; taken and on disk when it returns. Raises: RejectedError (`attempt_over`; `stale_epoch`,

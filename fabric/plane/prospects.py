@@ -139,12 +139,15 @@ def _row(
         limit = limit_of(rehearsal.core, job, way)
         row["detail"] = limit or row["detail"]
         return row
-    row["wait_s"] = wait_s = start.at_s - rehearsal.begin_s
+    queued_s = start.at_s - rehearsal.begin_s
+    wake_s = rehearsal.book.machines.wake_s(way.flavor) if key_of(way) in rehearsal.admission.waking else 0.0
+    row["wait_s"] = wait_s = queued_s + wake_s
     row["finish_s"] = wait_s + row["run_s"] if row["run_s"] is not None else None
     if start.is_preempting:
         row["verdict"], row["reason"], row["detail"] = "Preempt", "Priority", "jobs of lower value leave for it"
-    elif wait_s < SOON_S:
+    elif queued_s < SOON_S:
         row["verdict"], row["reason"] = "Fit", ""
+        row["detail"] = f"a node is started first, about {duration(wake_s)}" if wake_s else row["detail"]
     else:
         row["reason"], row["detail"] = refused.get(key_of(way), reason(job) if reason(job)[0] else ("Priority", "others go first"))
     if late := _lateness(job, row, rehearsal.begin_s):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from fabric import ray_io
@@ -18,6 +19,8 @@ from profiler.efficiency import TaskUse
 
 ACTOR = "scheduler"
 WATCH_S = 1.0
+DISTRUST_S = 600.0
+"""How long a type of nodes does not count as room after one of them did not come when it was asked for."""
 REPORT_TIMEOUT_S = 20.0
 _log = logging.getLogger(__name__)
 
@@ -54,23 +57,32 @@ class NodeWatch:
         self._tell = tell
         self._on_look = on_look
         self._last: tuple[Node, ...] = ()
+        self._distrusted: dict[str, float] = {}
         self.closed = threading.Event()
 
     def start(self) -> None:
         threading.Thread(target=self._loop, name="nodes", daemon=True).start()
 
-    def look(self) -> tuple[Node, ...]:
+    def distrust(self, node_types: Collection[str]) -> None:
+        """These were asked for, and did not come."""
+        self._distrusted |= dict.fromkeys(node_types, time.monotonic() + DISTRUST_S)
+
+    def _may_wake(self, asleep: Iterable[Node]) -> Iterable[Node]:
+        now_s = time.monotonic()
+        return (node for node in asleep if self._distrusted.get(node.node_type, 0.0) < now_s)
+
+    def look(self, timeout_s: float = ray_io.CALL_TIMEOUT_S) -> tuple[Node, ...]:
         """All nodes as the pools see them, their use by others, health included. Raises: FabricError."""
         nodes: list[Node] = []
         for tier in self._tiers:
-            snapshot = ray_io.ask(ray_io.actor(f"pool-{tier.name}").snapshot.remote())
-            for node in snapshot.nodes:
+            snapshot = ray_io.ask(ray_io.actor(f"pool-{tier.name}").snapshot.remote(), timeout_s)
+            for node in (*snapshot.nodes, *self._may_wake(snapshot.asleep)):
                 used = with_claims(node, _shared(node, tier.task_share), snapshot.leases)
                 nodes.append(dataclasses.replace(node, usage=None, used=used))
         return tuple(nodes)
 
-    def tell(self) -> None:
-        nodes = self.look()
+    def tell(self, timeout_s: float = ray_io.CALL_TIMEOUT_S) -> None:
+        nodes = self.look(timeout_s)
         self._on_look(nodes)
         with self._lock:
             held = _held_by_node(self._core)
@@ -96,7 +108,7 @@ def twin_flavors(nodes: Sequence[Node], before: Collection[str] = ()) -> frozens
 
 def closed_nodes(nodes: Sequence[Node]) -> frozenset[str]:
     """The ids of those that take no new work."""
-    return frozenset(node.node_id for node in nodes if node.health != "ready")
+    return frozenset(node.node_id for node in nodes if node.health not in ("ready", "asleep"))
 
 
 def with_claims(node: Node, used: Mapping[str, float], leases: Iterable[Lease]) -> Mapping[str, float]:

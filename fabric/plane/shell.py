@@ -30,6 +30,7 @@ from fabric.plane.reporting import ACTOR, NodeWatch, closed_nodes, report, task_
 from fabric.plane.restore import reconcile, restore, restore_families, save_snapshot
 from fabric.plane.samples import plane_samples
 from fabric.plane.slow_node_watch import SlowNodeWatch
+from fabric.plane.what_if import WhatIfs
 from fabric.policy import Policy
 from fabric.registry.opened import open_registry
 from fabric.running.host import HostSettings
@@ -41,7 +42,7 @@ from fabric.types import Flavor, Lease, Node
 
 SNAPSHOT_S = 60.0
 SNAPSHOT_FACTS = 5_000
-NODES_WAIT_S = 0.5
+NODES_WAIT_S, FIRST_LOOK_S = 0.2, 2.0
 RESTART_S = 5.0
 """What a start costs where no policy says so: a program that comes from a host with children ready takes less."""
 SWITCH_S = 0.0005
@@ -52,10 +53,18 @@ _log = logging.getLogger(__name__)
 
 
 class SchedulerShell:
-    """Undecorated actor class. `start_console(config, catalogue)` starts the console's actor."""
+    """Undecorated actor class. `free_stranded` sees to the fabric's other actors that a restart of Ray's head has lost;
+    `start_console(config, catalogue)` starts the console's actor."""
 
-    def __init__(self, config: FabricConfig, catalogue: Mapping[str, Flavor], start_console: StartConsole | None = None) -> None:
+    def __init__(
+        self,
+        config: FabricConfig,
+        catalogue: Mapping[str, Flavor],
+        free_stranded: Callable[[], Collection[str]],
+        start_console: StartConsole,
+    ) -> None:
         sys.setswitchinterval(SWITCH_S)
+        self._free_stranded = free_stranded
         self._journal = open_journal(config)
         self._closed: Collection[str] = frozenset()
         epoch = next_epoch(self._journal)
@@ -68,7 +77,14 @@ class SchedulerShell:
         restore_families(self._journal, self._plane.families)
         settings = HostSettings(report, config.storage, str(config.state_path / "scratch"), num_spares=1)
         self._watch = NodeWatch(config, restored.core, self._plane.driver.lock, self._plane.driver.tell_and_wait, self._note_nodes)
-        self._runners = RayRunners(settings, catalogue, epoch, local_report=self._plane.report, avoid=lambda: self._closed)
+        self._runners = RayRunners(
+            settings,
+            catalogue,
+            epoch,
+            local_report=self._plane.report,
+            avoid=lambda: self._closed,
+            on_asleep=self._watch.distrust,
+        )
         living = self._runners.living()
         self._plane.start(self._runners)
         self._see_nodes()
@@ -82,11 +98,19 @@ class SchedulerShell:
         ensure_token_file(config.state_path / TOKEN_FILE, tokens, config.user)
         models = RayModels()
         registry = open_registry(config, partial(served_numbers, models))
-        nodes = RayNodes(config.tier_names)
-        app = create_app(self._plane, tokens, models=models, nodes=nodes, registry=registry, now_s=clock.now_s)
+        self._what_ifs = WhatIfs(self._plane, config.database_url, now_s=clock.now_s)
+        app = create_app(
+            self._plane,
+            tokens,
+            models=models,
+            nodes=RayNodes(config.tier_names),
+            registry=registry,
+            what_ifs=self._what_ifs,
+            now_s=clock.now_s,
+        )
         self._api = ApiServer(app, host=config.api.host, port=config.api.port, address_file=config.state_path / ADDRESS_FILE)
         self.url = self._api.start()
-        if config.console.enabled and start_console is not None:
+        if config.console.enabled:
             try:
                 start_console(config, catalogue)
             except Exception:  # nothing that is only for looking may keep jobs from running
@@ -123,7 +147,9 @@ class SchedulerShell:
         pause = threading.Event()
         while True:
             try:
-                self._watch.tell()
+                if freed := self._free_stranded():
+                    _log.warning("made anew, as their node is gone: %s", ", ".join(freed))
+                self._watch.tell(timeout_s=FIRST_LOOK_S)
                 self._runners.warm_up()
                 return
             except FabricError as error:  # the pools start beside this actor

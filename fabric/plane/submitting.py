@@ -19,6 +19,7 @@ from fabric.plane import answers
 from fabric.plane.driver import STREAM, Driver, WallClock
 from fabric.plane.shelf import Shelf
 from fabric.plane.under_way import UnderWay
+from fabric.policy import Policy
 from fabric.scheduler.core import Core
 from profiler.families import Families
 
@@ -80,11 +81,10 @@ class Submitting:
     def check(self, spec: JobSpec, others: Mapping[JobId, JobSpec]) -> None:
         """Whether this fabric can ever run it, under its policy. Raises: UnknownNameError, NoFitError."""
         policy = self._core.book.policy
-        queues, classes = [queue.name for queue in policy.queues], [cls.name for cls in policy.classes]
+        queues = [queue.name for queue in policy.queues]
         if spec.queue not in queues:
             raise UnknownNameError.of("queue", spec.queue, queues)
-        if spec.priority and spec.priority not in classes:
-            raise UnknownNameError.of("priority class", spec.priority, classes)
+        check_priority(policy, spec.priority)
         for other in spec.after:
             if other not in others and other not in self._core.jobs:
                 raise UnknownNameError(f"after={other!r}: no such job", code="unknown_job", hint="`fabric queue` lists jobs", name=other)
@@ -106,6 +106,13 @@ class Submitting:
                 raise RejectedError(f"the id {each.spec.job_id} is another user's", code="id_taken", hint="leave the id out")
             found[each.spec.job_id] = JobId(taken.get(each.idempotency_key or "", each.spec.job_id))
         return found
+
+
+def check_priority(policy: Policy, priority: str) -> None:
+    """Whether a job may name this class; empty: it names none. Raises: UnknownNameError (`unknown_priority_class`)."""
+    classes = [cls.name for cls in policy.classes]
+    if priority and priority not in classes:
+        raise UnknownNameError.of("priority class", priority, classes)
 
 
 def _renamed(spec: JobSpec, stands_for: Mapping[JobId, JobId]) -> JobSpec:

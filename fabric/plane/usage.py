@@ -35,7 +35,7 @@ class _Used:
 
 
 def usage_rows(core: Core, by: Literal["user", "queue"], now_s: float) -> list[dict[str, Any]]:
-    """The rows of `fabric.job_answers.USAGE_ROW_KEYS`, by name. Units are accelerators, or vCPUs of CPU flavors.
+    """The rows of `fabric.usage_form.ROW_KEYS`, by name. Units are accelerators, or vCPUs of CPU flavors.
 
     `share_frac` is the part of all that was used: of a queue the faded usage that its order goes by, of a user the cost (the
     unit-hours where nothing has a price). `cost_usd` is None where nothing has a price."""

@@ -14,7 +14,7 @@ from fabric.scheduler.backlog import Group, reason
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
 from fabric.states import JobState
-from fabric.types import Lease
+from fabric.types import Lease, asleep_type
 
 NOTED = (JobDispatched, JobStarted, JobProgressed, JobVacated, JobEnded)
 """The facts of which an `Aside` takes something."""
@@ -61,7 +61,7 @@ def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now
     """`twins`: flavors whose nodes are twins. Times are wall-clock seconds, as the core's are in a running fabric."""
     spec, book, summary = job.spec, core.book, aside.summary or {}
     option = job.grant.option if job.grant is not None else aside.option
-    why, detail = reason(job)
+    why, detail = _waking(job) or reason(job)
     flavor = book.catalogue.get(option.flavor) if option is not None else None
     restart_s = book.policy.restart_s
     is_running = job.state is JobState.RUNNING and job.grant is not None
@@ -107,6 +107,13 @@ def view_of(core: Core, job: JobRecord, aside: Aside, twins: frozenset[str], now
         family=spec.family,
         tags=spec.tags,
     )
+
+
+def _waking(job: JobRecord) -> tuple[str, str] | None:
+    """Of a job that holds nodes which were asleep when it got them, and are not there yet."""
+    nodes = job.grant.nodes if job.grant is not None and job.state is JobState.ADMITTED else ()
+    kinds = sorted({kind for node in nodes if (kind := asleep_type(node)) is not None})
+    return ("Waking", ", ".join(kinds)) if kinds else None
 
 
 def in_order(core: Core) -> list[JobRecord]:

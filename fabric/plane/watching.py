@@ -16,6 +16,7 @@ from fabric.scheduler.holds import QuotaHold
 from fabric.scheduler.record import JobRecord
 from fabric.scheduler.refusal import Refusal
 from fabric.scheduler.reserve import Reservation
+from fabric.types import asleep_type
 
 Way = tuple[int, str, int]
 Hold = TypeVar("Hold", Reservation, QuotaHold)
@@ -35,6 +36,7 @@ class Watching(Admission):
         self.wanted: tuple[Option, ...] = ()
         self.starts: dict[Way, Option] = {}
         self.preempting: set[Way] = set()
+        self.waking: set[Way] = set()
         self.num_tries = 0
 
     def _try(self, job: JobRecord, hold_back_from_s: float) -> bool:
@@ -43,8 +45,8 @@ class Watching(Admission):
             return super()._try(job, hold_back_from_s)
         claim = self.claims.get(job.spec.job_id)
         is_first = not self.starts
-        for way in (claim,) if claim is not None else self._by_score(job, job.ways):
-            if self.probe(job, way, has_claim=claim is not None) is None:
+        for way, may_wake in self._turns(job, (claim,) if claim is not None else self._by_score(job, job.ways)):
+            if key_of(way) not in self.starts and self.probe(job, way, has_claim=claim is not None, may_wake=may_wake) is None:
                 self.starts[key_of(way)] = way
         if claim is not None and key_of(claim) in self.starts:
             del self.claims[job.spec.job_id]
@@ -60,7 +62,7 @@ class Watching(Admission):
             self.preempting.add(key_of(self.claims[job.spec.job_id]))
         return is_started
 
-    def probe(self, job: JobRecord, way: Option, *, has_claim: bool = False) -> tuple[str, str] | None:
+    def probe(self, job: JobRecord, way: Option, *, has_claim: bool = False, may_wake: bool = True) -> tuple[str, str] | None:
         """Why the job could not start this way now, as (code, detail); None: it could. Changes nothing."""
         book, holds, claims, claimed = self.book, self.holds, dict(self.claims), self._claimed.copy()
         said, freed = (self.refusal, job.why, job.detail), set(book.freed_flavors)
@@ -70,13 +72,15 @@ class Watching(Admission):
         # The start is decided as ever, but not written into the book.
         vars(book)["decide"] = lambda _fact: None
         try:
-            is_possible = self._start(job, way, has_claim=has_claim)
+            is_possible = self._start(job, way, has_claim=has_claim, may_wake=may_wake)
         finally:
             del vars(book)["decide"]
         refused = None if is_possible else (self.refusal.why, self.refusal.detail)
         if is_possible:
             launch = book.commands.pop()
             assert isinstance(launch, Launch)
+            if any(asleep_type(node) is not None for node in launch.grant.nodes):
+                self.waking.add(key_of(way))
             book.machines.give(launch.grant.nodes, book.demand(job, way))
         holds.rooms, holds.quotas, self.claims, self._claimed = rooms, quotas, claims, claimed
         book.freed_flavors, (self.refusal, job.why, job.detail) = freed, said

@@ -18,13 +18,12 @@ from fabric.job import JobId
 from fabric.running import placement
 from fabric.running.host import Host, HostSettings
 from fabric.running.launching import Attempt, Surroundings, orders, title_of
-from fabric.running.order import Order, lease_name, runner_name
+from fabric.running.order import JOB_PREFIX, Order, lease_name, runner_name
 from fabric.types import Flavor
 
 HOST_THREADS, WARM_THREADS = 8, 128
 NUM_SPARES = 2
 FIND_TIMEOUT_S = 30.0
-_JOB_PREFIX = "job/"
 _log = logging.getLogger(__name__)
 
 
@@ -45,13 +44,23 @@ class Hosts:
         self._around = Surroundings(ray_io.address(), settings.store_url, settings.scratch)
         self._avoid = avoid
 
-    def place(self, attempt: Attempt, flavor: Flavor) -> Placed:
-        """Reserve what the attempt was granted and start, or find, its hosts. Raises: placement.Refused."""
+    def place(self, attempt: Attempt, flavor: Flavor, is_wanted: Callable[[], bool]) -> Placed:
+        """Reserve what the attempt was granted and start, or find, its hosts; waits for nodes that were asleep, as long as they are
+        wanted. Raises: placement.Refused."""
         if attempt.spec.form == "ray-program":
             nodes = attempt.grant.nodes[:1]
             return Placed(nodes, [self.warm(node) for node in nodes], orders(attempt, flavor, nodes, self._around))
         lease, bundle = lease_name(attempt.spec.job_id, attempt.attempt), attempt.bundle(flavor)
-        group, nodes = placement.reserve(lease, bundle, attempt.num_bundles, flavor.name, spread=attempt.is_spread, avoid=self._avoid())
+        group, nodes = placement.reserve(
+            lease,
+            bundle,
+            attempt.num_bundles,
+            flavor.name,
+            spread=attempt.is_spread,
+            avoid=self._avoid(),
+            timeout_s=placement.WAKE_TIMEOUT_S if attempt.wakes else placement.RESERVE_TIMEOUT_S,
+            is_wanted=is_wanted,
+        )
         told = orders(attempt, flavor, nodes, self._around)
         if attempt.spec.form == "callable" and not attempt.how.runtime_env:
             if attempt.needs_accelerator:
@@ -93,7 +102,7 @@ class Hosts:
         """Attempt name -> the handle of the host that leads it. A host that does not answer in time leads nothing."""
         asked: dict[str, tuple[Any, Any]] = {}
         for name in placement.actor_names():
-            if name.startswith(ray_io.WARM_PREFIX) or (name.startswith(_JOB_PREFIX) and name.endswith("/0")):
+            if name.startswith(ray_io.WARM_PREFIX) or (name.startswith(JOB_PREFIX) and name.endswith("/0")):
                 with contextlib.suppress(FabricError):  # it ended meanwhile
                     host = ray_io.actor(name)
                     asked[name] = (host, host.led.remote())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fabric.job import Grant, JobSpec, LaunchSpec
 from fabric.running.order import Order
-from fabric.types import Flavor
+from fabric.types import Flavor, asleep_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class Attempt:
     @property
     def is_spread(self) -> bool:
         return self.spec.shapes[self.grant.option.shape].spread and self.num_bundles > 1
+
+    @property
+    def wakes(self) -> tuple[str, ...]:
+        """The types of the nodes that it was granted and that are asleep."""
+        return tuple(sorted({kind for node in self.grant.nodes if (kind := asleep_type(node)) is not None}))
 
     @property
     def needs_accelerator(self) -> bool:

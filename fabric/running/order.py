@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fabric.job import Form, JobId, LaunchSpec, Outcome
 
 LEASE_PREFIX = "lease-"
+JOB_PREFIX = "job/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def parse_lease(name: str) -> tuple[JobId, int] | None:
 
 def runner_name(name: str, job_id: str, attempt: int, rank: int) -> str:
     """The actor of one rank, as the Ray dashboard shows it."""
-    return f"job/{name}/{attempt_name(job_id, attempt)}/{rank}"
+    return f"{JOB_PREFIX}{name}/{attempt_name(job_id, attempt)}/{rank}"
 
 
 def log_key(job_id: str, attempt: int, rank: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,9 @@ from fabric.running.order import LEASE_PREFIX
 from fabric.types import FLAVOR_LABEL
 
 RESERVE_TIMEOUT_S = 10.0
+WAKE_TIMEOUT_S = 600.0
+"""How long a node that was asleep may take to come."""
+LOOK_S = 1.0
 DEVICES_TIMEOUT_S = 60.0
 _EPOCH_KEY = b"fabric-job-epoch"
 _GONE = ("REMOVED",)
@@ -36,11 +39,19 @@ class Refused(Exception):
 
 
 def reserve(
-    name: str, bundle: Mapping[str, float], num_bundles: int, flavor: str, *, spread: bool, avoid: Collection[str] = ()
+    name: str,
+    bundle: Mapping[str, float],
+    num_bundles: int,
+    flavor: str,
+    *,
+    spread: bool,
+    avoid: Collection[str] = (),
+    timeout_s: float = RESERVE_TIMEOUT_S,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> tuple[PlacementGroup, tuple[str, ...]]:
     """A placement group of alike bundles on nodes of one flavor, and the node of each bundle.
 
-    Raises: Refused where Ray has not placed all of them in RESERVE_TIMEOUT_S; nothing stays reserved then.
+    Raises: Refused where Ray has not placed all of them in `timeout_s`, or they are not wanted any more; nothing stays reserved then.
     """
     selector = {FLAVOR_LABEL: flavor}
     if avoid:
@@ -53,8 +64,12 @@ def reserve(
         bundle_label_selector=[selector] * num_bundles,
     )
     try:
-        if not group.wait(RESERVE_TIMEOUT_S):
-            raise Refused(f"Ray found no room for {num_bundles} x {_shown(bundle)} on {flavor} within {RESERVE_TIMEOUT_S:.0f} s")
+        deadline_s = time.monotonic() + timeout_s
+        while not group.wait(min(LOOK_S, timeout_s)):
+            if not is_wanted():
+                raise Refused("it is not wanted any more")
+            if time.monotonic() >= deadline_s:
+                raise Refused(f"Ray found no room for {num_bundles} x {_shown(bundle)} on {flavor} within {timeout_s:.0f} s")
         return group, nodes_of(group)
     except BaseException:
         remove_placement_group(group)

@@ -27,6 +27,7 @@ from fabric.running.outbox import Outbox
 from fabric.types import Flavor
 
 NUM_LAUNCHERS = 16
+NUM_WAKERS = 64
 STOP_TIMEOUT_S = 10.0
 TAKEOVER_MARGIN_S = 5.0
 DRIVERS_TIMEOUT_S = 15.0
@@ -53,7 +54,7 @@ class RayRunners:
     `epoch` is the scheduler's own: a later one in this cluster ends its say (RejectedError, `stale_epoch`).
     `is_new_cluster`: no scheduler was in this Ray cluster before. Attempts that began in another one cannot be seen from
     here; each ends itself within `takeover_s` of losing its head, and no later attempt of it may start before.
-    `avoid()` names nodes that take no new work (cordoned, draining)."""
+    `avoid()` names nodes that take no new work (cordoned, draining). `on_asleep` is told which types of nodes did not come."""
 
     def __init__(
         self,
@@ -63,7 +64,9 @@ class RayRunners:
         *,
         local_report: Report | None = None,
         avoid: Callable[[], Collection[str]] = tuple,
+        on_asleep: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
+        self._on_asleep = on_asleep
         self._lease_s = settings.lease_s
         self._catalogue = catalogue
         self._hosts = Hosts(settings, avoid)
@@ -73,6 +76,7 @@ class RayRunners:
         self._live: dict[Key, _Live] = {}
         self._drivers_swept = threading.Event()
         self._launchers = ThreadPoolExecutor(NUM_LAUNCHERS, thread_name_prefix="launch")
+        self._wakers = ThreadPoolExecutor(NUM_WAKERS, thread_name_prefix="wake")  # those wait for minutes, and others must not for them
         self._stoppers = ThreadPoolExecutor(4, thread_name_prefix="stop")
 
     # ---- the port
@@ -84,7 +88,8 @@ class RayRunners:
             if (spec.job_id, attempt) in self._live:
                 return
             live = self._live[spec.job_id, attempt] = _Live(epoch)
-        self._launchers.submit(self._guarded, self._launch, Attempt(epoch, spec, how, attempt, grant), live)
+        begun = Attempt(epoch, spec, how, attempt, grant)
+        (self._wakers if begun.wakes else self._launchers).submit(self._guarded, self._launch, begun, live)
 
     def preempt(self, epoch: int, job_id: JobId, attempt: int) -> None:
         self._see_epoch(epoch)
@@ -159,7 +164,11 @@ class RayRunners:
         try:
             step(attempt, live)
         except placement.Refused as refused:
-            self._close(key, LeaseRefused(*key, str(refused)))
+            if self._is_wanted(live):
+                self._on_asleep(attempt.wakes)
+                self._close(key, LeaseRefused(*key, str(refused)))
+            else:
+                self._close(key, _stopped_before_start(key, live))
         except RejectedError as error:  # a later scheduler is at work: its facts count
             _log.warning("launch dropped attempt=%s because=%s", attempt_name(*key), error.message)
             self._forget(key)
@@ -175,10 +184,10 @@ class RayRunners:
         if spec.form == "ray-program":
             self._drivers_swept.wait(2 * DRIVERS_TIMEOUT_S)
         self._hosts.clear_the_way(*key)
-        nodes, hosts, told = self._hosts.place(attempt, flavor)
+        nodes, hosts, told = self._hosts.place(attempt, flavor, lambda: self._is_wanted(live))
         with self._lock:
             live.nodes, live.is_driver = nodes, spec.form == "ray-program"
-            is_wanted = not live.is_preempted and live.killed_as is None
+            is_wanted = self._is_wanted(live)
             if is_wanted:
                 live.leader = hosts[0]
         if not is_wanted:
@@ -187,6 +196,10 @@ class RayRunners:
             return
         lead = hosts[0].lead.options(name=f"{spec.name} {attempt_name(*key)}")
         self._watch(key, live, lead.remote(told[0], list(zip(hosts[1:], told[1:], strict=True))))
+
+    @staticmethod
+    def _is_wanted(live: _Live) -> bool:
+        return not live.is_preempted and live.killed_as is None
 
     # ---- watching
 

@@ -21,6 +21,7 @@ from fabric.scheduler.holds import Holds
 from fabric.scheduler.preemption import LEAVE_S, Preemption
 from fabric.scheduler.record import JobRecord
 from fabric.scheduler.refusal import Refusal
+from fabric.types import asleep_type
 
 EPSILON = 1e-6
 PATIENCE = 10.0
@@ -185,10 +186,10 @@ class Admission:
         if hold_back_from_s < math.inf and job.estimate is not None and job.work / max(way.rate for way in ways) >= hold_back_from_s:
             return self._refuse(job, "Planning", "a plan is being made")
         ways = self._by_score(job, ways)
-        for way in ways:
+        for way, may_wake in self._turns(job, ways):
             if claim is None and (faster := self._much_faster(job, ways, way)) and self._preempt_for(job, faster):
                 return False
-            if self._start(job, way, has_claim=claim is not None):
+            if self._start(job, way, has_claim=claim is not None, may_wake=may_wake):
                 return True
         if claim is not None or self._is_expecting(job) or self._preempt_for(job, ways):
             return False
@@ -210,6 +211,24 @@ class Admission:
         prefers = self.book.ways.prefers
         return tuple(sorted(ways, key=lambda way: (bool(cls.selectors) and not prefers(cls, way.flavor), -way.rate)))
 
+    def _turns(self, job: JobRecord, ways: tuple[Option, ...]) -> tuple[tuple[Option, bool], ...]:
+        """In which order the ways are tried, and whether on nodes that are asleep too: where it ends sooner than on what is there, with
+        the time counted in that they take to come. A Ray program runs on nodes that are there: what it needs, its driver asks for."""
+        wake_s = {way.flavor: self.book.machines.wake_s(way.flavor) for way in ways}
+        if job.spec.form == "ray-program" or not any(wake_s.values()):
+            return tuple((way, False) for way in ways)
+        turns = [(way, may_wake) for way in ways for may_wake in ((False, True) if wake_s[way.flavor] else (False,))]
+        if job.is_planned or job.estimate is None:
+            return tuple(sorted(turns, key=lambda turn: not job.is_planned and turn[1]))
+        cls, left = job.cls or self.book.standing.lowest, max(job.work - job.done, 0.0)
+
+        def key(turn: tuple[Option, bool]) -> tuple[bool, float]:
+            way, may_wake = turn
+            run_s = left / way.rate if way.rate > 0 else math.inf
+            return bool(cls.selectors) and not self.book.ways.prefers(cls, way.flavor), run_s + (wake_s[way.flavor] if may_wake else 0.0)
+
+        return tuple(sorted(turns, key=key))
+
     def _much_faster(self, job: JobRecord, ways: tuple[Option, ...], way: Option) -> tuple[Option, ...]:
         """The ways that are worth others' leaving before an urgent job starts this way: it would end so much sooner there, with
         the time counted in that they take to leave."""
@@ -220,7 +239,7 @@ class Admission:
         most_s = left / way.rate / MUCH_FASTER - max(LEAVE_S, self.book.policy.restart_s)
         return tuple(other for other in ways if other.rate > 0 and left / other.rate < most_s)
 
-    def _start(self, job: JobRecord, way: Option, *, has_claim: bool) -> bool:
+    def _start(self, job: JobRecord, way: Option, *, has_claim: bool, may_wake: bool = True) -> bool:
         book, spec = self.book, job.spec
         if (barred := self.barred(job, way)) is not None:
             return self._refuse(job, *barred)
@@ -233,7 +252,7 @@ class Admission:
             return self._refuse(job, why, f"{way.flavor}: {kept_units:g} of {free:g} free units are kept")
         demand, shape = book.demand(job, way), spec.shapes[way.shape]
         allowed = None if has_claim else self.holds.allowed(job, way, demand, end_s)
-        nodes = book.machines.place(way.flavor, demand, way.num_bundles, spread=shape.spread, allowed=allowed)
+        nodes = book.machines.place(way.flavor, demand, way.num_bundles, spread=shape.spread, allowed=allowed, may_wake=may_wake)
         if nodes is None:
             is_kept = allowed is not None and free >= way.units
             return self._refuse(job, "Priority" if is_kept else "Resources", f"{way.flavor}: {free:g} free, {way.units:g} wanted")
@@ -241,7 +260,9 @@ class Admission:
         if (claim := self.claims.pop(spec.job_id, None)) is not None:
             self._claimed[claim.flavor] -= claim.units  # type: ignore[assignment]
         grant = Grant(way, nodes, job.memory_factor)
-        book.decide(JobDispatched(spec.job_id, job.attempt + 1, grant, "Backfill" if is_backfill else "Fit"))
+        woken = sorted({kind for node in nodes if (kind := asleep_type(node)) is not None})
+        detail = f"starts {', '.join(woken)}" if woken else ""
+        book.decide(JobDispatched(spec.job_id, job.attempt + 1, grant, "Backfill" if is_backfill else "Fit", detail))
         book.commands.append(Launch(spec.job_id, job.attempt, grant))
         return True
 

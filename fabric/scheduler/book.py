@@ -21,6 +21,7 @@ from fabric.job_events import (
     JobFact,
     JobPreempted,
     JobProgressed,
+    JobReprioritised,
     JobStarted,
     JobSubmitted,
     JobVacated,
@@ -201,6 +202,23 @@ class Book(Situation):
         else:
             self.decide(JobClosed(fact.job_id, JobState.CANCELLED, "Cancelled", f"by {fact.by}"))
 
+    def _reprioritised(self, fact: JobReprioritised) -> None:
+        job = self.jobs.get(fact.job_id)
+        if job is None or job.state.is_final or job.spec.priority == fact.priority:
+            return
+        job.spec = dataclasses.replace(job.spec, priority=fact.priority)
+        last, cls = job.cls or self.standing.lowest, self.standing.class_of(job, self.now_s)
+        if job.grant is not None:
+            self.standing.hold(job, job.grant.option, -1, self.now_s)
+        job.cls = cls
+        if job.grant is not None:
+            self.standing.hold(job, job.grant.option, 1, self.now_s)
+            if cls.value < last.value:
+                self.backlog.open_all()  # it may have to leave for some that wait
+        else:
+            self.enqueue(job)
+        self.changes += 1
+
     def _nodes_seen(self, fact: NodesSeen) -> None:
         if fact.nodes == self._nodes:
             return
@@ -362,6 +380,7 @@ _HANDLERS: Mapping[type, Callable[[Book, Any], None]] = {
     JobVacated: Book._vacated,
     JobEnded: Book._ended,
     JobCancelRequested: Book._cancel_requested,
+    JobReprioritised: Book._reprioritised,
     JobClosed: Book._closed,
     NodesSeen: Book._nodes_seen,
     PolicyApplied: Book._policy_applied,

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from fabric.types import Flavor, Node
 
 EPSILON = 1e-6
+ASLEEP_LEVEL = 1 << 20
+"""Above all units that a node can have: machines that are there are filled first."""
 Allowed = Callable[["Machine"], bool]
 
 
 @dataclass(slots=True)
 class Machine:
-    """One node. `free` may be negative where Ray shows more in use than was granted."""
+    """One node. `free` may be negative where Ray shows more in use than was granted. `wake_s`: it is asleep, and comes so long after
+    something is sent there; 0: it is there."""
 
     node_id: str
     flavor: str
@@ -25,6 +28,7 @@ class Machine:
     free: dict[str, float]
     is_open: bool = True
     level: int = 0
+    wake_s: float = 0.0
 
 
 def fits(free: Mapping[str, float], demand: Mapping[str, float]) -> bool:
@@ -42,6 +46,7 @@ class Stock:
         self.free_units = 0.0
         self.total_units = 0.0
         self.num_open = 0
+        self.wake_s = 0.0
 
     def add(self, machine: Machine) -> None:
         machine.level = self._level(machine)
@@ -50,6 +55,7 @@ class Stock:
             self.free_units += self.units(machine.free)
             self.total_units += self.units(machine.total)
             self.num_open += 1
+            self.wake_s = max(self.wake_s, machine.wake_s)
 
     def units(self, amounts: Mapping[str, float]) -> float:
         return amounts.get(self.resource, 0.0) * self.units_per
@@ -67,7 +73,7 @@ class Stock:
             self.levels.setdefault(level, {})[machine.node_id] = machine
 
     def best_fit(self, demand: Mapping[str, float], allowed: Allowed | None, taken: set[str] | None) -> Machine | None:
-        """The fullest open machine that holds the demand; `taken` are nodes not to be used again."""
+        """The fullest open machine that holds the demand, one that is asleep last; `taken` are nodes not to be used again."""
         need = demand.get(self.resource, 0.0) * self.units_per
         for level in sorted(self.levels):
             if level + 1 <= need + EPSILON:
@@ -91,11 +97,15 @@ class Stock:
         return left <= 0
 
     def _level(self, machine: Machine) -> int:
-        return int(max(0.0, self.units(machine.free)) + EPSILON)
+        return int(max(0.0, self.units(machine.free)) + EPSILON) + (ASLEEP_LEVEL if machine.wake_s else 0)
 
 
 def _times(total: Mapping[str, float], demand: Mapping[str, float], most: int) -> int:
     return min([most, *(int(total.get(name, 0.0) / amount + EPSILON) for name, amount in demand.items())])
+
+
+def _awake(allowed: Allowed | None) -> Allowed:
+    return lambda machine: not machine.wake_s and (allowed is None or allowed(machine))
 
 
 class Machines:
@@ -114,7 +124,8 @@ class Machines:
             if node.flavor not in self.catalogue:
                 continue
             free = {name: amount - node.used.get(name, 0.0) for name, amount in node.total.items()}
-            self.nodes[node.node_id] = Machine(node.node_id, node.flavor, node.total, free, node.health == "ready")
+            is_open = node.health in ("ready", "asleep")
+            self.nodes[node.node_id] = Machine(node.node_id, node.flavor, node.total, free, is_open, wake_s=node.wake_s)
         for node_id, demand in held:
             if (machine := self.nodes.get(node_id)) is not None:
                 for name, amount in demand.items():
@@ -129,13 +140,34 @@ class Machines:
         stock = self.stocks.get(flavor)
         return stock.free_units if stock else 0.0
 
+    def wake_s(self, flavor: str) -> float:
+        """How long it takes until a node comes that is asleep; 0: none is."""
+        stock = self.stocks.get(flavor)
+        return stock.wake_s if stock else 0.0
+
     def place(
-        self, flavor: str, demand: Mapping[str, float], num_bundles: int, *, spread: bool = False, allowed: Allowed | None = None
+        self,
+        flavor: str,
+        demand: Mapping[str, float],
+        num_bundles: int,
+        *,
+        spread: bool = False,
+        allowed: Allowed | None = None,
+        may_wake: bool = True,
     ) -> tuple[str, ...] | None:
-        """Take room for a gang: the node of each bundle, or None and nothing taken."""
+        """Take room for a gang: the node of each bundle, or None and nothing taken. Nodes that are asleep are for what does not fit
+        those that are there."""
         stock = self.stocks.get(flavor)
         if stock is None or stock.free_units < stock.units(demand) * num_bundles - EPSILON:
             return None
+        if not stock.wake_s:
+            return self._place(stock, demand, num_bundles, spread, allowed)
+        there = self._place(stock, demand, num_bundles, spread, _awake(allowed))
+        return there if there is not None or not may_wake else self._place(stock, demand, num_bundles, spread, allowed)
+
+    def _place(
+        self, stock: Stock, demand: Mapping[str, float], num_bundles: int, spread: bool, allowed: Allowed | None
+    ) -> tuple[str, ...] | None:
         if num_bundles > 1 and not spread:
             whole = {name: amount * num_bundles for name, amount in demand.items()}
             if (machine := stock.best_fit(whole, allowed, None)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,11 +18,13 @@ DEFAULT_CLUSTER = "v100=8,p100=16,k80=24"
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`capacity`: flavor -> accelerators (vCPUs of a CPU flavor). `catalogue` has at least these flavors."""
+    """`capacity`: flavor -> accelerators (vCPUs of a CPU flavor). `catalogue` has at least these flavors. `sizes`: of the nodes of each
+    flavor, where they are not all of `gpus_per_node`."""
 
     capacity: Mapping[str, int]
     gpus_per_node: int
     catalogue: Mapping[str, Flavor]
+    sizes: Mapping[str, Sequence[int]] | None = None
 
     @property
     def usd_per_h(self) -> dict[str, float | None]:
@@ -37,6 +39,8 @@ class Cluster:
 
     def node_sizes(self, flavor: str) -> list[int]:
         """Accelerators of each node; the last may have fewer."""
+        if self.sizes is not None:
+            return list(self.sizes[flavor])
         whole, rest = divmod(self.capacity[flavor], self.gpus_per_node)
         return [self.gpus_per_node] * whole + ([rest] if rest else [])
 

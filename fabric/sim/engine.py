@@ -127,7 +127,9 @@ class Simulation:
         checkpoint_s: float = 0.0,
         beliefs: Beliefs | None = None,
         on_time: Callable[[float, int], None] | None = None,
+        plan_s: float = 0.0,
     ) -> None:
+        """`plan_s`: so long a plan is said to have taken; the core asks for the next the later."""
         self.core = core
         self.jobs = {job.spec.job_id: job for job in jobs}
         self.nodes = {node.node_id: node for node in nodes}
@@ -138,7 +140,7 @@ class Simulation:
         self.num_left = len(self.jobs)
         self.num_events = 0
         self.now_s = 0.0
-        self._on_time = on_time
+        self._on_time, self._plan_s = on_time, plan_s
         self._running: dict[JobId, _Attempt] = {}
         self._away: set[str] = set()
         self._heap: list[tuple[float, int, _Event]] = []
@@ -221,7 +223,7 @@ class Simulation:
             case Kill():
                 return self._stop(command)
             case Solve() if self.planner is not None:
-                return [PlanSolved(self.planner(command.problem))]
+                return [PlanSolved(self.planner(command.problem), self._plan_s)]
         return []
 
     def _launch(self, command: Launch) -> list[JobFact]:

@@ -21,6 +21,7 @@ from fabric.job_events import (
     JobClosed,
     JobDispatched,
     JobEnded,
+    JobReprioritised,
     JobStarted,
     JobSubmitted,
     JobVacated,
@@ -33,7 +34,7 @@ from fabric.types import Flavor
 from pools.flavors import load_catalogue
 
 STREAM = "jobs"
-KINDS = ("JobSubmitted", "JobDispatched", "JobStarted", "JobVacated", "JobEnded", "LeaseRefused", "JobClosed")
+KINDS = ("JobSubmitted", "JobReprioritised", "JobDispatched", "JobStarted", "JobVacated", "JobEnded", "LeaseRefused", "JobClosed")
 _Ending = JobEnded | JobVacated | LeaseRefused | JobClosed
 
 
@@ -51,14 +52,16 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """`jobs`: in the order of submission, times from the first one's. `num_left_out`: not succeeded, or of unknown duration.
-    `most_held`: flavor -> the most units that jobs held at once. `jct_h`, `makespan_s`: as it really went, of `jobs`."""
+    """`jobs`: in the order of submission, times from the first one's. `num_left_out`: not succeeded, or of unknown duration;
+    `num_too_many`: submitted in the time asked for, before the newest that were read. `most_held`: flavor -> the most units that jobs
+    held at once. `jct_h`, `makespan_s`: as it really went, of `jobs`."""
 
     jobs: list[TraceJob]
     num_left_out: int
     most_held: dict[str, int]
     jct_h: float
     makespan_s: float
+    num_too_many: int = 0
 
     def within(self, flavors: Collection[str]) -> list[TraceJob]:
         """The jobs on a cluster of these flavors only. Raises: UserError `never_measured`."""
@@ -72,16 +75,29 @@ class Recorded:
         return found
 
 
-def recorded(url: str, within_s: float) -> Recorded:
-    """Of the journal at `url`, the jobs of the last `within_s` seconds before its newest one. Raises: UserError `no_journal`."""
+def recorded(
+    url: str,
+    within_s: float,
+    *,
+    catalogue: Mapping[str, Flavor] | None = None,
+    most_jobs: int | None = None,
+    is_aside: bool = False,
+) -> Recorded:
+    """Of the journal at `url`, the jobs of the last `within_s` seconds before its newest one, the newest `most_jobs` of them.
+    `catalogue`: the fabric's. `is_aside`: it lives, and must not wait for this. Raises: UserError `no_journal`."""
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).exists():
         raise UserError(f"there is no journal at {path}", code="no_journal", hint="run it where the fabric's state is, or set journal_url")
-    journal = Journal(url)
-    newest = list(journal.entries(STREAM, kinds=("JobSubmitted",)))
+    journal = Journal(url, is_reader=is_aside)
+    newest = journal.newest(STREAM, "JobSubmitted", limit=1)
     if not newest:
         raise UserError("the journal has no jobs", code="no_journal", hint="`fabric submit` some first")
-    return read_journal(journal.entries(STREAM, kinds=KINDS), load_catalogue(), since_s=newest[-1].wall_s - within_s)
+    since_s = newest[0].wall_s - within_s
+    submitted = journal.newest(STREAM, "JobSubmitted", limit=most_jobs, since_s=since_s)
+    entries = journal.entries(STREAM, submitted[-1].seq - 1, kinds=KINDS)
+    found = read_journal(entries, load_catalogue() if catalogue is None else catalogue, since_s=since_s)
+    num_all = journal.count(STREAM, "JobSubmitted", since_s=since_s) if len(submitted) == most_jobs else len(submitted)
+    return replace(found, num_too_many=num_all - len(submitted))
 
 
 def read_journal(entries: Iterable[Entry], catalogue: Mapping[str, Flavor], *, since_s: float = 0.0) -> Recorded:
@@ -94,6 +110,9 @@ def read_journal(entries: Iterable[Entry], catalogue: Mapping[str, Flavor], *, s
         if isinstance(fact, JobSubmitted):
             if entry.wall_s >= since_s:
                 seen[fact.spec.job_id] = _Seen(fact.spec, entry.wall_s)
+        elif isinstance(fact, JobReprioritised):
+            if (raised := seen.get(fact.job_id)) is not None:
+                raised.spec = replace(raised.spec, priority=fact.priority)
         elif (job := seen.get(fact.job_id)) is not None:
             _note(job, fact, entry.wall_s, held)
             for flavor, units in held.items():
@@ -173,7 +192,8 @@ def _trace_job(
 def _shape(asked: Shape, option: Option | None, catalogue: Mapping[str, Flavor]) -> Shape:
     """At the size that it had; processors and memory are left out: what they were beside accelerators is not in the journal."""
     num_bundles = option.num_bundles if option is not None else asked.num_bundles
-    if asked.accelerators and not (option is not None and catalogue[option.flavor].is_cpu):
+    flavor = catalogue.get(option.flavor) if option is not None else None
+    if asked.accelerators and not (flavor is not None and flavor.is_cpu):
         return Shape(asked.selector, asked.accelerators, 0.0, num_bundles=num_bundles, spread=asked.spread)
     cpus = max(1, math.ceil(max(asked.cpus, asked.accelerators)))
     return Shape(asked.selector or "cpu", cpus, 0.0, num_bundles=num_bundles, spread=asked.spread)

@@ -30,7 +30,7 @@ MANY_RETRIES = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """What to run. `policy.restart_s` is charged for every start and move. `planner` None: first in order, first served.
-    `beliefs`: what the core is told in place of what `steps` says."""
+    `beliefs`: what the core is told in place of what `steps` says. `plan_s`: see `Simulation`."""
 
     jobs: Sequence[TraceJob]
     cluster: Cluster
@@ -40,6 +40,7 @@ class Scenario:
     seed: int = 0
     planner: Planner | None = solve
     beliefs: Beliefs | None = None
+    plan_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def simulate(scenario: Scenario, on_time: Callable[[float, int], None] | None = 
         checkpoint_s=failures.checkpoint_s if failures else 0.0,
         beliefs=scenario.beliefs or beliefs_of(scenario.steps, scenario.seed),
         on_time=on_time,
+        plan_s=scenario.plan_s,
     )
     try:
         simulation.run()

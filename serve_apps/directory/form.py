@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from serve_apps.autoscaling.record import explain_decision
-from serve_apps.directory.records import DeployRecord, ReplicaReport
+from serve_apps.directory.bill import Bill
+from serve_apps.directory.core import Directory
+from serve_apps.directory.records import DeployRecord, ReplicaReport, replica_price
 from serve_apps.directory.table import ModelEntry
 from serve_apps.tensors import ModelMetadata, TensorSpec
 
@@ -30,6 +32,19 @@ def model_form(
         "aliases": {name: key for name, key in entry.names.items() if not name[:1].isdigit()},
         "versions": versions[::-1],
     }
+
+
+def usage_rows(core: Directory, bill: Bill) -> list[dict[str, Any]]:
+    """The rows of `fabric.usage_form.MODEL_ROW_KEYS` but for their shares: what is summed up, with what runs now."""
+    living = core.table().models
+    rows = []
+    for row in bill.rows():
+        records = core.records(row["name"]) if row["name"] in living else []
+        found = [(record, report) for record in records for report in core.reports(row["name"], record.key) if not report.is_bridge]
+        prices = [replica_price(record, report.flavor) for record, report in found]
+        usd_per_h = None if None in prices else sum(price for price in prices if price is not None)
+        rows.append({**row, "replicas": len(found), "usd_per_h": usd_per_h})
+    return rows
 
 
 def _version(record: DeployRecord, reports: list[ReplicaReport]) -> dict[str, Any]:

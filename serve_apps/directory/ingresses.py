@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
 from fabric.config import FabricConfig
+from fabric.errors import FabricError
+from serve_apps.directory.requests import IngressPort
 from serve_apps.directory.table import ServingTable
 from serve_apps.ingress.settings import is_loopback
 
 LINGER_S = 60.0
 """How long an ingress stays after the last replica of its machine: whoever sends there is not cut off by a replica that moves."""
+
+LOOK_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 class Ingresses:
@@ -36,3 +46,19 @@ class Ingresses:
     def failed(self, node_id: str) -> None:
         """It could not be started there: tried again at the next look."""
         self._last_s.pop(node_id, None)
+
+
+async def spread(ingresses: Ingresses, port: IngressPort, table: Callable[[], ServingTable]) -> None:
+    """For ever: starts and ends them as replicas come and go."""
+    head = await asyncio.to_thread(port.here)  # anew with each life: a head that restarted is another node
+    while True:
+        await asyncio.sleep(LOOK_S)
+        new, over = ingresses.due(table(), head, time.monotonic())
+        for node_id in new:
+            try:
+                await asyncio.to_thread(port.open, node_id)
+            except FabricError as error:
+                ingresses.failed(node_id)
+                _log.warning("no ingress node=%s: %s", node_id, error)
+        for node_id in over:
+            await asyncio.to_thread(port.end, node_id)

@@ -96,8 +96,17 @@ def with_state(record: DeployRecord, state: State, why: str = "") -> DeployRecor
 
 def replica_usd_per_h(record: DeployRecord) -> float:
     """Of one replica, as it was placed; 0 where it is not known."""
-    flavor = record.placement.get("flavor")
-    for place in record.placement.get("places", ()):
-        if place.get("flavor") == flavor and place.get("usd_per_h") is not None:
+    return replica_price(record, str(record.placement.get("flavor", ""))) or 0.0
+
+
+def replica_price(record: DeployRecord, flavor: str) -> float | None:
+    """Dollars per hour of one replica on a flavor, which may be one that Ray fell back to; None where it is not known. Of a flavor's own
+    units and its host's CPUs, as the deployment was placed."""
+    kind = record.placement.get("kind")
+    places = [place for place in record.placement.get("places", ()) if place.get("flavor") == flavor]
+    for place in sorted(places, key=lambda place: place.get("kind") != kind):
+        if place.get("replica_usd_per_h") is not None:
+            return float(place["replica_usd_per_h"])
+        if place.get("usd_per_h") is not None:  # placed by a release that kept the sum of all replicas only
             return float(place["usd_per_h"]) / max(1, int(record.settings.get("replicas", 1)))
-    return 0.0
+    return None

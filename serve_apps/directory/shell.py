@@ -25,13 +25,14 @@ from fabric.metering import EXPORT_S, Meter
 from fabric.offers import ModelPrior
 from fabric.registry.registry import Registry
 from fabric.types import Offer
+from serve_apps.directory import bill
 from serve_apps.directory.carrier import Carrier, num_wanted
 from serve_apps.directory.changes import Changes
 from serve_apps.directory.core import Directory
 from serve_apps.directory.experiments import STREAM as EXPERIMENTS
 from serve_apps.directory.experiments import Experiments
-from serve_apps.directory.form import model_form
-from serve_apps.directory.ingresses import Ingresses
+from serve_apps.directory.form import model_form, usage_rows
+from serve_apps.directory.ingresses import Ingresses, spread
 from serve_apps.directory.observed import Sum
 from serve_apps.directory.records import DeployRecord, ReplicaReport
 from serve_apps.directory.releases import Releases
@@ -76,6 +77,8 @@ class DirectoryShell:
         self._core = Directory()
         self._carrier = Carrier(self._core, port, self._keep)
         self._core.restore(self._documents.load(STREAM).items())
+        self._bill = bill.Bill()
+        self._bill.restore(self._documents.load(bill.STREAM))
         names = list(self._core.table().models)
         records = [record for name in names for record in self._core.records(name)]
         self._changes = Changes(
@@ -151,6 +154,11 @@ class DirectoryShell:
         names = [name] if name else sorted(self._core.table().models)
         return [self._shown(each) for each in names]
 
+    async def usage(self) -> list[dict[str, Any]]:
+        """What each model has cost and answered, and runs now: the rows of `fabric.usage_form.MODEL_ROW_KEYS` but for their shares."""
+        self._tend()
+        return usage_rows(self._core, self._bill)
+
     async def logs(self, name: str, version: str = "", max_lines: int = 200) -> str:
         """The last lines of its replicas, also of those that are gone. Raises: UnknownNameError."""
         record = self._core.record(name, version)
@@ -161,6 +169,8 @@ class DirectoryShell:
     async def beat(self, report: ReplicaReport, tokens_mark: str = "") -> BeatAnswer:
         self._tend()
         is_wanted = self._core.beat(report, time.monotonic())
+        if is_wanted:
+            self._bill.note(report, self._core.deployment(report.name, report.key), time.monotonic(), time.time())
         self._tell()
         shadow, is_watched = self._core.orders(report) if is_wanted else (None, False)
         tokens = None if tokens_mark == self._tokens_mark else self._tokens
@@ -269,6 +279,7 @@ class DirectoryShell:
                 self._move,
                 self._spread,
                 self._export,
+                functools.partial(bill.keep, self._bill, self._save, time.time),
                 self._changes.rollouts.watch,
                 self._changes.experiments.watch,
             ):
@@ -314,21 +325,8 @@ class DirectoryShell:
 
     async def _spread(self) -> None:
         """Machines with replicas get an ingress of their own, and lose it when the replicas have gone."""
-        if self._ingresses is None:
-            return
-        ingresses, port = self._ingresses
-        head = await asyncio.to_thread(port.here)  # anew with each life: a head that restarted is another node
-        while True:
-            await asyncio.sleep(TEND_S)
-            new, over = ingresses.due(self._core.table(), head, time.monotonic())
-            for node_id in new:
-                try:
-                    await asyncio.to_thread(port.open, node_id)
-                except FabricError as error:
-                    ingresses.failed(node_id)
-                    _log.warning("no ingress node=%s: %s", node_id, error)
-            for node_id in over:
-                await asyncio.to_thread(port.end, node_id)
+        if self._ingresses is not None:
+            await spread(*self._ingresses, self._core.table)
 
     async def _watch_tokens(self) -> None:
         while True:

@@ -142,3 +142,27 @@ def test_killing_a_node_in_a_map_reruns_only_what_ran_there(tmp_path: Path) -> N
     assert answer["gone"]
     assert answer["again"] == 1
     assert sum(answer["begun"].values()) <= 1000 + 1 + 2
+
+
+@pytest.mark.timeout(200)
+def test_actors_that_ray_takes_for_alive_on_a_node_that_is_gone_are_made_anew(tmp_path: Path) -> None:
+    """Ray is asked for real; only its list of nodes is cut short, as it is after a head was lost in a bad moment."""
+    answer = run(
+        tmp_path,
+        """
+        from fabric import launch
+
+        until(lambda: ray.get(ray.get_actor("scheduler", namespace="fabric").ping.remote(), timeout=5))
+        pids = {name: ping(name) for name in [*ACTORS, "scheduler"]}
+        before = launch.free_stranded(client.config, client.catalogue)
+        whole = ray.nodes
+        ray.nodes = lambda: []
+        freed = launch.free_stranded(client.config, client.catalogue)
+        ray.nodes = whole
+        until(lambda: all(ping(name) != pids[name] for name in pids))
+        job = fabric.submit("true", cpus=0.1)
+        tell({"before": before, "missing": sorted(set(pids) - set(freed)), "job": str(until(lambda: job.wait(timeout_s=30)))})
+        """,
+    )
+    assert answer["before"] == [] and answer["missing"] == []
+    assert answer["job"] == "SUCCEEDED"

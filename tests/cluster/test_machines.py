@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,18 +13,30 @@ import pytest
 
 from tests.cluster_files import cluster, write
 from tests.laptop import Laptop
-from tests.machine_faults import FAULTS, Fault
+from tests.machine_faults import FAULTS, Fault, certificates
 from tests.machines import Machine, World, why_not
 
 pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.timeout(420)]
 
-ON_TIER = """
-import ray, socket, sys
-ray.init(address="auto", log_to_driver=False, configure_logging=False)
-@ray.remote(num_cpus=1, label_selector={"tier": sys.argv[1]})
+ON_FLAVOR = """
+import fabric, ray, socket
+@fabric.task(name="where", flavor="a100-80g", num_gpus=1)
 def where():
     return socket.gethostname()
+fabric.connect()
 print(ray.get(where.remote(), timeout=100))
+"""
+
+
+PLAIN = """
+import sys, grpc
+from fabric import auth
+for channel in (grpc.insecure_channel(sys.argv[1]), auth.head_channel(sys.argv[1])):
+    try:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+        print({b"\\x08\\x01": "SERVING"}.get(answer, answer))
+    except grpc.RpcError as error:
+        print(error.code().name)
 """
 
 
@@ -90,8 +103,15 @@ def test_launch_runs_drains_and_ends(world: World, laptop: Laptop, lab: dict[str
     assert len([row for row in rows if row["name"].startswith("door ")]) == 13 + 8
     assert len([row for row in rows if row["name"] == "browser" and row["state"] == "ok"]) == 4
 
-    assert _on_tier(head, "hot") == "tf1"
+    assert _asleep(head) == {"a100-80g": 1}
+    assert _task_on_a100(head) == "tf1", "a task starts the machine that it needs"
     _until(lambda: "tf1" not in _nodes(head), "the idle hot node is gone")
+    assert _asleep(head) == {"a100-80g": 1}
+    planned = json.loads(head.run("~/.tierfabric/run fabric plan --gpus a100-80g:1 -o json -- hostname", timeout_s=90))
+    (way,) = planned["ways"]
+    assert way["verdict"] == "Fit" and way["wait_s"] > 10 and "started first" in way["detail"]
+    said = head.run("~/.tierfabric/run fabric submit --gpus a100-80g:1 --follow -- hostname", timeout_s=150)
+    assert "tf1" in said.splitlines(), "so does a job"
 
     before = _node_ids(head)["tf2"]
     assert cold.kill("raylet")
@@ -138,6 +158,25 @@ def test_ray_up_starts_all_of_it(world: World, laptop: Laptop, lab: dict[str, An
         assert machine.run("pgrep -fc '[r]aylet|[g]cs_server|[w]atchdog' || true").strip() == "0"
 
 
+def test_with_certificates_nobody_is_answered_without_them(world: World, laptop: Laptop, lab: dict[str, Any]) -> None:
+    """A self-signed one for all machines: they join, jobs run on both, and a plain connection learns nothing."""
+    head = world.machines[0]
+    now = datetime.datetime.now(datetime.UTC)
+    valid = (now - datetime.timedelta(days=1), now + datetime.timedelta(days=30))
+    lab["provider"]["tls"] = certificates(laptop.home / "tls", *valid, tuple(machine.address for machine in world.machines))
+    lab["available_node_types"].pop("hot")
+    path = write(world.root / "lab.yaml", lab)
+    up = laptop.run("fabric", "up", str(path))
+    assert up.returncode == 0, up.stderr
+    assert _nodes(head) == {"tf0": "cold", "tf2": "cold"}
+    said = head.run("~/.tierfabric/run fabric submit --cpus 2 --follow -- hostname", timeout_s=90)
+    assert "tf2" in said.splitlines(), "only the worker has two CPUs"
+    told = json.loads(laptop.run("fabric", "doctor", str(path), "-o", "json").stdout)["checks"]
+    assert not [row for row in told if row["state"] == "fail"]
+    (head.home / "plain.py").write_text(PLAIN)
+    assert head.run(f"~/.tierfabric/run python plain.py {head.address}:6379", timeout_s=60).split() == ["UNAVAILABLE", "SERVING"]
+
+
 def _nodes(head: Machine) -> dict[str, str]:
     """Host -> tier of the nodes that the fabric counts on."""
     document = json.loads(head.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
@@ -149,10 +188,16 @@ def _node_ids(head: Machine) -> dict[str, str]:
     return {node["host"]: node["node_id"] for tier in document["tiers"] for node in tier["nodes"]}
 
 
-def _on_tier(head: Machine, tier: str) -> str:
+def _asleep(head: Machine) -> dict[str, int]:
+    """Flavor -> nodes that work would start."""
+    document = json.loads(head.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
+    return {flavor: num for tier in document["tiers"] for flavor, num in tier["asleep"].items()}
+
+
+def _task_on_a100(head: Machine) -> str:
     script = Path(head.home) / "where.py"
-    script.write_text(ON_TIER)
-    return head.run(f"~/.tierfabric/run python where.py {tier}", timeout_s=150).strip().splitlines()[-1]
+    script.write_text(ON_FLAVOR)
+    return head.run("~/.tierfabric/run python where.py", timeout_s=150).strip().splitlines()[-1]
 
 
 def _until(is_so: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:

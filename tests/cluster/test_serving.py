@@ -152,6 +152,20 @@ def test_http_errors_have_a_status_and_a_code(scaler: Any, path: str, body: Any,
     assert (got_status, error["code"] if isinstance(error, dict) else None) == (status, code)
 
 
+def test_what_it_answers_and_costs_is_counted(scaler: Any) -> None:
+    from fabric import ray_io
+
+    def row() -> Any:
+        return next(row for row in ray_io.ask(ray_io.actor("models").usage.remote()) if row["name"] == "scaler")
+
+    scaler.predict([[1.0, 2.0]])
+    assert wait_until(lambda: row()["requests"] > 0 and row()["replica_hours"] > 0, 20.0), row()
+    before = row()
+    assert before["replicas"] == 1 and sum(before["flavor_hours"].values()) == before["replica_hours"]
+    assert before["cost_usd"] == pytest.approx(before["usd_per_h"] * before["replica_hours"])
+    assert wait_until(lambda: row()["replica_hours"] > before["replica_hours"], 20.0)
+
+
 def test_a_second_address_for_the_one_http_server_is_refused(scaler: Any) -> None:
     with pytest.raises(UserError) as caught:
         type(scaler)("elsewhere").deploy(name="second", port=free_port())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,7 @@ from fabric.job_events import (
     JobEstimated,
     JobFact,
     JobProgressed,
+    JobReprioritised,
     JobStarted,
     JobSubmitted,
     JobVacated,
@@ -29,7 +31,7 @@ from fabric.job_events import (
     Solve,
 )
 from fabric.policy import Policy, PriorityClass, QueuePolicy
-from fabric.scheduler.backlog import reason
+from fabric.scheduler.backlog import Group, reason
 from fabric.scheduler.core import Core
 from fabric.scheduler.problem import Plan, Problem
 from fabric.states import JobState
@@ -60,6 +62,10 @@ SHAPES = st.sampled_from(
         (Shape("a100", 64),),
     ]
 )
+
+
+def _flat(held: Mapping[str, Mapping[int, int]]) -> dict[tuple[str, int], int]:
+    return {(queue, value): num for queue, values in held.items() for value, num in values.items()}
 
 
 def greedy(problem: Problem, moves: bool) -> Plan:
@@ -186,6 +192,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, data: Any) -> None:
         self.tell(JobCancelRequested(data.draw(st.sampled_from(sorted(self.core.jobs))), "ann"))
 
+    @precondition(lambda self: self.core.jobs)
+    @rule(data=st.data(), priority=st.sampled_from(["production", "batch", "tests", ""]))
+    def reprioritise(self, data: Any, priority: str) -> None:
+        job = self.core.jobs[data.draw(st.sampled_from(sorted(self.core.jobs)))]
+        before, was_final = job.spec.priority, job.state.is_final
+        self.tell(JobReprioritised(job.spec.job_id, priority, "ann"))
+        assert job.spec.priority == (before if was_final else priority)
+
     @rule(seconds=st.sampled_from([0.1, 5.0, 60.0, 1000.0]))
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
@@ -233,6 +247,21 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert held["team"] <= 3 + 3, "lab lends at most 3"
 
     @invariant()
+    def what_is_held_is_charged_to_its_user_and_its_class(self) -> None:
+        standing, held = self.core.book.standing, list(self.core.book.holding.values())
+        values = Counter((job.spec.queue, job.cls.value) for job in held if job.cls is not None)
+        assert {key: num for key, num in _flat(standing.held_values).items() if num} == dict(values)
+        units = Counter[str]()
+        for job in held:
+            units[job.spec.queue] += int(job.grant.option.units if job.grant is not None else 0)
+        assert {queue: units for (_, queue), units in standing.user_units.items() if units} == {queue: n for queue, n in units.items() if n}
+
+    @invariant()
+    def what_waits_stands_with_its_class(self) -> None:
+        for job in self.core.book.backlog.all_waiting():
+            assert isinstance(job.group, Group) and job.group.leaf.cls == self.core.book.standing.class_of(job, self.now_s)
+
+    @invariant()
     def what_the_core_holds_is_what_is_alive(self) -> None:
         assert set(self.core.book.holding) == set(self.alive)
 
@@ -250,8 +279,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             again.replay(fact, at_s)
         for job_id, job in self.core.jobs.items():
             twin = again.jobs[job_id]
-            assert (twin.state, twin.attempt, twin.grant, twin.num_failures, twin.num_ooms, twin.cancel_requested) == (
-                job.state, job.attempt, job.grant, job.num_failures, job.num_ooms, job.cancel_requested
+            assert (twin.state, twin.attempt, twin.grant, twin.num_failures, twin.num_ooms, twin.cancel_requested, twin.spec) == (
+                job.state, job.attempt, job.grant, job.num_failures, job.num_ooms, job.cancel_requested, job.spec
             )  # fmt: skip
 
     def teardown(self) -> None:

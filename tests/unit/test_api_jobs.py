@@ -14,8 +14,9 @@ import pytest
 
 from fabric.api.schema import JobAnswer, Listing
 from fabric.errors import RejectedError
-from fabric.job_answers import EXPLANATION_KEYS, PLAN_KEYS, USAGE_ROW_KEYS, WAY_KEYS
+from fabric.job_answers import EXPLANATION_KEYS, PLAN_KEYS, WAY_KEYS
 from fabric.job_ids import is_job_id, new_job_id
+from fabric.usage_form import ROW_KEYS
 from tests.api_world import World, a_world
 
 
@@ -202,7 +203,7 @@ def test_explain_plan_story_and_usage_have_the_documented_keys(still: World) -> 
     assert set(plan) == PLAN_KEYS and plan["job"]["name"] == "t" and plan["ways"][plan["chosen"]]["flavor"] == "big"
     assert get(still, f"/v1/jobs/{job_id}/story")["facts"][0]["kind"] == "JobSubmitted"
     usage = get(still, "/v1/usage?by=queue", "bob")
-    assert [row["name"] for row in usage["rows"]] == ["default"] and set(usage["rows"][0]) == USAGE_ROW_KEYS
+    assert [row["name"] for row in usage["rows"]] == ["default"] and set(usage["rows"][0]) == set(ROW_KEYS)
 
 
 # -- who may what ----------------------------------------------------------------------------------------------------------
@@ -253,6 +254,50 @@ def test_a_token_bound_to_queues_stays_in_them(still: World) -> None:
     assert still.ask("cleo", "POST", f"/v1/jobs/{theirs['side']}/cancel").status == 404
     assert still.ask("cleo", "POST", f"/v1/jobs/{theirs['research']}/cancel").status == 200
     assert [row["name"] for row in get(still, "/v1/usage?by=queue", "cleo")["rows"]] == ["research"]
+
+
+def test_a_class_is_set_by_its_user_or_who_operates_and_orders_the_queue_anew(tmp_path: Path) -> None:
+    classes = {"priorityClasses": [{"name": "high", "value": 5}, {"name": "low"}]}
+    with a_world(tmp_path, runs=False) as world:
+        world.plane.policy_apply({**world.plane.policy_show()["document"], "spec": classes}, "root")
+        blocker = submit(world, "root", accelerators="big:2")
+        first, second = (submit(world, "root", accelerators="big:2", priority="low", name=name) for name in ("first", "second"))
+
+        def raised(user: str, body: bytes, job_id: str = second) -> tuple[int, Any]:
+            reply = world.ask(user, "POST", f"/v1/jobs/{job_id}/priority", body)
+            return reply.status, json.loads(reply.body)
+
+        high = b'{"priority": "high"}'
+        assert [(status, answer["code"]) for status, answer in (raised("ann", high), raised("bob", high))] == [
+            (404, "unknown_job"),
+            (403, "forbidden"),
+        ]
+        status, answer = raised("ops", b'{"priority": "hihg"}')
+        assert (status, answer["code"], answer["hint"]) == (400, "unknown_priority_class", "did you mean high?")
+        assert [raised("ops", body)[1]["code"] for body in (b"{}", b'{"priority": 3}', b'{"class": "high"}', b"no")] == [
+            "bad_priority", "bad_priority", "unknown_key", "bad_request",
+        ]  # fmt: skip
+        assert [get(world, f"/v1/jobs/{job_id}", "root")["position"] for job_id in (first, second)] == [1, 2]
+        for user in ("ops", "root"):  # twice is once
+            status, job = raised(user, high)
+            assert status == 200 and set(job) == set(JobAnswer.model_fields)
+            assert (job["priority"], job["position"], job["state"]) == ("high", 1, "PENDING")
+        facts = get(world, f"/v1/jobs/{second}/story", "root")["facts"]
+        assert [(fact["kind"], fact["by"]) for fact in facts] == [("JobSubmitted", "root"), ("JobReprioritised", "ops")]
+        assert get(world, f"/v1/jobs/{second}/explain", "root")["events"][1]["text"] == "class set to high by ops"
+        assert raised("root", high, blocker)[1]["priority"] == "high", "it runs"
+        assert raised("root", b'{"priority": ""}')[0] == 200
+        world.ask("root", "POST", f"/v1/jobs/{first}/cancel")
+        status, answer = raised("root", high, first)
+        assert (status, answer["code"], answer["context"]) == (409, "job_ended", {"state": "CANCELLED"})
+        assert raised("root", b'{"priority": "low"}', first)[0] == 200, "as it was"
+
+
+def test_a_token_that_only_reads_raises_nothing(still: World) -> None:
+    job_id = submit(still, "ann")
+    still.secrets["ann-reads"], _ = still.tokens.mint("ann", ["read"])
+    reply = still.ask("ann-reads", "POST", f"/v1/jobs/{job_id}/priority", b'{"priority": ""}')
+    assert (reply.status, json.loads(reply.body)["code"]) == (403, "forbidden")
 
 
 def test_secrets_reach_the_job_and_nothing_else(world: World) -> None:

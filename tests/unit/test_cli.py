@@ -76,9 +76,9 @@ def test_every_command_has_a_heading_in_the_docs() -> None:
 def test_every_read_has_json() -> None:
     reads = {path for path, command in commands() if any("-o" in param.opts for param in command.params)}
     expected = {"status", "tiers", "explain", "profile", "doctor", "config show", "node labels", "node resources", "simulate", "replay"}
-    expected |= {"submit", "queue", "cancel", "plan", "usage", "efficiency", "token create", "token list", "token revoke"}
+    expected |= {"submit", "queue", "cancel", "raise", "plan", "usage", "efficiency", "token create", "token list", "token revoke"}
     expected |= {"console"}
-    expected |= {"policy apply", "policy show", "policy history", "policy rollback"}
+    expected |= {"policy apply", "policy show", "policy history", "policy rollback", "policy what-if"}
     expected |= {"model list", "model show"}
     expected |= {f"model {verb}" for verb in ("register", "versions", "search", "alias", "fetch", "deprecate", "import", "export")}
     expected |= {f"rollout {verb}" for verb in ("start", "status", "pause", "resume", "promote", "abort", "rollback")}

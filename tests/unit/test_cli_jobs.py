@@ -21,7 +21,7 @@ from tests.api_world import UNTIL_S, World, a_world
 TABLE = {
     name: (f"fabric.cli.{name}:{name}", "")
     for name in ("submit", "queue", "logs", "cancel", "plan", "usage", "efficiency", "policy", "token", "explain")
-}  # fmt: skip
+} | {"raise": ("fabric.cli.raise_jobs:raise_jobs", "")}  # fmt: skip
 HEAVY = ("ray", "pydantic", "rich", "sqlalchemy", "yaml", "fastapi", "uvicorn", "fsspec", "cloudpickle")
 
 
@@ -146,6 +146,23 @@ def test_cancel_takes_many_and_tells_of_each(world: World) -> None:
     assert world.plane.wait(first, UNTIL_S).state.value == world.plane.wait(second, UNTIL_S).state.value == "CANCELLED"
 
 
+def test_raise_takes_many_and_tells_the_place_of_each(world: World) -> None:
+    classes = {"priorityClasses": [{"name": "high", "value": 5}, {"name": "low"}]}
+    world.plane.policy_apply({**world.plane.policy_show()["document"], "spec": classes}, "root")
+    blocker, ended = submitted("--name", "r-blocker", "--cpus", "8", "--gpus", "big:2", "--", "sleep", "60"), submitted("--", "true")
+    first = submitted("--name", "r-one", "--priority", "low", "--gpus", "big:2", "--", "true")
+    array = json.loads(run("submit", "--array", "2", "--priority", "low", "--gpus", "big:2", "-o", "json", "--", "true").stdout)["array_id"]
+    world.plane.wait(ended, UNTIL_S)
+    result = run("raise", array, "--priority", "high")
+    assert result.exit_code == 0 and result.stdout.splitlines()[0].endswith("is of class high, #1 of those that wait")
+    rest = run("raise", "r-one", short_id(ended), "--priority", "high", "-o", "json")
+    assert (rest.exit_code, told(rest)) == (3, "error[job_ended]: true has ended: SUCCEEDED")
+    assert [(job["id"], job["priority"], job["position"]) for job in json.loads(rest.stdout)["jobs"]] == [(first, "high", 1)]
+    assert "class set to high by ann" in run("explain", "r-one").stdout
+    assert run("raise", "r-one", "--priority", "hihg").exit_code == 2
+    run("cancel", blocker, first, array)
+
+
 @pytest.mark.parametrize(
     ("args", "status", "code", "hint"),
     [
@@ -250,6 +267,18 @@ def test_usage_has_a_row_for_each(world: World, monkeypatch: pytest.MonkeyPatch)
     assert json.loads(run("usage", "-o", "json").stdout)["by"] == "user"
 
 
+def test_usage_is_written_to_a_file_that_a_spreadsheet_reads(world: World, tmp_path: Path) -> None:
+    submitted("--", "true")
+    result = run("usage", "--export", "u.csv", "-o", "json")
+    assert json.loads(result.stdout) == {"file": "u.csv", "by": "user", "bytes": (tmp_path / "u.csv").stat().st_size}
+    assert (tmp_path / "u.csv").read_text().splitlines()[1].startswith("ann,")
+    assert run("usage", "--by", "model", "--export", "m.parquet").stdout.startswith("usage by model written to m.parquet: ")
+    assert run("usage", "--by", "model").stdout == "nothing was used yet\n"
+    for file, said in (("u.xlsx", "an export is .csv or .parquet"), ("no/such/u.csv", "cannot write no/such/u.csv")):
+        bad = run("usage", "--export", file)
+        assert bad.exit_code == 2 and told(bad).startswith("error[bad_export]: ") and said in bad.stderr
+
+
 # -- policy, token ---------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +299,28 @@ def test_a_policy_is_applied_shown_and_rolled_back(world: World, tmp_path: Path,
     bad = run("policy", "apply", "-", input=text.replace("objective", "objektive"))
     assert bad.exit_code == 2 and told(bad).startswith("error[unknown_policy_key]") and world.plane.core.book.policy.name == "default"
     assert run("policy", "rollback", "99").exit_code == 2
+
+
+def test_a_what_if_shows_both_policies_and_its_progress_aside(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.yaml").write_text(json.dumps(world.plane.policy_show()["document"]))
+    assert run("policy", "what-if", "p.yaml").exit_code == 3, "ann may not read"
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["bob"])
+    monkeypatch.setattr("fabric.cli.policy_what_if._Progress.EVERY_S", 0.0)
+    monkeypatch.setattr("fabric.jobs.LOOK_S", 0.05)
+    world.plane.wait(submitted("--", "true"), UNTIL_S)
+    table = run("policy", "what-if", "p.yaml", "--since", "1h")
+    assert table.exit_code == 0, table.stderr
+    assert "in force" in table.stdout and fits(table.stdout) and table.stderr.startswith("replayed 0 %")
+    document = json.loads(run("policy", "what-if", "-", "-o", "json", input=(tmp_path / "p.yaml").read_text()).stdout)
+    assert document["state"] == "done" and document["current"]["jobs"] == document["jobs"] >= 1
+    (tmp_path / "bad.yaml").write_text("kind: [")
+    for args, status, code in (
+        (["bad.yaml"], 2, "policy_not_yaml"),
+        (["p.yaml", "--since", "soon"], 2, "bad_duration"),
+        (["no.yaml"], 2, "policy_not_found"),
+    ):
+        bad = run("policy", "what-if", *args)
+        assert bad.exit_code == status and told(bad).startswith(f"error[{code}]: ")
 
 
 def test_tokens_are_made_listed_and_revoked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +347,7 @@ def test_tokens_are_made_listed_and_revoked(world: World, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", [*TABLE, "policy apply", "token create"])
 def test_help_imports_nothing_heavy_and_names_every_option(name: str) -> None:
-    module = f"fabric.cli.{name.split()[0]}"
+    module = TABLE[name.split()[0]][0].partition(":")[0]
     code = (
         f"import sys, importlib\nfrom fabric.cli.main import Root\ncli = Root(name='fabric', table={TABLE!r})\n"
         f"try:\n    cli.main({[*name.split(), '--help']!r}, prog_name='fabric')\nfinally:\n"

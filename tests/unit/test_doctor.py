@@ -171,3 +171,20 @@ def test_doctor_ends_with_1_where_something_fails(monkeypatch: pytest.MonkeyPatc
     result = CliRunner().invoke(cli, ["doctor", "-o", "json"])
     assert result.exit_code == status
     assert set(json.loads(result.stdout)) == {"checks", "ok", "warn", "fail"}
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "one", "state", "says"),
+    [
+        (0.5, {"state": "shipping", "lag_s": 0.7, "error": None}, "ok", "in s3://lab, 1.2 s behind"),
+        (0.5, {"state": "copying", "lag_s": None, "error": None}, "warn", "no whole copy in s3://lab yet"),
+        (0.5, {"state": "superseded", "lag_s": 9.0, "error": "shipped by b"}, "fail", "journal in s3://lab: superseded: shipped by b"),
+        (60.0, {"state": "shipping", "lag_s": 0.7, "error": None}, "warn", "nothing is heard of it in s3://lab"),
+        (None, {"state": "shipping", "lag_s": 0.7, "error": None}, "warn", "nothing is heard of it in s3://lab"),
+    ],
+)
+def test_the_copy_of_the_journal_has_a_row(silent_s: float | None, one: dict[str, Any], state: str, says: str) -> None:
+    shipping = {"storage_url": "s3://lab", "silent_s": silent_s, "databases": {"journal": one}}
+    (row,) = [check for check in judged(shipping=shipping) if check.name == "journal's copy"]
+    assert (row.state, bool(row.cure)) == (state, state != "ok") and says in row.detail
+    assert not [check for check in judged() if check.name == "journal's copy"], "none where nothing is shipped"

@@ -10,9 +10,10 @@ import pytest
 
 from fabric.fitted import elided, fitted
 from fabric.job import JobId
-from fabric.job_answers import AHEAD_KEYS, EXPLANATION_KEYS, WAY_KEYS, render_job_explanation, render_plan, render_usage
+from fabric.job_answers import AHEAD_KEYS, EXPLANATION_KEYS, WAY_KEYS, render_job_explanation, render_plan
 from fabric.job_form import JOB_KEYS, JobView, ago, brief, format_job, format_listing, job_json, listing_json
 from fabric.states import JobState
+from fabric.usage_form import render_usage
 
 NOW_S = 1_800_000_000.0
 ID = JobId("01a20ba2-a8f6-7c17-9c04-39e69f3172d5")

@@ -88,6 +88,30 @@ def test_a_cancelled_job_has_no_result(world: World) -> None:
     assert cancelled.value.code == "cancelled" and job.status() is JobState.CANCELLED
 
 
+def test_a_job_can_be_given_another_class(world: World) -> None:
+    job = jobs.submit("sleep 30")
+    assert job.set_priority("default") in (JobState.PENDING, JobState.ADMITTED, JobState.RUNNING)
+    assert job.info()["priority"] == "default"
+    with pytest.raises(UnknownNameError, match="priority class"):
+        job.set_priority("fast")
+    job.cancel()
+    job.wait(UNTIL_S)
+    with pytest.raises(RejectedError) as late:
+        job.set_priority("")
+    assert late.value.code == "job_ended"
+
+
+def test_an_array_is_given_another_class_where_its_jobs_have_not_ended(world: World) -> None:
+    array = jobs.submit('test "$FABRIC_ARRAY_INDEX" = 0 || sleep 30', array=2)
+    array[0].wait(UNTIL_S)
+    array.set_priority("default")
+    asked = [world.plane.core.jobs[job.id].spec.priority for job in array]
+    assert asked == ["", "default"]
+    with pytest.raises(UnknownNameError):
+        array.set_priority("fast")
+    array.cancel()
+
+
 def test_an_array_is_a_sequence_of_jobs(world: World) -> None:
     array = jobs.submit("echo $FABRIC_ARRAY_INDEX", array=4, name="sweep")
     after = jobs.submit("echo done", after=array)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fabric.cli.main import cli
 from fabric.errors import UserError
 from fabric.job import Grant, JobId, JobSpec, Option, Outcome, Shape
-from fabric.job_events import JobDispatched, JobEnded, JobFact, JobPreempted, JobStarted, JobSubmitted, JobVacated
+from fabric.job_events import JobDispatched, JobEnded, JobFact, JobPreempted, JobReprioritised, JobStarted, JobSubmitted, JobVacated
 from fabric.journal import Journal
 from fabric.sim.replay import Recorded, recorded
 
@@ -124,6 +124,26 @@ def test_only_jobs_of_the_time_asked_for_are_replayed_and_dependencies_among_the
     found = read(url, within_s=3600.0)
     assert [job.name for job in found.jobs] == ["first", "second"]
     assert found.jobs[1].after == (0,)
+
+
+def test_of_too_many_jobs_the_newest_are_read_and_the_others_counted(url: str) -> None:
+    history = History(url)
+    history.run("old", 0.0, 10.0, "v100")
+    for number in range(5):
+        history.run(f"a{number}", 10_000.0 + number, 10.0, "v100")
+    found = recorded(url, 3600.0, most_jobs=3)
+    assert [job.name for job in found.jobs] == ["a2", "a3", "a4"] and (found.num_left_out, found.num_too_many) == (0, 2)
+    assert recorded(url, 3600.0, most_jobs=5).num_too_many == 0
+    assert len(recorded(url, 1e9).jobs) == 6
+
+
+def test_a_job_is_of_the_class_that_it_had_last(url: str) -> None:
+    history = History(url)
+    history.submit("a", 0.0)
+    history.at(1.0, JobReprioritised(JobId("a"), "high", "ann"))
+    history.start("a", 2.0, "v100")
+    history.end("a", 10.0)
+    assert [job.priority for job in read(url).jobs] == ["high"]
 
 
 def test_a_cluster_without_a_measured_flavor_is_refused(url: str) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from fabric.console.follower import Follower
 from fabric.console.guard import CSP
+from fabric.console.series import Series
 from fabric.errors import UnavailableError
 from fabric.job import Grant, JobId, Option
 from fabric.job_events import JobDispatched, JobEnded, JobPreempted, JobStarted, JobSubmitted
 from fabric.job_form import JOB_KEYS
 from fabric.jobs import job
 from fabric.plane.driver import STREAM
+from fabric.types import Node, PoolSnapshot
 from tests.console_world import HOST, INDEX, ConsoleWorld, a_console
 from tests.jobs import spec
 
@@ -97,6 +100,15 @@ def test_a_pool_that_does_not_answer_is_a_problem_and_its_nodes_stay(world: Cons
     assert [node["node_id"] for node in world.see("root", "/v1/console/nodes?tier=hot")["nodes"]] == ["big-1"]
 
 
+def test_what_is_asleep_is_listed_beside_what_is_there(world: ConsoleWorld) -> None:
+    asleep = tuple(Node(f"asleep/more/{n}", "more", "warm", "big", {"GPU": 2.0}, health="asleep") for n in range(2))
+    world.pools.answers["warm"] = PoolSnapshot("warm", 1, (), asleep=asleep)
+    world.look()
+    (row,) = world.see("root", "/v1/console/overview")["tiers"][1]["flavors"]
+    assert (row["flavor"], row["nodes"], row["asleep"], row["units"], row["usd_per_h"], row["twin"]) == ("big", 0, 2, 0, None, False)
+    assert world.see("root", "/v1/console/overview")["tiers"][0]["flavors"][0]["asleep"] == 0
+
+
 def test_nodes_are_filtered_sorted_and_cut(world: ConsoleWorld) -> None:
     run(world, "one")
     ids = lambda query: [node["node_id"] for node in world.see("root", f"/v1/console/nodes{query}")["nodes"]]  # noqa: E731
@@ -115,6 +127,19 @@ def test_the_series_has_a_point_for_each_look_of_a_step(still: ConsoleWorld) -> 
     assert series["step_s"] == 10.0 and len(series["times_s"]) >= 1
     assert series["tiers"]["hot"]["leased_frac"] == [0.0] * len(series["times_s"])
     assert series["flavors"]["big"]["usd_per_h"][0] == pytest.approx(7.2) and series["tiers"]["cold"]["gpu_frac"][0] is None
+
+
+def test_the_series_outlives_the_console_and_a_broken_file_begins_anew(world: ConsoleWorld, tmp_path: Path) -> None:
+    before, file = world.console.follower, tmp_path / "series.json"
+    before._series_file = file
+    before.save_series()
+    parts: Any = (world.journal, world.pools, world.door, before.model.catalogue, ("hot",))
+    assert Follower(*parts, series_file=file).series.as_json(60) == before.series.as_json(60) != Series().as_json(60)
+    an_hour_later = Follower(*parts, series_file=file, now_s=lambda: before.now_s() + 3700.0)
+    assert an_hour_later.series.as_json(60) == Series().as_json(60)
+    for broken in (b"{", b"7", b'[["x", {}, {}]]', b"[1]"):
+        file.write_bytes(broken)
+        assert Follower(*parts, series_file=file).series.as_json(60) == Series().as_json(60)
 
 
 def test_a_job_has_the_keys_of_the_api_and_what_only_the_scheduler_knows(world: ConsoleWorld) -> None:
@@ -227,6 +252,7 @@ def test_another_sites_page_changes_nothing(still: ConsoleWorld, origin: str) ->
 def test_the_pages_own_requests_are_taken(still: ConsoleWorld) -> None:
     assert still.send("root", "GET", "/v1/console/overview", Origin=f"http://{HOST}").status == 200
     assert still.send("root", "GET", "/v1/console/overview", **{"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert still.send(None, "GET", "/", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status == 200, "a link elsewhere"
 
 
 # -- what is handed on -----------------------------------------------------------------------------------------------------

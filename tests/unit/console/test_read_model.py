@@ -41,7 +41,7 @@ def as_the_core_has_it(model: ReadModel, desk: JournalledDesk) -> None:
         if job.grant is not None:
             spent += desk.core.book.standing.usd_per_s(job.grant.option) * (now_s - job.dispatched_s)
             assert row.nodes == job.grant.nodes
-        assert (STATES[row.state], row.attempt) == (job.state.value, job.attempt)
+        assert (STATES[row.state], row.attempt, row.priority) == (job.state.value, job.attempt, job.spec.priority)
         if job.state.is_final:
             assert (row.why, row.detail) == (job.why, job.detail)
         if row.flavor:

@@ -243,6 +243,60 @@ def test_replay_reads_a_long_log_in_pieces(journal: Journal, monkeypatch: pytest
         assert [body["node_id"] for _, body in facts_in(journal)] == [f"n{number}" for number in range(1, count + 1)]
 
 
+def test_a_reader_reads_while_a_writer_holds_its_lock_and_makes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    Journal(url).append("pool-hot", FACTS[0])
+    writer = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    reader = Journal(url, is_reader=True)
+    assert len(facts_in(reader)) == 1 and len(reader.newest("pool-hot", "NodeCordoned")) == 1
+    writer.execute("ROLLBACK")
+    writer.close()
+    empty = sqlite3.connect(tmp_path / "empty.db")
+    empty.execute("CREATE TABLE other (n)")
+    empty.close()
+    with pytest.raises(RuntimeFault):
+        facts_in(Journal(f"sqlite:///{tmp_path / 'empty.db'}", is_reader=True))
+    with pytest.raises(RuntimeFault, match="not there"):
+        Journal(f"sqlite:///{tmp_path / 'gone.db'}", is_reader=True)
+    assert not (tmp_path / "gone.db").exists(), "an empty journal would keep a copy from being brought back"
+
+
+def test_the_newest_of_a_kind_are_found_and_counted(journal: Journal) -> None:
+    for number, fact in enumerate((*FACTS, FACTS[0])):
+        journal.append_all("pool-hot", [fact], wall_s=100.0 + number)
+    journal.append_all("pool-cold", [FACTS[0]], wall_s=200.0)
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned")] == [103.0, 102.0, 100.0]
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned", limit=2)] == [103.0, 102.0]
+    assert [place.wall_s for place in journal.newest("pool-hot", "NodeCordoned", since_s=102.5)] == [103.0]
+    first = journal.newest("pool-hot", "NodeCordoned")[-1]
+    assert [entry.wall_s for entry in journal.entries("pool-hot", first.seq - 1)] == [100.0, 101.0, 102.0, 103.0]
+    assert (journal.count("pool-hot", "NodeCordoned"), journal.count("pool-hot", "NodeCordoned", since_s=102.0)) == (3, 2)
+    assert (journal.newest("pool-hot", "JobSubmitted"), journal.count("pool-hot", "JobSubmitted")) == ([], 0)
+
+
+def test_the_first_fact_since_a_time_is_found_whatever_lies_between(journal: Journal) -> None:
+    assert journal.first_since("pool-hot", 0.0) is None
+    numbers: list[tuple[float, int]] = []
+    for number in range(60):
+        at_s = 1000.0 + number // 3  # three happen at a time
+        if number % 5 == 4:
+            journal.append_all("pool-cold", FACTS[:2], wall_s=at_s)
+        numbers.append((at_s, journal.append_all("pool-hot", FACTS[:1], wall_s=at_s).seq))
+    for asked_s in (0.0, 999.9, 1000.0, 1000.5, 1007.0, 1019.0):
+        assert journal.first_since("pool-hot", asked_s) == next(seq for at_s, seq in numbers if at_s >= asked_s)
+    assert journal.first_since("pool-hot", 1019.1) is None
+    assert journal.first_since("pool-warm", 0.0) is None
+
+
+def test_some_documents_may_be_read_at_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabric.journal.log.NAMES_PER_QUERY", 2)
+    journal.save("jobs", {f"j{n}": {"n": n} for n in range(7)})
+    journal.save("others", {"j1": {"n": -1}})
+    assert journal.documents("jobs", ["j1", "j5", "gone", "j6"]) == {"j1": {"n": 1}, "j5": {"n": 5}, "j6": {"n": 6}}
+    assert journal.documents("jobs", []) == {}
+
+
 def test_entries_may_be_asked_for_by_kind(journal: Journal) -> None:
     for fact in FACTS:
         journal.append("pool-hot", fact)

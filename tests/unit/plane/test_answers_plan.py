@@ -10,11 +10,12 @@ import pytest
 from fabric import codec
 from fabric.errors import NoFitError, RejectedError
 from fabric.job import Grant, JobEstimate, JobSpec, Option, Shape
-from fabric.job_answers import EVENT_KEYS, PLAN_KEYS, USAGE_ROW_KEYS, WAY_KEYS, render_plan
-from fabric.job_events import JobClosed, JobDispatched, JobEnded, JobPreempted, JobStarted, JobSubmitted
+from fabric.job_answers import EVENT_KEYS, PLAN_KEYS, WAY_KEYS, render_plan
+from fabric.job_events import JobClosed, JobDispatched, JobEnded, JobPreempted, JobReprioritised, JobStarted, JobSubmitted
 from fabric.plane import answers
 from fabric.plane.event_text import event_rows
 from fabric.policy import Policy, PriorityClass, QueuePolicy
+from fabric.usage_form import ROW_KEYS
 from tests.answers_world import NO_TWINS, Plane, snapshot
 from tests.jobs import CPU, T4, machine, spec
 
@@ -148,7 +149,7 @@ def test_usage_counts_what_ran_and_what_runs():
     plane.submit_and_start(spec("second", Shape("t4", accelerators=1), queue="research", user="bob"), run_s=3600.0)
     plane.submit(spec("third", Shape("t4", accelerators=4), queue="research", user="bob"), run_s=3600.0)
     rows = {row["name"]: row for row in answers.usage_rows(plane.core, "user", 7200.0)}
-    assert all(set(row) == USAGE_ROW_KEYS for row in rows.values())
+    assert all(set(row) == set(ROW_KEYS) for row in rows.values())
     ann, bob = rows["ann"], rows["bob"]
     assert (ann["pending"], ann["running"], ann["ended"], ann["units"], ann["unit_hours"]) == (0, 0, 1, 0.0, pytest.approx(2.0))
     assert (bob["pending"], bob["running"], bob["ended"], bob["units"], bob["unit_hours"]) == (1, 1, 0, 1.0, pytest.approx(1.0))
@@ -167,6 +168,8 @@ def test_a_story_reads_as_sentences():
         JobSubmitted(one, "ann"),
         JobDispatched(one.job_id, 1, grant, "Fit"),
         JobStarted(one.job_id, 1),
+        JobReprioritised(one.job_id, "low", "ann"),
+        JobReprioritised(one.job_id, "", "ops"),
         JobPreempted(one.job_id, 1, "Preempted", "other"),
         JobEnded(one.job_id, 1, "error", "", 3),
         JobClosed(one.job_id, "CANCELLED", "Cancelled", "by ann"),
@@ -181,6 +184,8 @@ def test_a_story_reads_as_sentences():
         "submitted by ann to default, after job prep",
         "attempt 1 gets a100-80g:2x2 on a1, a2 (Fit)",
         "attempt 1 runs",
+        "class set to low by ann",
+        "class left to the policy by ops",
         "attempt 1 told to leave for job other",
         "attempt 1 failed: exit 3",
         "closed as cancelled: by ann",

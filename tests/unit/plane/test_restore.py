@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from fabric import codec
-from fabric.job import AttemptUse, JobId
-from fabric.job_events import JOURNALLED, JobEnded, JobStarted, JobVacated, NodesSeen
+from fabric.job import AttemptUse, JobId, Shape
+from fabric.job_events import JOURNALLED, JobEnded, JobReprioritised, JobStarted, JobSubmitted, JobVacated, NodesSeen
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM
 from fabric.plane.restore import restore, snapshot_of
-from fabric.plane.views import Aside
-from fabric.policy import Policy, QueuePolicy
+from fabric.plane.views import Aside, in_order
+from fabric.policy import Policy, PriorityClass, QueuePolicy
 from fabric.scheduler.core import Core
 from tests.jobs import CATALOGUE, Desk, machine, spec
 
@@ -57,6 +57,27 @@ def test_shares_spent_money_states_and_what_listings_show_come_back(tmp_path: Pa
     before = shown[JobId("j0")]
     assert (aside.option, aside.nodes, aside.started_s, aside.exit_code) == (before.option, ("a1",), BEGIN_S + 1, 0)
     assert aside.summary is None, "read from the stored documents, once it is asked for"
+
+
+@pytest.mark.parametrize("with_snapshot", [True, False])
+def test_a_class_that_was_set_after_the_submission_comes_back(with_snapshot: bool, tmp_path: Path) -> None:
+    policy = Policy(classes=(PriorityClass("high", value=1), PriorityClass("low")))
+    desk = Desk(machine("a1"), policy=policy)
+    journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}")
+    specs = [spec(name, Shape("a100", 4), priority="low", submitted_s=float(n)) for n, name in enumerate(("runs", "first", "second"))]
+    facts = [JobSubmitted(one, "ann") for one in specs]
+    facts += desk.tell(*facts).facts
+    raised = [JobReprioritised(JobId(name), "high", "ops") for name in ("runs", "second")]
+    desk.tell(*raised)
+    if with_snapshot:
+        journal.save_snapshot(STREAM, 0, snapshot_of(desk.core, {}))
+    else:
+        journal.append_all(STREAM, [*facts, *raised])
+    core = restore(journal, Core(CATALOGUE, policy, is_planning=False)).core
+    assert {name: job.spec.priority for name, job in core.jobs.items()} == {"runs": "high", "first": "low", "second": "high"}
+    assert {name: job.cls.name for name, job in core.jobs.items() if job.cls} == {"runs": "high", "first": "low", "second": "high"}
+    assert [job.spec.name for job in in_order(core)] == ["second", "first"]
+    assert core.book.standing.held_values["default"] == {1: 1, **({} if with_snapshot else {0: 0})}
 
 
 def test_facts_that_a_snapshot_is_ahead_of_change_nothing_when_they_are_replayed(tmp_path: Path) -> None:
