@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fabric.usage_form import MODEL_ROW_KEYS
+from fabric.what_if_form import SIDE_KEYS, WHAT_IF_KEYS
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 POLICY = """apiVersion: scheduling.example.com/v1
 kind: HybridPolicy
@@ -190,16 +193,33 @@ def policies() -> list[dict[str, Any]]:
 
 
 def what_if(ran_s: float) -> dict[str, Any]:
+    form: dict[str, Any] = dict.fromkeys(WHAT_IF_KEYS)
+    form |= {
+        "id": "1",
+        "state": "running",
+        "progress": min(1.0, ran_s / 1.5),
+        "since_s": 86_400.0,
+        "by": "ann",
+        "began_s": time.time() - ran_s,
+    }
     if ran_s < 1.5:
-        return {"state": "running", "progress": min(1.0, ran_s / 1.5), "error": None, "current": None, "proposed": None}
-    current = {"jct_h": 3.42, "makespan_s": 91_200.0, "cost_usd": 18_240.0, "utilisation_frac": 0.713, "jobs": 9_812}
-    proposed = {"jct_h": 2.61, "makespan_s": 90_100.0, "cost_usd": 18_790.0, "utilisation_frac": 0.742, "jobs": 9_812}
-    return {"state": "done", "progress": 1.0, "error": None, "current": current, "proposed": proposed}
+        return form
+    current, proposed = ((9_812, 3.42, 21.4, 91_200.0, 18_240.0, 0.713, 41, 212), (9_812, 2.61, 24.9, 90_100.0, 18_790.0, 0.742, 17, 268))
+    sides = {name: dict(zip(SIDE_KEYS, row, strict=True)) for name, row in (("current", current), ("proposed", proposed))}
+    left_out = {"not_succeeded": 304, "unknown_queue": 12}
+    recorded = {"jct_h": 3.51, "makespan_s": 91_900.0}
+    return form | {"state": "done", "took_s": 1.5, "jobs": 9_812, "left_out": 316, "left_out_why": left_out, "recorded": recorded, **sides}
 
 
 def usage(by: str) -> dict[str, Any]:
-    names = {"user": ("ann", "bob", "cho", "<b>fay</b>"), "queue": ("research", "prod", "batch"), "model": ("resnet-50", HOSTILE)}[by]
-    rows = [
+    rows = (
+        _models_used() if by == "model" else _held(("research", "prod", "batch") if by == "queue" else ("ann", "bob", "cho", "<b>fay</b>"))
+    )
+    return {"by": by, "rows": rows, "now_s": time.time()}
+
+
+def _held(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
         {
             "name": name,
             "pending": 410 * place,
@@ -215,4 +235,11 @@ def usage(by: str) -> dict[str, Any]:
         }
         for place, name in enumerate(names, 1)
     ]
-    return {"by": by, "rows": rows, "now_s": time.time()}
+
+
+def _models_used() -> list[dict[str, Any]]:
+    rows = (
+        ("resnet-50", "ann", 4, 2.1, 1_204_331, 412, 96.0, {"t4": 96.0}, 50.5, 0.042, 0.8, 86_400.0),
+        (HOSTILE, "bob", 4, 2.1, 8_120, 3, 24.0, {"t4": 24.0}, 12.6, 1.55, 0.2, 86_400.0),
+    )
+    return [dict(zip(MODEL_ROW_KEYS, row, strict=True)) for row in rows]

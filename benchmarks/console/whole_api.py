@@ -74,7 +74,7 @@ class WholeApi(StandInApi):
             case "priority":
                 if body["priority"] not in ("high", "low"):
                     raise UserError(f"unknown class {body['priority']!r}", code="unknown_class", hint="did you mean high?")
-                return self._view(job)
+                return self._view(job) | {"priority": body["priority"]}
         return None
 
     def _of_rollout(self, rest: list[str]) -> Any:

@@ -13,6 +13,7 @@ from fabric.console.lease_book import ENDS, MARKS
 from fabric.console.page_files import KINDS, PAGE
 from fabric.job_form import WHY
 from fabric.states import JobState
+from fabric.what_if_form import WHY_LEFT_OUT
 
 MOST_BYTES = 300_000
 FILES = sorted(file for file in PAGE.rglob("*") if file.suffix in KINDS)
@@ -35,8 +36,8 @@ def imported(file: Path, found: set[str]) -> set[str]:
     return found
 
 
-def keys_of(constant: str) -> list[str]:
-    body = re.search(rf"export const {constant} = \{{\n(.*?)\n\}};", (PAGE / "lib/words.js").read_text(), re.DOTALL)
+def keys_of(constant: str, file: str = "lib/words.js") -> list[str]:
+    body = re.search(rf"const {constant} = \{{\n(.*?)\n\}};", (PAGE / file).read_text(), re.DOTALL)
     assert body, constant
     return re.findall(r"^  (\w+):", body.group(1), re.MULTILINE)
 
@@ -82,6 +83,7 @@ def test_no_file_names_another_host_or_writes_markup_from_strings(file: Path) ->
 def test_the_page_has_words_for_every_reason_state_end_and_mark() -> None:
     assert keys_of("WHY") == list(WHY)
     assert keys_of("STATES") == [state.value for state in JobState]
+    assert keys_of("LEFT_OUT", "views/what_if.js") == list(WHY_LEFT_OUT)
     assert sorted(keys_of("BARS")) == sorted(ENDS)
     assert sorted(keys_of("MARKS")) == sorted(MARKS)
 

@@ -13,6 +13,7 @@ export const WHY = {
   BackOff: "waits before it is tried again",
   Planning: "a better plan is being made",
   Reserved: "what is free is kept for a job before it",
+  Waking: "its nodes are being started",
   Timeout: "an attempt ran longer than it may",
   OutOfMemory: "it ran out of memory, with more of it too",
   NodeLost: "its nodes were lost too often",

@@ -13,7 +13,7 @@ export function JobButtons({ job, who, tabIndex, isShort }) {
   const path = `/v1/jobs/${part(job.id)}`;
   const name = isShort ? job.name : "this job";
   return html`<span class="row-orders">
-    ${job.state === "PENDING" && html`<${Raise} job=${job} tabIndex=${tabIndex} />`}
+    ${(job.state === "PENDING" || !isShort) && html`<${Priority} job=${job} tabIndex=${tabIndex} />`}
     <${OrderButton}
       isBad
       tabIndex=${tabIndex}
@@ -36,7 +36,7 @@ function outcome(job, answer) {
   return isOver(answer.state) ? `${job.name} had already ended: ${answer.state.toLowerCase()}` : `${job.name} is being stopped`;
 }
 
-function Raise({ job, tabIndex }) {
+function Priority({ job, tabIndex }) {
   const [isAsking, setAsking] = useState(false);
   const press = async (event) => {
     event.stopPropagation();
@@ -46,12 +46,12 @@ function Raise({ job, tabIndex }) {
       title: `Priority of ${job.name}`,
       text: `Its class is ${job.priority || "the policy's default"}.`,
       verb: "Change it",
-      field: { label: "Priority class", value: "", choices: classes, isRequired: true, hint: classes.length ? `The policy has: ${classes.join(", ")}` : "" },
+      field: { label: "Priority class", value: "", choices: classes, hint: `${classes.length ? `The policy has: ${classes.join(", ")}. ` : ""}Empty: the one that the policy gives it` },
     });
-    if (priority !== null) await order(`/v1/jobs/${part(job.id)}/priority`, { body: { priority }, done: `${job.name} is now of class ${priority}` });
+    if (priority !== null) await order(`/v1/jobs/${part(job.id)}/priority`, { body: { priority }, done: (changed) => `${job.name} is now of class ${changed.priority || "–"}` });
     setAsking(false);
   };
-  return html`<button type="button" class="button" tabindex=${tabIndex} disabled=${isAsking} aria-label=${`Priority of ${job.name}`} onClick=${press}>Raise</button>`;
+  return html`<button type="button" class="button" tabindex=${tabIndex} disabled=${isAsking} aria-label=${`Priority of ${job.name}`} onClick=${press}>Priority</button>`;
 }
 
 /** The names under `priorityClasses` of the policy in force, which may be YAML as its user wrote it. The fabric checks what is chosen. */

@@ -1,5 +1,5 @@
 /* Models: every served model, who answers, where, how fast, and how its rollout stands. */
-import { count, duration, usd } from "../lib/format.js";
+import { count, duration, percent, usd } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { to } from "../lib/route.js";
@@ -13,8 +13,10 @@ const EVERY_S = 5;
 export function Models() {
   const { data, problem } = useLoad("/v1/models", { events: ["models"], every_s: EVERY_S });
   const { data: rollouts } = useLoad("/v1/rollouts", { events: ["models"], every_s: EVERY_S });
+  const { data: usage } = useLoad("/v1/usage?by=model", { events: ["models"], every_s: 15 });
   if (!data) return problem ? html`<${Problem} problem=${problem} what="The list of models" />` : html`<${Waiting} lines=${6} />`;
   if (!data.models.length) return html`<h1 class="unseen">Models</h1><${Empty} title="No model is served yet">Serve one: <code>fabric model deploy model.onnx</code><//>`;
+  const costOf = (name) => usage?.rows.find((row) => row.name === name);
   const rolloutOf = (name) => rollouts?.rollouts.find((each) => each.model === name);
   return html`<${Section} isMain id="models" title=${html`Models <span class="faint">${count(data.models.length)}</span>`}>
     <${PlainTable}
@@ -29,11 +31,18 @@ export function Models() {
         { key: "replicas", title: "replicas", align: "right", cell: (model) => count(sumOf(model, () => 1)) },
         { key: "rate", title: "requests / s", align: "right", cell: (model) => count(sumOf(model, (replica) => replica.stats.requests_per_s ?? 0), 1) },
         { key: "p95", title: "p95", align: "right", cell: (model) => duration(latency_s(answering(model))) },
-        { key: "cost", title: "$ / 1,000", align: "right", cell: (model) => usd(per1000(answering(model))) },
+        { key: "errors", title: "errors", align: "right", cell: (model) => html`<${Errors} row=${costOf(model.name)} />` },
+        { key: "cost", title: "$ / 1,000", align: "right", cell: (model) => usd(costOf(model.name)?.usd_per_1000 ?? per1000(answering(model))) },
         { key: "rollout", title: "rollout", cell: (model) => html`<${RolloutState} form=${rolloutOf(model.name)} />` },
       ]}
     />
   <//>`;
+}
+
+/** Of all requests since the fabric counts them. */
+function Errors({ row }) {
+  if (!row?.requests) return "–";
+  return html`<span title=${`${count(row.errors)} of ${count(row.requests)} requests`}>${percent(row.errors / row.requests, 2)}</span>`;
 }
 
 /** Ten-thousandths by version. */

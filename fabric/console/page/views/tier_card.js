@@ -52,7 +52,7 @@ function Flavors({ flavors }) {
     <tbody>
       ${flavors.map((flavor) => html`<tr key=${flavor.flavor}>
         <th scope="row">${flavor.flavor} <${Twin} isTwin=${flavor.twin} /></th>
-        <td class=${flavor.ready < flavor.nodes ? "right bad" : "right"} title="ready of all">${flavor.ready < flavor.nodes ? `${count(flavor.ready)}/` : ""}${count(flavor.nodes)}</td>
+        <td class=${flavor.ready < flavor.nodes ? "right bad" : "right"} title="ready of all">${flavor.ready < flavor.nodes ? `${count(flavor.ready)}/` : ""}${count(flavor.nodes)}${flavor.asleep > 0 && html` <span class="faint" title=${`${flavor.asleep} asleep: work would start them`}>+${count(flavor.asleep)}</span>`}</td>
         <td class="right">${count(flavor.leased + flavor.used, 1)}<span class="faint">/${count(flavor.units, 1)}</span></td>
         <td class="units-cell"><${UnitBar} of=${flavor} /></td>
         <td class="right">${usd(flavor.usd_per_h)}</td>

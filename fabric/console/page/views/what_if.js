@@ -2,6 +2,7 @@
 import { ask, part } from "../lib/api.js";
 import { count, duration, percent, significant, usd } from "../lib/format.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { plural } from "../lib/words.js";
 import { PlainTable } from "../parts/plain_table.js";
 import { Problem, Section } from "../parts/signs.js";
 import { Choice } from "../parts/filters.js";
@@ -11,12 +12,22 @@ const hours = (value) => duration(value === null || value === undefined ? null :
 
 /** Key, name, words, whether less is better. */
 const FIGURES = [
-  ["jct_h", "mean time from submission to end", hours, true],
-  ["makespan_s", "until the last one ended", duration, true],
+  ["jct_h", "mean completion time", hours, true],
+  ["jct_p99_h", "99th percentile", hours, true],
+  ["makespan_s", "makespan", duration, true],
   ["cost_usd", "cost", usd, true],
   ["utilisation_frac", "utilisation", (value) => percent(value, 1), false],
-  ["jobs", "jobs", count, null],
+  ["misses", "deadlines missed", count, true],
+  ["restarts", "restarts", count, true],
 ];
+
+/** Why jobs were not replayed, as `fabric/what_if_form.py` says it. */
+const LEFT_OUT = {
+  not_succeeded: "did not succeed, or not yet",
+  unknown_queue: "are of a queue that one of the policies does not have",
+  no_room: "would not fit on the nodes",
+  too_many: "came before the newest that are replayed",
+};
 
 export function WhatIf({ inForce }) {
   const [text, setText] = useState("");
@@ -40,7 +51,7 @@ export function WhatIf({ inForce }) {
     }
   };
   const isRunning = run?.state === "running";
-  return html`<${Section} id="whatif" title="What if" aside=${html`<span class="faint">replays the jobs of the last while under another policy, in the simulator; nothing is applied</span>`}>
+  return html`<${Section} id="whatif" title="What if" aside=${html`<span class="faint">replays the last jobs under another policy, in the simulator; nothing is applied</span>`}>
     <div class="whatif-columns"><form class="whatif" onSubmit=${start}>
       <label class="field">
         <span>Another policy</span>
@@ -69,9 +80,10 @@ async function follow(text, since, setRun, signal) {
 }
 
 function Outcome({ run }) {
-  if (run.state === "failed") return html`<p class="problem" role="alert"><strong>The replay failed.</strong> ${run.error?.message ?? run.error}</p>`;
+  if (run.state === "failed") return html`<p class="problem" role="alert"><strong>The replay failed.</strong> ${run.error?.message}${run.error?.hint && html` <span class="faint">${run.error.hint}</span>`}</p>`;
   if (run.state === "running") return html`<p><progress max="1" value=${run.progress ?? undefined} aria-label="Replay" /> <span class="faint">${percent(run.progress)} replayed</span></p>`;
-  return html`<${PlainTable}
+  return html`<p>${plural(run.jobs, "job")} of ${duration(run.since_s)}, replayed under both.</p>
+  <${PlainTable}
     caption="Both policies over the same jobs"
     rows=${FIGURES}
     keyOf=${([key]) => key}
@@ -81,11 +93,20 @@ function Outcome({ run }) {
       { key: "proposed", title: "the other", align: "right", cell: ([key, , words]) => html`<b>${words(run.proposed[key])}</b>` },
       { key: "change", title: "change", align: "right", cell: ([key, , , isLessBetter]) => html`<${Change} from=${run.current[key]} to=${run.proposed[key]} isLessBetter=${isLessBetter} />` },
     ]}
-  />`;
+  />
+  <${Aside} run=${run} />`;
+}
+
+function Aside({ run }) {
+  const whys = Object.entries(run.left_out_why ?? {}).map(([why, num]) => `${count(num)} ${LEFT_OUT[why] ?? why}`);
+  return html`
+    ${run.recorded && html`<p class="faint">As it went: mean completion time ${hours(run.recorded.jct_h)}, makespan ${duration(run.recorded.makespan_s)}.</p>`}
+    ${run.left_out > 0 && html`<p class="faint">Left out ${plural(run.left_out, "job")}: ${whys.join(", ")}.</p>`}
+  `;
 }
 
 function Change({ from, to, isLessBetter }) {
-  if (!from || to === null || to === undefined || isLessBetter === null) return "";
+  if (!from || to === null || to === undefined) return from === to ? html`<span class="faint">the same</span>` : "";
   const change = to / from - 1;
   if (Math.abs(change) < 0.0005) return html`<span class="faint">the same</span>`;
   const isBetter = change < 0 === isLessBetter;
