@@ -19,6 +19,17 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwr
 
 FABRIC = (sys.executable, "-m", "fabric.cli.main")
 SHOWN_MS = 60_000
+POLICY = """apiVersion: scheduling.example.com/v1
+kind: HybridPolicy
+metadata:
+  name: two-classes
+spec:
+  priorityClasses:
+    - name: urgent
+      weight: 3
+    - name: usual
+      weight: 1
+"""
 EVIL = "<img src=x onerror=alert(1)>"
 Cli = Callable[..., str]
 
@@ -130,4 +141,31 @@ def test_what_the_real_api_answers_is_shown(page: Any, witness: Witness, address
     go(page, address, landmark)
     page.wait_for_timeout(500)
     assert page.locator(".problem").count() == 0
+    assert witness.seen == []
+
+
+def test_another_policy_is_tried_on_the_jobs_that_ran(fabric: Cli, page: Any, witness: Witness, tmp_path: Path) -> None:
+    job = submitted(fabric, tmp_path, "print('done')\n", "replayed")
+    go(page, f"#/job/{job}", ".job-head .state.succeeded")
+    go(page, "#/policy", "#whatif")
+    page.get_by_label("Another policy").fill(POLICY)
+    page.get_by_role("button", name="Replay").click()
+    page.get_by_role("rowheader", name="mean completion time").wait_for()
+    assert "replayed under both" in page.locator(".whatif-columns").inner_text()
+    page.get_by_label("Another policy").fill("spec: [")
+    page.get_by_role("button", name="Replay").click()
+    page.locator(".problem").get_by_text("cannot be shown").wait_for()
+    assert [each for each in witness.seen if "400" not in each] == []  # the browser logs what was refused
+
+
+def test_usage_is_exported_for_each_view(page: Any, witness: Witness, tmp_path: Path) -> None:
+    go(page, "#/usage", "tbody tr")
+    for by, format_name in (("User", "CSV"), ("Queue", "Parquet"), ("Model", "CSV")):
+        page.get_by_role("button", name=by, exact=True).click()
+        with page.expect_download() as found:
+            page.get_by_role("button", name=format_name).click()
+        found.value.save_as(tmp_path / found.value.suggested_filename)
+    kept = {file.name: file.read_bytes()[:4] for file in tmp_path.iterdir()}
+    assert kept["usage-by-queue.parquet"] == b"PAR1"
+    assert kept["usage-by-user.csv"] == kept["usage-by-model.csv"] == b"name"
     assert witness.seen == []
