@@ -75,3 +75,8 @@ export function reason(job) {
 }
 
 export const plural = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+
+/** The names of a tier's flavors, or of all. */
+export function flavorsOf(tiers, tier) {
+  return [...new Set(tiers.filter((each) => !tier || each.tier === tier).flatMap((each) => each.flavors.map((flavor) => flavor.flavor)))];
+}

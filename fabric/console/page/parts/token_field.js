@@ -16,10 +16,22 @@ export function TokenField({ refused }) {
         : html`<p>This page needs a token of the fabric.</p>`}
       <label class="field">
         <span>Token</span>
-        <input type="password" name="token" autocomplete="off" spellcheck=${false} placeholder="tf_…" value=${typed} onInput=${(event) => setTyped(event.target.value)} autofocus />
+        <input
+          type="password"
+          name="token"
+          autocomplete="off"
+          spellcheck=${false}
+          placeholder="tf_…"
+          value=${typed}
+          onInput=${(event) => setTyped(event.target.value)}
+          autofocus
+        />
       </label>
       <button type="submit" class="button strong" disabled=${!typed.trim()}>Open</button>
-      <p class="faint">On the machine of the fabric, <code>fabric console</code> opens this page with a token. For somebody else an admin makes one: <code>fabric token create --user ann --scope read</code></p>
+      <p class="faint">
+        On the machine of the fabric, <code>fabric console</code> opens this page with a token.
+        <span class="block">For somebody else an admin makes one: <code>fabric token create --user ann --scope read</code></span>
+      </p>
     </form>
   </main>`;
 }

@@ -15,12 +15,17 @@ const LIVE = { live: "live", connecting: "connecting", gone: "not connected" };
 export function TopBar({ form, views, current }) {
   const { state } = useCell(connection);
   const look = useCell(theme);
+  const other = look === "dark" ? "Light colours" : "Dark colours";
   const waiting = form?.jobs.PENDING;
   const nav = useRef(null);
   useEffect(() => nav.current.querySelector("[aria-current]")?.scrollIntoView({ inline: "nearest", block: "nearest" }), [current]);
   return html`<header class="top">
     <a class="brand" href="#/pools">
-      <svg viewBox="0 0 16 16" width="18" height="18" aria-hidden="true"><rect x="1" y="2" width="14" height="3" rx="1" class="fill-hot" /><rect x="1" y="6.5" width="10" height="3" rx="1" class="fill-warm" /><rect x="1" y="11" width="6" height="3" rx="1" class="fill-cold" /></svg>
+      <svg viewBox="0 0 16 16" width="18" height="18" aria-hidden="true">
+        <rect x="1" y="2" width="14" height="3" rx="1" class="fill-hot" />
+        <rect x="1" y="6.5" width="10" height="3" rx="1" class="fill-warm" />
+        <rect x="1" y="11" width="6" height="3" rx="1" class="fill-cold" />
+      </svg>
       <b>${form?.name ?? "tierfabric"}</b>
     </a>
     <nav aria-label="Views" ref=${nav}>
@@ -32,7 +37,7 @@ export function TopBar({ form, views, current }) {
       ${form && html`<span class="top-cost" title=${`of it ${usd(form.idle_usd_per_h)} idle`}><b>${usd(form.usd_per_h)}</b> / h</span>`}
       <span class=${`live ${state}`}><span class="live-dot" aria-hidden="true" />${LIVE[state]}</span>
       ${form && html`<span class="who" title=${`may: ${form.who.scopes.join(", ")}`}>${form.who.user}</span>`}
-      <button type="button" class="bare" onClick=${turnTheme} aria-label=${look === "dark" ? "Light colours" : "Dark colours"} title=${look === "dark" ? "Light colours" : "Dark colours"}>
+      <button type="button" class="bare" onClick=${turnTheme} aria-label=${other} title=${other}>
         <${Icon} path=${look === "dark" ? SUN : MOON} />
       </button>
       <button type="button" class="bare leave" onClick=${endSession} aria-label="Forget the token" title="Forget the token"><${Icon} path=${LEAVE} /></button>
@@ -41,5 +46,7 @@ export function TopBar({ form, views, current }) {
 }
 
 function Icon({ path }) {
-  return html`<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true"><path d=${path} fill="none" stroke="currentColor" stroke-width="1.4" stroke-linecap="round" stroke-linejoin="round" /></svg>`;
+  return html`<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
+    <path d=${path} fill="none" stroke="currentColor" stroke-width="1.4" stroke-linecap="round" stroke-linejoin="round" />
+  </svg>`;
 }

@@ -24,7 +24,8 @@ export function Job({ name }) {
   const { data: job, problem, reload } = useLoad(`/v1/jobs/${part(name)}`, { events: ["jobs"], every_s: 15, isOurs });
   // An explanation looks ahead over the whole queue: it is asked for anew when the job changes, and now and then while it waits.
   const isEnded = job && isOver(job.state);
-  const { data: why, problem: whyProblem } = useLoad(job && `/v1/jobs/${part(job.id)}/explain`, { every_s: isEnded ? 0 : 20, gap_ms: 5000, version: `${job?.state}.${job?.attempt}` });
+  const pace = { every_s: isEnded ? 0 : 20, gap_ms: 5000, version: `${job?.state}.${job?.attempt}` };
+  const { data: why, problem: whyProblem } = useLoad(job && `/v1/jobs/${part(job.id)}/explain`, pace);
   if (problem?.status === 404) return html`<${Empty} title="There is no such job">Or this token may not see it. <a href="#/queue">All jobs</a><//>`;
   if (problem && !job) return html`<${Problem} problem=${problem} what="This job" />`;
   if (!job) return html`<${Waiting} lines=${8} />`;
@@ -91,8 +92,9 @@ function Attempt({ job, now_s }) {
 function Progress({ job }) {
   if (job.done === null || !job.total) return null;
   const done = Math.min(1, job.done / job.total);
+  const left = job.remaining_s !== null && HOLDING.includes(job.state) && `, about ${duration(job.remaining_s)} left`;
   return html`<div class="job-progress">
     <progress max="1" value=${done} aria-label="Progress" />
-    <span><b>${percent(done)}</b> ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")} ${job.unit || "steps"}${job.remaining_s !== null && HOLDING.includes(job.state) && html`, about ${duration(job.remaining_s)} left`}</span>
+    <span><b>${percent(done)}</b> ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")} ${job.unit || "steps"}${left}</span>
   </div>`;
 }

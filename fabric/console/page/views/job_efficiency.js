@@ -14,7 +14,11 @@ export function JobEfficiency({ job }) {
       <${Meter} name="CPU" used=${data.cpu_frac} words=${`${significant(data.cpus_used, 2)} of ${significant(data.cpus_asked)} CPUs`} />
       <${Meter} name="memory" used=${data.memory_frac} words=${`${bytes(data.memory_peak_bytes)} of ${bytes(data.memory_asked_bytes)} at its peak`} />
       <${Meter} name="GPU" used=${data.gpu_frac} words="of the time busy" />
-      <${Meter} name="GPU memory" used=${data.gpu_memory_bytes ? data.gpu_memory_peak_bytes / data.gpu_memory_bytes : null} words=${`${bytes(data.gpu_memory_peak_bytes)} of ${bytes(data.gpu_memory_bytes)} at its peak`} />
+      <${Meter}
+        name="GPU memory"
+        used=${data.gpu_memory_bytes ? data.gpu_memory_peak_bytes / data.gpu_memory_bytes : null}
+        words=${`${bytes(data.gpu_memory_peak_bytes)} of ${bytes(data.gpu_memory_bytes)} at its peak`}
+      />
     </div>
     <p>${usd(data.cost_usd)} paid, of it <b>${usd(data.wasted_usd)}</b> for what was not used.</p>
     ${data.hints.length > 0 && html`<ul class="hints">${data.hints.map((hint) => html`<li key=${hint}>${hint}</li>`)}</ul>`}

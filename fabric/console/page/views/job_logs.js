@@ -17,9 +17,11 @@ export function JobLogs({ job }) {
   }, [log.text, isFollowing]);
   const scroll = () => setFollowing(box.current.scrollHeight - box.current.scrollTop - box.current.clientHeight < 24);
   const aside = log.isFinal ? html`<span class="faint">complete</span>` : html`<span class="live live"><span class="live-dot" aria-hidden="true" />live</span>`;
+  const cut = log.isCut && html`<span class="faint block">… the beginning is in "fabric logs"</span>`;
+  const none = html`<span class="faint">${log.isFinal ? "It wrote nothing." : "Nothing was written yet."}</span>`;
   return html`<${Section} id="logs" title="Output" aside=${aside}>
     <${Problem} problem=${log.problem} what="The output" />
-    <pre class="log" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off" onScroll=${scroll}>${log.isCut && html`<span class="faint">… the beginning is in \`fabric logs\`\n</span>`}${log.text || html`<span class="faint">${log.isFinal ? "It wrote nothing." : "Nothing was written yet."}</span>`}</pre>
+    <pre class="log" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off" onScroll=${scroll}>${cut}${log.text || none}</pre>
   <//>`;
 }
 

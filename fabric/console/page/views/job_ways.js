@@ -21,8 +21,14 @@ export function JobWays({ job, ways }) {
       columns=${[
         { key: "tier", title: "tier", cell: (way) => html`<${Tier} tier=${way.tier} />` },
         { key: "on", title: "on", isHeader: true, cell: (way) => html`${on(way)} <${Twin} isTwin=${way.twin} />` },
-        { key: "wait", title: "wait", align: "right", cell: (way) => (way.wait_s !== null && way.wait_s < 1 ? "now" : duration(way.wait_s)) },
-        { key: "run", title: "run", align: "right", cell: (way) => html`${duration(way.run_s)} <span class="faint">${band(way.run_log_sd)}</span>` },
+        {
+          key: "wait", title: "wait", align: "right",
+          cell: (way) => (way.wait_s !== null && way.wait_s < 1 ? "now" : duration(way.wait_s)),
+        },
+        {
+          key: "run", title: "run", align: "right",
+          cell: (way) => html`${duration(way.run_s)} <span class="faint">${band(way.run_log_sd)}</span>`,
+        },
         { key: "cost", title: "cost", align: "right", cell: (way) => usd(way.cost_usd) },
         { key: "verdict", title: "verdict", cell: (way, index) => html`<${Verdict} way=${way} isTaken=${index === taken} job=${job} />` },
       ]}

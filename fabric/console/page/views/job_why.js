@@ -26,9 +26,10 @@ function Start({ form, job }) {
   const now_s = useNow(1);
   const { expected_start_s: at, expected_start_low_s: low, expected_start_high_s: high } = form;
   if (at === null) return html`<p>When it starts is not known.</p>`;
+  const place = job.position !== null && `, number ${job.position.toLocaleString("en")} of those that wait`;
   const soon = at <= now_s ? "now" : ago(at, now_s);
   return html`<div class="start">
-    <p class="start-at">Expected to start <b>${soon}</b> <span class="faint">${moment(at, now_s)}${job.position !== null && `, number ${job.position.toLocaleString("en")} of those that wait`}</span></p>
+    <p class="start-at">Expected to start <b>${soon}</b> <span class="faint">${moment(at, now_s)}${place}</span></p>
     ${low !== null && high !== null && html`<${StartBand} now_s=${now_s} low=${low} at=${at} high=${high} />`}
   </div>`;
 }

@@ -43,7 +43,9 @@ export function Model({ name }) {
 function Version({ version }) {
   const now_s = useNow(5);
   const replicas = Object.entries(replicasByFlavor(version)).map(([flavor, num]) => `${num} on ${flavor}`).join(", ");
-  return html`<${Section} id=${`v${version.version}`} title=${html`Version ${version.version} <${VersionState} version=${version} />`} aside=${html`<span class="faint">by ${version.user}, ${ago(version.created_s, now_s)}</span>`}>
+  const title = html`Version ${version.version} <${VersionState} version=${version} />`;
+  const aside = html`<span class="faint">by ${version.user}, ${ago(version.created_s, now_s)}</span>`;
+  return html`<${Section} id=${`v${version.version}`} title=${title} aside=${aside}>
     ${version.why && html`<p class=${version.state === "failed" ? "bad" : "faint"}>${version.why}</p>`}
     <dl class="facts">
       <${Fact} name="runs on"><${Place} placement=${version.placement} /><//>
@@ -56,7 +58,12 @@ function Version({ version }) {
     </dl>
     ${version.replicas.length > 0 && html`<${Replicas} version=${version} />`}
     <${ModelRoofline} version=${version} />
-    ${version.decisions?.length > 0 && html`<h3>Scaling</h3><ol class="story">${version.decisions.slice(-5).toReversed().map((one) => html`<li key=${one.at}><time>${brief(now_s - one.at)} ago</time><span class="story-text">${one.text}</span></li>`)}</ol>`}
+    ${version.decisions?.length > 0 && html`<h3>Scaling</h3>
+      <ol class="story">
+        ${version.decisions.slice(-5).toReversed().map((one) => html`<li key=${one.at}>
+          <time>${brief(now_s - one.at)} ago</time><span class="story-text">${one.text}</span>
+        </li>`)}
+      </ol>`}
   <//>`;
 }
 
@@ -67,12 +74,18 @@ function Replicas({ version }) {
     rows=${version.replicas}
     keyOf=${(replica) => replica.id}
     columns=${[
-      { key: "id", title: "replica", isHeader: true, cell: (replica) => html`<span class="mono">${replica.id}</span>${replica.is_bridge && html` <span class="faint">stands in</span>`}` },
+      {
+        key: "id", title: "replica", isHeader: true,
+        cell: (replica) => html`<span class="mono">${replica.id}</span>${replica.is_bridge && html` <span class="faint">stands in</span>`}`,
+      },
       { key: "at", title: "at", cell: (replica) => html`<span class="mono">${replica.address}</span>` },
       { key: "flavor", title: "flavor", cell: (replica) => replica.flavor || "this machine" },
       { key: "ongoing", title: "ongoing", align: "right", cell: (replica) => count(replica.stats.ongoing_requests, 1) },
       { key: "rate", title: "requests / s", align: "right", cell: (replica) => count(replica.stats.requests_per_s, 1) },
-      { key: "p95", title: "p95", align: "right", cell: (replica) => duration(replica.stats.latency_p95_ms === undefined ? null : replica.stats.latency_p95_ms / 1000) },
+      {
+        key: "p95", title: "p95", align: "right",
+        cell: (replica) => duration(replica.stats.latency_p95_ms === undefined ? null : replica.stats.latency_p95_ms / 1000),
+      },
       ...(errors ? [{ key: "errors", title: "errors / s", align: "right", cell: (replica) => count(replica.stats.errors_per_s, 2) }] : []),
       { key: "cpu", title: "CPU", align: "right", cell: (replica) => percent(replica.stats.cpu_utilization) },
       { key: "gpu", title: "GPU", align: "right", cell: (replica) => percent(replica.stats.gpu_utilization) },

@@ -29,10 +29,16 @@ export function Models() {
         { key: "state", title: "state", cell: (model) => html`<${VersionState} version=${answering(model)} />` },
         { key: "place", title: "runs on", cell: (model) => html`<${Place} placement=${answering(model).placement} />` },
         { key: "replicas", title: "replicas", align: "right", cell: (model) => count(sumOf(model, () => 1)) },
-        { key: "rate", title: "requests / s", align: "right", cell: (model) => count(sumOf(model, (replica) => replica.stats.requests_per_s ?? 0), 1) },
+        {
+          key: "rate", title: "requests / s", align: "right",
+          cell: (model) => count(sumOf(model, (replica) => replica.stats.requests_per_s ?? 0), 1),
+        },
         { key: "p95", title: "p95", align: "right", cell: (model) => duration(latency_s(answering(model))) },
         { key: "errors", title: "errors", align: "right", cell: (model) => html`<${Errors} row=${costOf(model.name)} />` },
-        { key: "cost", title: "$ / 1,000", align: "right", cell: (model) => usd(costOf(model.name)?.usd_per_1000 ?? per1000(answering(model))) },
+        {
+          key: "cost", title: "$ / 1,000", align: "right",
+          cell: (model) => usd(costOf(model.name)?.usd_per_1000 ?? per1000(answering(model))),
+        },
         { key: "rollout", title: "rollout", cell: (model) => html`<${RolloutState} form=${rolloutOf(model.name)} />` },
       ]}
     />

@@ -61,7 +61,9 @@ function History({ versions, current, shown, onShow }) {
     <ul class="versions">
       ${versions.map((each) => html`<li key=${each.version}>
         <button type="button" aria-pressed=${each.version === shown} onClick=${() => onShow(each.version)}>
-          <b>${each.version}</b> <span>${each.by}</span> <time title=${moment(each.applied_s, now_s)}>${ago(each.applied_s, now_s)}</time>${each.version === current && html` <span class="alias">in force</span>`}
+          <b>${each.version}</b><span>${each.by}</span>
+          <time title=${moment(each.applied_s, now_s)}>${ago(each.applied_s, now_s)}</time>
+          ${each.version === current && html`<span class="alias">in force</span>`}
         </button>
       </li>`)}
     </ul>

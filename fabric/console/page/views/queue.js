@@ -24,17 +24,20 @@ export function Queue() {
   useEffect(() => keepFilters("queue", wanted), [wanted]);
   const set = (key) => (value) => setWanted((before) => ({ ...before, [key]: value }));
   const states = rows?.head?.states ?? {};
-  const chips = Object.entries(STATES).filter(([state]) => states[state] || state === wanted.state);
+  const chips = Object.entries(STATES)
+    .filter(([state]) => states[state] || state === wanted.state)
+    .map(([state, { sign, name }]) => ({ value: state, name: `${sign} ${name}`, num: states[state] ?? 0 }));
+  const isMine = wanted.user === who?.user;
   const isNarrowed = Object.values(wanted).some(Boolean);
   return html`<section class="section fill" aria-labelledby="jobs">
     <header class="section-head">
       <h1 id="jobs">Jobs <span class="faint">${count(rows?.total)}</span></h1>
-      <${Chips} label="State" value=${wanted.state} onChange=${set("state")} chips=${chips.map(([state, { sign, name }]) => ({ value: state, name: `${sign} ${name}`, num: states[state] ?? 0 }))} />
+      <${Chips} label="State" value=${wanted.state} onChange=${set("state")} chips=${chips} />
       <div class="filters">
-        <${Search} label="Search jobs" value=${wanted.text} onChange=${set("text")} placeholder="name, id, user, queue" />
+        <${Search} label="Search jobs" value=${wanted.text} onChange=${set("text")} placeholder="name, id, user" />
         <${Choice} label="Queue" none="every queue" value=${wanted.queue} choices=${queues} onChange=${set("queue")} />
         <${Choice} label="User" none="every user" value=${wanted.user} choices=${users} onChange=${set("user")} />
-        ${who && html`<button type="button" class="chip" aria-pressed=${wanted.user === who.user} onClick=${() => set("user")(wanted.user === who.user ? "" : who.user)}>mine</button>`}
+        ${who && html`<button type="button" class="chip" aria-pressed=${isMine} onClick=${() => set("user")(isMine ? "" : who.user)}>mine</button>`}
       </div>
     </header>
     <${Problem} problem=${rows?.problem} what="The list of jobs" />

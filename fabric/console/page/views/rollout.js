@@ -18,10 +18,16 @@ export function Rollout({ form, may }) {
   >
     <p class="reason">${form.reason}<span class="block faint">began ${ago(form.began_s, now_s)}</span></p>
     <ol class="steps" aria-label="Steps">
-      ${form.spec.steps.map((step) => html`<li key=${step} class=${step === form.percent ? "at" : step < form.percent ? "past" : ""} aria-current=${step === form.percent ? "step" : undefined}>${step} %</li>`)}
+      ${form.spec.steps.map((step) => html`<${Step} key=${step} step=${step} at=${form.percent} />`)}
     </ol>
     <${Guards} guards=${form.guards} />
-    ${form.history.length > 0 && html`<h3>What happened</h3><ol class="story">${form.history.toReversed().map((one) => html`<li key=${one.at_s}><time title=${moment(one.at_s, now_s)}>${brief(now_s - one.at_s)} ago</time><span class="story-text"><b>${one.to.replaceAll("_", " ")}</b> ${one.reason}</span></li>`)}</ol>`}
+    ${form.history.length > 0 && html`<h3>What happened</h3>
+      <ol class="story">
+        ${form.history.toReversed().map((one) => html`<li key=${one.at_s}>
+          <time title=${moment(one.at_s, now_s)}>${brief(now_s - one.at_s)} ago</time>
+          <span class="story-text"><b>${one.to.replaceAll("_", " ")}</b> ${one.reason}</span>
+        </li>`)}
+      </ol>`}
   <//>`;
 }
 
@@ -33,9 +39,27 @@ function Orders({ form, may }) {
     ${isPaused
       ? html`<${OrderButton} ...${shared} path=${`${path}/resume`} done="The rollout goes on">Resume<//>`
       : html`<${OrderButton} ...${shared} path=${`${path}/pause`} done="The rollout is paused">Pause<//>`}
-    <${OrderButton} ...${shared} path=${`${path}/promote`} done=${`${form.challenger} answers everything`} ask=${{ title: `Promote ${form.challenger} now?`, text: "It answers every request from now on, whatever its guards have measured.", verb: "Promote it" }}>Promote<//>
-    <${OrderButton} ...${shared} isBad path=${`${path}/abort`} done=${`${form.champion} answers everything again`} ask=${{ title: "Abort the rollout?", text: `${form.champion} answers every request again, and ${form.challenger} is ended.`, verb: "Abort it", isBad: true }}>Abort<//>
+    <${OrderButton} ...${shared} path=${`${path}/promote`} done=${`${form.challenger} answers everything`} ask=${promoting(form)}>Promote<//>
+    <${OrderButton} ...${shared} isBad path=${`${path}/abort`} done=${`${form.champion} answers everything again`} ask=${aborting(form)}>Abort<//>
   `;
+}
+
+const promoting = (form) => ({
+  title: `Promote ${form.challenger} now?`,
+  text: "It answers every request from now on, whatever its guards have measured.",
+  verb: "Promote it",
+});
+
+const aborting = (form) => ({
+  title: "Abort the rollout?",
+  text: `${form.champion} answers every request again, and ${form.challenger} is ended.`,
+  verb: "Abort it",
+  isBad: true,
+});
+
+function Step({ step, at }) {
+  const how = step === at ? "at" : step < at ? "past" : "";
+  return html`<li class=${how} aria-current=${how === "at" ? "step" : undefined}>${step} %</li>`;
 }
 
 function Guards({ guards }) {
@@ -46,7 +70,10 @@ function Guards({ guards }) {
     keyOf=${(each) => each.guard}
     columns=${[
       { key: "guard", title: "guard", isHeader: true, cell: (each) => html`<code>${each.guard}</code>` },
-      { key: "verdict", title: "verdict", cell: (each) => html`<span class=${`guard ${each.verdict}`}><span aria-hidden="true">${{ satisfied: "✓", violated: "✕" }[each.verdict] ?? "…"}</span> ${each.verdict}</span>` },
+      {
+        key: "verdict", title: "verdict",
+        cell: (each) => html`<span class=${`guard ${each.verdict}`}><span aria-hidden="true">${{ satisfied: "✓", violated: "✕" }[each.verdict] ?? "…"}</span> ${each.verdict}</span>`,
+      },
       { key: "value", title: "challenger", align: "right", cell: (each) => figure(each.guard, each.value) },
       { key: "champion", title: "champion", align: "right", cell: (each) => figure(each.guard, each.champion) },
       { key: "bound", title: "allowed", align: "right", cell: (each) => figure(each.guard, each.bound) },
@@ -58,7 +85,9 @@ function Guards({ guards }) {
 
 function Confidence({ each }) {
   if (!each.leans) return html`<span class="faint">–</span>`;
-  return html`<span class="progress" role="img" aria-label=${`${percent(each.confidence, 1)} ${each.leans}`}><span class=${each.leans} style=${{ width: `${100 * each.confidence}%` }} /></span><span class="progress-text">${percent(each.confidence, 1)} ${each.leans}</span>`;
+  const words = `${percent(each.confidence, 1)} ${each.leans}`;
+  return html`<span class="progress" role="img" aria-label=${words}><span class=${each.leans} style=${{ width: `${100 * each.confidence}%` }} /></span>
+    <span class="progress-text">${words}</span>`;
 }
 
 /** In the units of its guard: `latency_p95<=1.2x` is in milliseconds. */

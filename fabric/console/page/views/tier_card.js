@@ -48,11 +48,20 @@ function Spark({ name, series, times }) {
 
 function Flavors({ flavors }) {
   return html`<table class="flavors">
-    <thead><tr><th scope="col">flavor</th><th scope="col" class="right">nodes</th><th scope="col" class="right">in use</th><th scope="col"><span class="unseen">units</span></th><th scope="col" class="right">$ / h</th><th scope="col" class="right">idle</th></tr></thead>
+    <thead>
+      <tr>
+        <th scope="col">flavor</th>
+        <th scope="col" class="right">nodes</th>
+        <th scope="col" class="right">in use</th>
+        <th scope="col"><span class="unseen">units</span></th>
+        <th scope="col" class="right">$ / h</th>
+        <th scope="col" class="right">idle</th>
+      </tr>
+    </thead>
     <tbody>
       ${flavors.map((flavor) => html`<tr key=${flavor.flavor}>
         <th scope="row">${flavor.flavor} <${Twin} isTwin=${flavor.twin} /></th>
-        <td class=${flavor.ready < flavor.nodes ? "right bad" : "right"} title="ready of all">${flavor.ready < flavor.nodes ? `${count(flavor.ready)}/` : ""}${count(flavor.nodes)}${flavor.asleep > 0 && html` <span class="faint" title=${`${flavor.asleep} asleep: work would start them`}>+${count(flavor.asleep)}</span>`}</td>
+        <td class="right"><${NumNodes} flavor=${flavor} /></td>
         <td class="right">${count(flavor.leased + flavor.used, 1)}<span class="faint">/${count(flavor.units, 1)}</span></td>
         <td class="units-cell"><${UnitBar} of=${flavor} /></td>
         <td class="right">${usd(flavor.usd_per_h)}</td>
@@ -60,4 +69,11 @@ function Flavors({ flavors }) {
       </tr>`)}
     </tbody>
   </table>`;
+}
+
+/** `59/60`: ready of all, where some are not; `+3`: beside them asleep. */
+function NumNodes({ flavor }) {
+  const { ready, nodes, asleep } = flavor;
+  const some = ready < nodes ? html`<span class="bad" title="ready of all">${count(ready)}/${count(nodes)}</span>` : count(nodes);
+  return html`${some}${asleep > 0 && html` <span class="faint" title=${`${count(asleep)} asleep: work would start them`}>+${count(asleep)}</span>`}`;
 }

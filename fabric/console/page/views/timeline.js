@@ -7,6 +7,7 @@ import { overview } from "../lib/events.js";
 import { count } from "../lib/format.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
+import { flavorsOf } from "../lib/words.js";
 import { Choice, Search, Switch } from "../parts/filters.js";
 import { Empty, Problem, Waiting } from "../parts/signs.js";
 import { TimelineChart } from "./timeline_chart.js";
@@ -14,6 +15,7 @@ import { TimelineLegend } from "./timeline_legend.js";
 import { TimelineTable } from "./timeline_table.js";
 
 const ROWS = 40;
+const LABELS = 220; // pixels beside the chart
 const SPANS = [["3600", "1 h"], ["21600", "6 h"], ["86400", "24 h"]];
 const LEAST_S = 2;
 const MOST_S = 7 * 86400;
@@ -26,14 +28,16 @@ export function Timeline() {
   const [offset, setOffset] = useState(0);
   const [view, setView] = useState("chart");
   const { span, move, asked, isFollowing } = useSpan();
-  const path = asked && query("/v1/console/timeline", { from_s: asked.from.toFixed(3), to_s: asked.to.toFixed(3), width: Math.min(2400, Math.max(300, innerWidth - 220)), ...wanted, offset, limit: ROWS });
+  const width = Math.min(2400, Math.max(300, innerWidth - LABELS));
+  const times = asked && { from_s: asked.from.toFixed(3), to_s: asked.to.toFixed(3) };
+  const path = asked && query("/v1/console/timeline", { ...times, width, ...wanted, offset, limit: ROWS });
   const { data, problem } = useLoad(path, { events: ["jobs"], gap_ms: 1000, isKept: true });
   const set = (key) => (value) => {
     setWanted((before) => ({ ...before, [key]: value }));
     setOffset(0);
   };
   const page = (step) => setOffset((at) => Math.max(0, Math.min(at + step, Math.max(0, (data?.total_rows ?? 0) - 1))));
-  const flavors = [...new Set(tiers.filter((tier) => !wanted.tier || tier.tier === wanted.tier).flatMap((tier) => tier.flavors.map((each) => each.flavor)))];
+  const flavors = flavorsOf(tiers, wanted.tier);
   return html`<section class="section fill" aria-labelledby="timeline">
     <header class="section-head">
       <h1 id="timeline">Timeline</h1>

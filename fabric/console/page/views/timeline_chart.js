@@ -13,6 +13,7 @@ import { TimelineTip } from "./timeline_tip.js";
 
 const AXIS = 28;
 const CLICK_PX = 4;
+const KEYS = "Timeline. Arrow keys move it, plus and minus zoom, End goes to now; Table shows the same as text.";
 
 export function TimelineChart({ data, span, move, page }) {
   const top = useRef(null);
@@ -61,14 +62,20 @@ export function TimelineChart({ data, span, move, page }) {
 
   const key = (event) => {
     const order = {
-      ArrowLeft: () => move.pan(-0.1), ArrowRight: () => move.pan(0.1), "+": () => move.zoom(0.7), "=": () => move.zoom(0.7), "-": () => move.zoom(1.4),
-      ArrowDown: () => page(10), ArrowUp: () => page(-10), End: () => move.last(span.to - span.from),
+      ArrowLeft: () => move.pan(-0.1),
+      ArrowRight: () => move.pan(0.1),
+      ArrowDown: () => page(10),
+      ArrowUp: () => page(-10),
+      "+": () => move.zoom(0.7),
+      "=": () => move.zoom(0.7),
+      "-": () => move.zoom(1.4),
+      End: () => move.last(span.to - span.from),
     }[event.key];
     if (!order) return;
     event.preventDefault();
     order();
   };
-  return html`<div class="timeline-scroll" tabindex="0" role="group" aria-label="Timeline. Arrow keys move it, plus and minus zoom, End goes to now; Table shows the same as text." onKeyDown=${key}>
+  return html`<div class="timeline-scroll" tabindex="0" role="group" aria-label=${KEYS} onKeyDown=${key}>
     <div class="timeline-axis" ref=${top} aria-hidden="true" />
     <div class="timeline-body">
     <div class="timeline-labels">

@@ -37,11 +37,17 @@ function UsageTable({ by, rows }) {
   const columns = [
     { key: "name", title: by, isHeader: true, cell: (row) => row.name },
     { key: "cost", title: "cost", align: "right", cell: (row) => html`<b>${usd(row.cost_usd)}</b>` },
-    { key: "bar", title: html`<span class="unseen">part of the most</span>`, cell: (row) => html`<span class="usage-bar" aria-hidden="true"><span style=${{ width: `${(100 * (row.cost_usd ?? 0)) / most}%` }} /></span>` },
+    {
+      key: "bar", title: html`<span class="unseen">part of the most</span>`,
+      cell: (row) => html`<span class="usage-bar" aria-hidden="true"><span style=${{ width: `${(100 * (row.cost_usd ?? 0)) / most}%` }} /></span>`,
+    },
     has("unit_hours") && { key: "hours", title: "unit-hours", align: "right", cell: (row) => fixed(row.unit_hours, 1) },
     has("replica_hours") && { key: "replica_hours", title: "replica-hours", align: "right", cell: (row) => fixed(row.replica_hours, 1) },
     has("requests") && { key: "requests", title: "requests", align: "right", cell: (row) => count(row.requests) },
-    has("errors") && { key: "errors", title: "errors", align: "right", cell: (row) => html`${count(row.errors)} <span class="faint">${row.requests ? percent(row.errors / row.requests, 2) : ""}</span>` },
+    has("errors") && {
+      key: "errors", title: "errors", align: "right",
+      cell: (row) => html`${count(row.errors)} <span class="faint">${row.requests ? percent(row.errors / row.requests, 2) : ""}</span>`,
+    },
     has("usd_per_1000") && { key: "per1000", title: "$ / 1,000", align: "right", cell: (row) => usd(row.usd_per_1000) },
     has("replicas") && { key: "replicas", title: "replicas now", align: "right", cell: (row) => count(row.replicas) },
     has("usd_per_h") && { key: "usd_per_h", title: "$ / h now", align: "right", cell: (row) => usd(row.usd_per_h) },
@@ -51,7 +57,10 @@ function UsageTable({ by, rows }) {
     has("ended") && { key: "ended", title: "ended", align: "right", cell: (row) => count(row.ended) },
     has("share_frac") && { key: "share", title: "share", align: "right", cell: (row) => percent(row.share_frac) },
     has("weight") && { key: "weight", title: "weight", align: "right", cell: (row) => count(row.weight, 2) },
-    has("budget_usd") && { key: "budget", title: "budget left", align: "right", cell: (row) => (row.budget_usd === null ? "–" : html`${usd(Math.max(0, row.budget_left_usd))} <span class="faint">of ${usd(row.budget_usd)}</span>`) },
+    has("budget_usd") && {
+      key: "budget", title: "budget left", align: "right",
+      cell: (row) => (row.budget_usd === null ? "–" : html`${usd(Math.max(0, row.budget_left_usd))} <span class="faint">of ${usd(row.budget_usd)}</span>`),
+    },
   ];
   return html`<${PlainTable} caption=${`Usage by ${by}`} rows=${rows} keyOf=${(row) => row.name} columns=${columns.filter(Boolean)} />`;
 }
@@ -75,6 +84,7 @@ function Export({ by }) {
     }
   };
   return html`<span class="export">
-    ${["csv", "parquet"].map((format) => html`<button key=${format} type="button" class="button" disabled=${isBusy} onClick=${() => save(format)}>${format === "csv" ? "CSV" : "Parquet"}</button>`)}
+    <button type="button" class="button" disabled=${isBusy} onClick=${() => save("csv")}>CSV</button>
+    <button type="button" class="button" disabled=${isBusy} onClick=${() => save("parquet")}>Parquet</button>
   </span>`;
 }

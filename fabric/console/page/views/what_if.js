@@ -51,11 +51,18 @@ export function WhatIf({ inForce }) {
     }
   };
   const isRunning = run?.state === "running";
-  return html`<${Section} id="whatif" title="What if" aside=${html`<span class="faint">replays the last jobs under another policy, in the simulator; nothing is applied</span>`}>
+  const aside = html`<span class="faint">replays the last jobs under another policy, in the simulator; nothing is applied</span>`;
+  return html`<${Section} id="whatif" title="What if" aside=${aside}>
     <div class="whatif-columns"><form class="whatif" onSubmit=${start}>
       <label class="field">
         <span>Another policy</span>
-        <textarea rows="12" spellcheck=${false} placeholder="apiVersion: scheduling.example.com/v1 …" value=${text} onInput=${(event) => setText(event.target.value)} />
+        <textarea
+          rows="12"
+          spellcheck=${false}
+          placeholder="apiVersion: scheduling.example.com/v1 …"
+          value=${text}
+          onInput=${(event) => setText(event.target.value)}
+        />
       </label>
       <div class="whatif-buttons">
         <button type="submit" class="button strong" disabled=${!text.trim() || isRunning} aria-busy=${isRunning}>Replay</button>
@@ -80,8 +87,14 @@ async function follow(text, since, setRun, signal) {
 }
 
 function Outcome({ run }) {
-  if (run.state === "failed") return html`<p class="problem" role="alert"><strong>The replay failed.</strong> ${run.error?.message}${run.error?.hint && html` <span class="faint">${run.error.hint}</span>`}</p>`;
-  if (run.state === "running") return html`<p><progress max="1" value=${run.progress ?? undefined} aria-label="Replay" /> <span class="faint">${percent(run.progress)} replayed</span></p>`;
+  if (run.state === "failed") {
+    const { message, hint } = run.error ?? {};
+    return html`<p class="problem" role="alert"><strong>The replay failed.</strong> ${message} <span class="faint">${hint}</span></p>`;
+  }
+  if (run.state === "running") {
+    return html`<progress max="1" value=${run.progress ?? undefined} aria-label="Replay" />
+      <span class="faint progress-text">${percent(run.progress)} replayed</span>`;
+  }
   return html`<p>${plural(run.jobs, "job")} of ${duration(run.since_s)}, replayed under both.</p>
   <${PlainTable}
     caption="Both policies over the same jobs"
@@ -91,7 +104,10 @@ function Outcome({ run }) {
       { key: "what", title: html`<span class="unseen">figure</span>`, isHeader: true, cell: ([, name]) => name },
       { key: "current", title: "in force", align: "right", cell: ([key, , words]) => words(run.current[key]) },
       { key: "proposed", title: "the other", align: "right", cell: ([key, , words]) => html`<b>${words(run.proposed[key])}</b>` },
-      { key: "change", title: "change", align: "right", cell: ([key, , , isLessBetter]) => html`<${Change} from=${run.current[key]} to=${run.proposed[key]} isLessBetter=${isLessBetter} />` },
+      {
+        key: "change", title: "change", align: "right",
+        cell: ([key, , , isLessBetter]) => html`<${Change} from=${run.current[key]} to=${run.proposed[key]} isLessBetter=${isLessBetter} />`,
+      },
     ]}
   />
   <${Aside} run=${run} />`;
