@@ -7,6 +7,7 @@ import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { colour, theme } from "../lib/theme.js";
 
 const HOUR_S = 3600;
+const EDGE_PX = 18;
 let library;
 export const loadPlot = () => (library ??= import("../vendor/uplot.js").then((module) => module.default));
 
@@ -30,6 +31,12 @@ export const hours = (_, ticks, __, ___, step) =>
     const day = step >= 86400 ? at.toLocaleDateString("en", { day: "numeric", month: "short" }) : "";
     return day || parts.map((each) => String(each).padStart(2, "0")).join(":");
   });
+
+/** The same, but for ticks whose words the right edge would cut. */
+export const whole = (plot, ticks, ...rest) => {
+  const { min, max } = plot.scales.x;
+  return hours(plot, ticks, ...rest).map((word, index) => ((max - ticks[index]) * plot.width < EDGE_PX * (max - min) ? "" : word));
+};
 
 export function Chart({ data, series, height, label, format, most, isSpark }) {
   const box = useRef(null);
@@ -88,7 +95,7 @@ function options({ width, height, series, format, most, isSpark, setAt }) {
     height,
     series: [{}, ...lines],
     legend: { show: false },
-    padding: isSpark ? [2, 0, 2, 0] : [8, 8, 0, 0],
+    padding: isSpark ? [2, 0, 2, 0] : [8, 18, 0, 0],
     cursor: { show: !isSpark, y: false, drag: { x: false, y: false }, points: { size: 5 } },
     scales: { x: { time: true, range: (_, __, last) => [last - HOUR_S, last] }, y: { range: (_, __, highest) => [0, most ?? (highest > 0 ? highest * 1.08 : 1)] } },
     axes: isSpark

@@ -5,7 +5,7 @@ import { useCell } from "../lib/cell.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
 import { go } from "../lib/route.js";
 import { colour, theme } from "../lib/theme.js";
-import { axis, hours, loadPlot } from "../parts/chart.js";
+import { axis, loadPlot, whole } from "../parts/chart.js";
 import { tierClass } from "../parts/signs.js";
 import { draw, palette } from "./timeline_draw.js";
 import { layout } from "./timeline_layout.js";
@@ -100,7 +100,7 @@ const bare = (now, width, height) => ({
 });
 
 function axisOptions(now, width) {
-  return { ...bare(now, width, AXIS), cursor: { show: false }, axes: [axis({ side: 0, values: hours, space: 72, size: AXIS, grid: { show: false } }), { show: false }] };
+  return { ...bare(now, width, AXIS), cursor: { show: false }, axes: [axis({ side: 0, values: whole, space: 72, size: AXIS, grid: { show: false } }), { show: false }] };
 }
 
 function options(now, colours, width) {
