@@ -275,6 +275,28 @@ def test_the_newest_of_a_kind_are_found_and_counted(journal: Journal) -> None:
     assert (journal.newest("pool-hot", "JobSubmitted"), journal.count("pool-hot", "JobSubmitted")) == ([], 0)
 
 
+def test_the_first_fact_since_a_time_is_found_whatever_lies_between(journal: Journal) -> None:
+    assert journal.first_since("pool-hot", 0.0) is None
+    numbers: list[tuple[float, int]] = []
+    for number in range(60):
+        at_s = 1000.0 + number // 3  # three happen at a time
+        if number % 5 == 4:
+            journal.append_all("pool-cold", FACTS[:2], wall_s=at_s)
+        numbers.append((at_s, journal.append_all("pool-hot", FACTS[:1], wall_s=at_s).seq))
+    for asked_s in (0.0, 999.9, 1000.0, 1000.5, 1007.0, 1019.0):
+        assert journal.first_since("pool-hot", asked_s) == next(seq for at_s, seq in numbers if at_s >= asked_s)
+    assert journal.first_since("pool-hot", 1019.1) is None
+    assert journal.first_since("pool-warm", 0.0) is None
+
+
+def test_some_documents_may_be_read_at_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabric.journal.log.NAMES_PER_QUERY", 2)
+    journal.save("jobs", {f"j{n}": {"n": n} for n in range(7)})
+    journal.save("others", {"j1": {"n": -1}})
+    assert journal.documents("jobs", ["j1", "j5", "gone", "j6"]) == {"j1": {"n": 1}, "j5": {"n": 5}, "j6": {"n": 6}}
+    assert journal.documents("jobs", []) == {}
+
+
 def test_entries_may_be_asked_for_by_kind(journal: Journal) -> None:
     for fact in FACTS:
         journal.append("pool-hot", fact)
