@@ -37,7 +37,7 @@ contracts: setup
 	$(BIN)/lint-imports
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit tests/sim
+	$(BIN)/python -m pytest tests/unit tests/sim -n auto
 
 # The frameworks that `test` leaves out, and all the others, in an environment of their own: 6 GB, a quarter of an hour the first time.
 test-frameworks: $(FRAMEWORKS)/ready

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from fabric.machines.command import ray_environment, ray_start
+from fabric.machines.manners import Manners
 from fabric.machines.node_files import NodeFiles
 from fabric.machines.spec import NodeSpec
 
@@ -29,11 +30,8 @@ STEADY_S = 60.0
 """Who ran so long starts anew without waiting."""
 GRACE_S = 4.0
 HOLD_TRIES = 10
-MANNERS_S = 20.0
-ACTORS_AFTER_S = 12.0
+ACTORS_AFTER_S = 30.0
 ACTORS_TRIES = 5
-EXTRAS = ("dashboard/dashboard.py", "log_monitor.py", "ray.util.client.server", "autoscaler/v2/monitor.py")
-EXTRAS_NICENESS = 10
 LOG_BYTES = 8 * 2**20
 STARTED = "Ray runtime started."
 _PR_SET_CHILD_SUBREAPER = 36
@@ -93,13 +91,14 @@ class Watchdog:
                 if self._spec.kind == "head" and self._restarts:
                     threading.Thread(target=self._see_to_actors, name="actors", daemon=True).start()
             time.sleep(LOOK_S)
+        manners.end()
         if ray.poll() is None:
             ray.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ray.wait(GRACE_S)
 
     def _see_to_actors(self) -> None:
-        """Ray brings the fabric's actors back; what it forgets, or takes for alive where nothing is, is started anew after a while."""
+        """Ray brings the fabric's actors back, and they see to those that Ray has lost. Where it lost all of them, nobody else would."""
         for _ in range(ACTORS_TRIES):
             time.sleep(ACTORS_AFTER_S)
             address = f"{self._spec.head}:{self._spec.ports.gcs}"
@@ -125,29 +124,6 @@ class Watchdog:
 
     def _stop(self, *_: object) -> None:
         self._was_stopped = True  # from a signal handler: no lock may be taken here
-
-
-class Manners:
-    """Ray's own extras wait behind the fabric as a head starts: the dashboard, the log monitor and Ray Client take most of two cores for as
-    long as scheduler and pools want to come back. Niceness is given for good: it costs nothing on a head with room."""
-
-    def __init__(self) -> None:
-        self._until_s = time.monotonic() + MANNERS_S
-        self._next_s = 0.0
-        self._known: set[int] = set()
-
-    def look(self) -> None:
-        now_s = time.monotonic()
-        if now_s > self._until_s or now_s < self._next_s:
-            return
-        self._next_s = now_s + 3 * LOOK_S
-        for child in psutil.Process().children(recursive=True):
-            if child.pid in self._known:
-                continue
-            self._known.add(child.pid)
-            with contextlib.suppress(psutil.Error):
-                if any(sign in " ".join(child.cmdline()) for sign in EXTRAS):
-                    child.nice(EXTRAS_NICENESS)
 
 
 def _without_ray(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The fence of the unit tests: none of them opens a connection."""
+"""The fence of the unit tests: none of them opens a connection, or depends on a terminal."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as in a pipe, whatever terminal the tests are started from (or pytest-xdist makes up)."""
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -608,7 +608,7 @@ def test_an_object_that_refuses_to_be_looked_at_is_other_and_inference(make: Cal
 NO_CODE = [len, "abc".upper, dict.get, int, Slotted, empty_cell(), np.linalg.norm, object(), None, 3]
 
 
-@pytest.mark.parametrize("fn", NO_CODE, ids=str)
+@pytest.mark.parametrize("fn", NO_CODE, ids=[str(number) for number in range(len(NO_CODE))])
 def test_what_has_no_code_of_its_own_is_other_and_inference(fn: Any) -> None:
     found = fingerprint(fn, (1,), {})
     assert (found.domain, found.phase) == ("other", "inference")
