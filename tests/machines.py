@@ -72,13 +72,16 @@ class Machine:
         """What a shell command prints there, as its user. Raises: CalledProcessError."""
         done = subprocess.run(self.enter(command), capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+            error = subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+            error.add_note(f"{done.stdout[-1000:]}\n{done.stderr[-1000:]}")
+            raise error
         return done.stdout
 
     def enter(self, command: str) -> list[str]:
         """A command line, for out here, that runs a shell command in there."""
         pid = str(self.pid_one)
-        return ["nsenter", "-t", pid, "-n", "-m", "-u", "-i", "-p", "env", f"HOME={self.home}", "RAY_AUTH_MODE=token",
+        ours = [word for name in os.environ if name.startswith(("FABRIC_", "RAY_")) for word in ("-u", name)]  # of fabrics out here
+        return ["nsenter", "-t", pid, "-n", "-m", "-u", "-i", "-p", "env", *ours, f"HOME={self.home}", "RAY_AUTH_MODE=token",
                 "PATH=" + os.environ["PATH"], "sh", "-c", f"cd {self.home}; {command}"]  # fmt: skip
 
     @property
