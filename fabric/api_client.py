@@ -28,7 +28,7 @@ from fabric.errors import ConfigError, FabricError, RejectedError, UnavailableEr
 Body = bytes | IO[bytes] | None
 PATIENCE_S = 30.0
 TIMEOUT_S = 60.0
-PAUSE_S = (0.1, 2.0)
+PAUSE_S = (0.1, 0.5)
 _CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 

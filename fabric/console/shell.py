@@ -9,9 +9,11 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from fabric import ray_io
 from fabric.api.address import write_address
 from fabric.config import FabricConfig
 from fabric.console.address import CONSOLE_FILE, last_port
@@ -22,6 +24,8 @@ ACTOR = "console"
 SERIES_FILE = "console-series.json"
 NICENESS = 10
 RETRY_S = 1.0
+SCHEDULER = "scheduler"
+GIVE_WAY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +55,7 @@ class ConsoleShell:
     def _serve(self) -> None:
         """Where something is in the way (a port that is taken, a journal that cannot be read), it is tried again."""
         pause, listening = threading.Event(), None
+        self._let_the_scheduler_come()
         while True:
             try:
                 if listening is None:
@@ -65,6 +70,12 @@ class ConsoleShell:
                 self._problem = f"{type(error).__name__}: {error}"
             _log.warning("console problem=%r", self._problem)
             pause.wait(RETRY_S)
+
+    @staticmethod
+    def _let_the_scheduler_come() -> None:
+        """Where a head comes back, all of the fabric does at once, and jobs wait for the scheduler."""
+        with suppress(FabricError):
+            ray_io.ask(ray_io.actor(SCHEDULER).ping.remote(), timeout_s=GIVE_WAY_S)
 
     def _listen(self) -> Any:
         from fabric.api.serve import listening_at, url_of
