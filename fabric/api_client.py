@@ -191,15 +191,14 @@ class ApiClient:
 
 def client_of(config: FabricConfig) -> ApiClient:
     """A client of the fabric that the environment names (FABRIC_API_URL, FABRIC_TOKEN), else the configuration, else of this machine's."""
-    url, token = api_from_environment()
-    state = config.state_path
-    transport = transport_to(url or config.api.url, config)
-    is_elsewhere = bool(url or config.api.url)
-    return ApiClient(
-        transport,
-        (lambda: token) if token else lambda: read_token_file(state / TOKEN_FILE),
-        is_starting=lambda: not is_elsewhere and _runs_here(config),
-    )
+    url = api_from_environment()[0] or config.api.url
+    return ApiClient(transport_to(url, config), token_of(config), is_starting=lambda: not url and _runs_here(config))
+
+
+def token_of(config: FabricConfig) -> Callable[[], str]:
+    """The token that this user asks with: FABRIC_TOKEN, else the token file's. Called, it raises: ConfigError (`token_not_found`)."""
+    token = api_from_environment()[1]
+    return (lambda: token) if token else lambda: read_token_file(config.state_path / TOKEN_FILE)
 
 
 def _runs_here(config: FabricConfig) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fabric.api.address import write_address
+from fabric.api_client import Body, Reply
 from fabric.cli.main import Root
 from fabric.console.address import CONSOLE_FILE, last_port
 from tests.api_world import World, a_world
+from tests.console_world import HOST, ConsoleWorld, a_console
 
 URL = "http://127.0.0.1:4321"
 
@@ -95,3 +97,28 @@ def test_the_last_port_is_remembered(tmp_path: Path) -> None:
     assert last_port(file) == 4321
     file.write_text("{", encoding="utf-8")
     assert last_port(file) == 0
+
+
+class Front:
+    """The transport of a console whose address is `HOST`."""
+
+    def __init__(self, console: ConsoleWorld) -> None:
+        self._console = console
+
+    def send(self, method: str, path: str, body: Body, headers: Mapping[str, str], timeout_s: float, can_repeat: bool) -> Reply:
+        return self._console.front.send(method, path, body, {"Host": HOST, **headers}, timeout_s)
+
+
+def test_what_a_view_shows_is_printed_as_json(tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FABRIC_STATE_DIR", str(tmp_path / "state"))
+    write_address(tmp_path / "state" / CONSOLE_FILE, f"http://{HOST}")
+    with a_console(tmp_path / "fabric") as made:
+        monkeypatch.setenv("FABRIC_TOKEN", made.secrets["root"])
+        monkeypatch.setattr("fabric.api_client.transport_to", lambda *_: Front(made))
+        overview, nodes = run("--show", "overview"), run("--show", "nodes", "--where", "tier=hot", "--where", "limit=1")
+        assert [tier["tier"] for tier in json.loads(overview.stdout)["tiers"]] == ["hot", "warm", "cold"]
+        assert [node["node_id"] for node in json.loads(nodes.stdout)["nodes"]] == ["big-1"] and opened == []
+        refused = run("--show", "nodes", "--where", "sort=colour")
+        assert refused.exit_code == 2 and "unknown_sort" in refused.stderr
+        assert "bad_where" in run("--show", "nodes", "--where", "hot").stderr
+        assert run("--where", "tier=hot").exit_code == 2
