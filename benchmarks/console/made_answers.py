@@ -93,16 +93,6 @@ def efficiency(view: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def profile() -> dict[str, Any]:
-    keys = ("name", "tier", "peak_flops", "bandwidth", "intensity", "reached_flops", "log_sd", "is_measured", "run_s")
-    rows = (
-        ("a100-80g", "hot", 312e12, 2.0e12, 190.0, 148e12, 0.1, True, 0.0021),
-        ("t4", "warm", 65e12, 0.32e12, 190.0, 24e12, 0.4, False, 0.0128),
-        ("cpu", "cold", 2.4e12, 0.12e12, 95.0, 0.7e12, 0.5, False, 0.44),
-    )
-    return {"lines": [dict(zip(keys, row, strict=True)) for row in rows]}
-
-
 def rollout(state: str, now_s: float) -> dict[str, Any]:
     is_on = state in ("stepping", "paused")
     return {

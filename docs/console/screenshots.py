@@ -74,6 +74,8 @@ def addresses(world: Any) -> dict[str, tuple[str, str]]:
         "queue": ("#/queue?state=PENDING", ".virtual-body .state"),
         "job-waiting": (f"#/job/{waiting}", "#ways"),
         "job-running": (f"#/job/{running}", "#used"),
+        "tasks": ("#/tasks", ".virtual-body .row a"),
+        "task": ("#/tasks/model%3Aresnet-50.v2", ".chart-box canvas"),
         "models": ("#/models", "tbody tr"),
         "model": ("#/models/resnet-50", ".guard.satisfied"),
         "policy": ("#/policy", "pre.document"),

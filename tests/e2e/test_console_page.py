@@ -19,7 +19,20 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser chromium i
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 
 SHOWN_MS = 15_000
-VIEWS = ("pools", "timeline", "queue", "waiting job", "running job", "models", "model", "policy", "usage")
+VIEWS = (
+    "pools",
+    "timeline",
+    "queue",
+    "waiting job",
+    "running job",
+    "tasks",
+    "task",
+    "task of a model",
+    "models",
+    "model",
+    "policy",
+    "usage",
+)
 OPENER = Callable[..., Any]
 
 
@@ -87,7 +100,8 @@ def has_begun(page: Any, witness: Witness) -> None:
 def address_of(site: Site, view: str) -> str:
     if view.endswith(" job"):
         return f"#/job/{site.jobs('PENDING' if view.startswith('waiting') else 'RUNNING')[0]['id']}"
-    return "#/models/resnet-50" if view == "model" else f"#/{view}"
+    names = {"model": "models/resnet-50", "task": "tasks/embed", "task of a model": "tasks/model%3Aresnet-50.v2"}
+    return f"#/{names.get(view, view)}"
 
 
 LANDMARKS = {
@@ -96,6 +110,9 @@ LANDMARKS = {
     "queue": ".virtual-body .row .state",
     "waiting job": "#why",
     "running job": "#used",
+    "tasks": ".virtual-body .row a",
+    "task": "#ways",
+    "task of a model": ".chart-box canvas",
     "models": "tbody tr:nth-child(2)",
     "model": ".guard.satisfied",
     "policy": "pre.document",
