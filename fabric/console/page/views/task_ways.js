@@ -12,18 +12,20 @@ const REASONS = {
 };
 
 export function TaskWays({ task }) {
-  if (!task.ways.length) return html`<${Section} id="ways" title="Where a call would go"><${Empty} title="Nowhere now">${task.problem}<//><//>`;
-  return html`<${Section} id="ways" title="Where a call would go">
+  const isModel = task.key.startsWith("model:");
+  const title = isModel ? "What a request would take" : "Where a call would go";
+  if (!task.ways.length) return html`<${Section} id="ways" title=${title}><${Empty} title="Nowhere now">${task.problem}<//><//>`;
+  return html`<${Section} id="ways" title=${title}>
     ${task.problem && html`<p class="bad">${task.problem}</p>`}
     <div class="ways"><${PlainTable}
       caption="Ways to run a call of this task"
       rows=${task.ways}
       keyOf=${(way) => `${way.flavor}/${way.variant}`}
       classOf=${(way) => (way.chosen ? "taken" : way.reason ? "out" : "")}
-      columns=${COLUMNS}
+      columns=${[...COLUMNS, verdict(isModel)]}
     /></div>
     <p class="faint">
-      “Run” is what the next call is predicted to take, by all that was measured; ×1.3 is one standard deviation as a factor.
+      ${isModel && "Requests go to the model's replicas; a replica there would take this. "}“Run” is what the next call is predicted to take, by all that was measured; ×1.3 is one standard deviation as a factor.
       “Foretold” is what would be predicted of a flavor had it never run there.
     </p>
   <//>`;
@@ -45,10 +47,13 @@ const COLUMNS = [
   { key: "runs", title: "runs", align: "right", cell: (way) => count(way.measured?.runs) },
   { key: "foretold", title: "foretold", align: "right", cell: (way) => timed(way.foretold_s, way.foretold_log_sd) },
   { key: "memory", title: "memory", align: "right", cell: (way) => bytes(way.measured?.peak_memory_bytes) },
-  {
-    key: "why", title: "verdict",
-    cell: (way) => (way.chosen ? html`<b>a call goes here</b>` : html`<span class="faint">${way.detail || REASONS[way.reason] || way.reason || "ranks behind"}</span>`),
-  },
 ];
+
+const verdict = (isModel) => ({
+  key: "why", title: "verdict",
+  cell: (way) => (way.chosen
+    ? html`<b>${isModel ? "ranks first" : "a call goes here"}</b>`
+    : html`<span class="faint">${way.detail || REASONS[way.reason] || way.reason || "ranks behind"}</span>`),
+});
 
 const thousand = (cost) => (cost === null || cost === undefined ? null : 1000 * cost);
