@@ -8,7 +8,7 @@
     event        {wall_s, kind, by, text}
 
 A way of an explanation has `measured: {runs, run_s, run_log_sd}` too, what jobs of the same family took there, or null; of a job that has
-ended `run_s` is what was predicted before it began.
+ended `run_s` is what was predicted when its first attempt was given its way, and of other ways what is predicted now.
 
 `chosen` is the number of a way, from 0, or null. `wait_s`, `finish_s` and a counterfactual's `start_s` count from now; expected starts and
 `wall_s` are wall-clock seconds. `verdict` is `Fit`, `Preempt` or `NoFit`, `reason` its code. A counterfactual's `change` ends the

@@ -48,7 +48,8 @@ def explanation(
     elif job.is_holding:
         form["ways"] = _held(core, job, twins, now_s)
     else:
-        form["ways"] = ways_then(core, job, form["job"]["flavor"], story, twins)
+        estimate = job.estimate if estimate_of is None else estimate_of(job.spec)
+        form["ways"] = ways_then(core, job, form["job"]["flavor"], story, twins, estimate)
     form["ways"] = public(with_measured(form["ways"], job.spec, measured_of, core.book.policy.restart_s))
     return form
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from fabric import codec
-from fabric.job import JobEstimate, JobSpec
-from fabric.job_events import JobDispatched, JobEstimated
+from fabric.job import JobEstimate, JobSpec, Option
+from fabric.job_events import JobDispatched
 from fabric.plane.watching import key_of
 from fabric.scheduler.core import Core
 from fabric.scheduler.record import JobRecord
@@ -24,18 +24,23 @@ def never_measured(_spec: JobSpec, _shape: int, _flavor: str, _num_bundles: int)
     return None
 
 
-def ways_then(core: Core, job: JobRecord, taken: str, story: Sequence[Mapping[str, Any]], twins: Collection[str]) -> list[dict[str, Any]]:
-    """A row for each way of a job that ran and has ended, with what was predicted of it before it began; the flavor that it had last
-    (`taken`) comes first. Nothing is said of waiting, and prices are those of now."""
-    estimate = predicted_first(story)
-    if estimate is None or job.attempt == 0:
+def ways_then(
+    core: Core, job: JobRecord, taken: str, story: Iterable[Mapping[str, Any]], twins: Collection[str], estimate: JobEstimate | None
+) -> list[dict[str, Any]]:
+    """A row for each way of a job that ran and has ended. Of the way that its first attempt took, what was predicted when it was
+    given that; of the others what `estimate` says now. The flavor that it had last (`taken`) comes first. Nothing is said of waiting,
+    and prices are those of now."""
+    first = first_given(story)
+    if first is None or estimate is None:
         return []
     book, rows = core.book, []
     for way in book.ways.resolve(job.spec, estimate):
         if way.flavor not in book.machines.stocks and way.flavor != taken:
             continue
-        run_s = book.policy.restart_s + estimate.work / way.rate if way.rate > 0 else None
-        has_price = run_s is not None and way.flavor in book.standing.prices
+        was_taken = key_of(way) == key_of(first)
+        work, rate = (1.0, first.rate) if was_taken else (estimate.work, way.rate)
+        run_s = book.policy.restart_s + work / rate if rate > 0 else None
+        has_price = way.flavor in book.standing.prices
         rows.append(
             {
                 "key": key_of(way),
@@ -46,7 +51,7 @@ def ways_then(core: Core, job: JobRecord, taken: str, story: Sequence[Mapping[st
                 "units": way.units,
                 "wait_s": None,
                 "run_s": run_s,
-                "run_log_sd": None if run_s is None else estimate.log_sd,
+                "run_log_sd": None if run_s is None or was_taken else estimate.log_sd,
                 "finish_s": None,
                 "cost_usd": run_s * book.standing.usd_per_s(way) if has_price and run_s is not None else None,
                 "verdict": "Fit",
@@ -58,15 +63,13 @@ def ways_then(core: Core, job: JobRecord, taken: str, story: Sequence[Mapping[st
     return rows
 
 
-def predicted_first(story: Iterable[Mapping[str, Any]]) -> JobEstimate | None:
-    """The last prediction before its first attempt: later ones know how it went."""
-    found: JobEstimate | None = None
+def first_given(story: Iterable[Mapping[str, Any]]) -> Option | None:
+    """What its first attempt was given, with the rate that was predicted then: before it said anything itself, in whole jobs a
+    second."""
     for fact in story:
         if fact["kind"] == JobDispatched.__name__:
-            break
-        if fact["kind"] == JobEstimated.__name__:
-            found = codec.decode(JobEstimated, fact["body"]).estimate
-    return found
+            return codec.decode(JobDispatched, fact["body"]).grant.option
+    return None
 
 
 def with_measured(rows: Sequence[Mapping[str, Any]], spec: JobSpec, measured_of: MeasuredOf, restart_s: float) -> list[dict[str, Any]]:

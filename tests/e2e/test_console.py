@@ -185,7 +185,7 @@ def test_a_task_that_was_called_is_listed_with_what_was_measured_beside_what_is_
     assert set(by_command) <= set(told) and told["lines"] == [] and told["lines_problem"]
 
 
-def test_a_job_that_has_ended_tells_what_was_predicted_of_it_and_what_its_family_took(fabric: Fabric) -> None:
+def test_a_job_that_has_ended_tells_its_ways_and_what_its_family_took(fabric: Fabric) -> None:
     for _ in range(2):
         status, made = fabric.ask("POST", "/v1/jobs", {"command": "true", "name": "twice"})
         assert status == 201

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fabric import codec
-from fabric.job import JobEstimate, JobId, Shape
+from fabric.job import Grant, JobEstimate, JobId, JobSpec, Option, Shape
 from fabric.job_answers import AHEAD_KEYS, EXPLAINED_WAY_KEYS, EXPLANATION_KEYS, render_job_explanation
-from fabric.job_events import JobEnded, JobEstimated, JobSubmitted
+from fabric.job_events import JobDispatched, JobEnded, JobEstimated, JobSubmitted
 from fabric.plane import answers
 from fabric.plane.looking_back import ways_then
 from fabric.plane.views import Aside, view_of
@@ -84,28 +84,32 @@ def an_ended_job() -> Plane:
     return plane
 
 
-def predicted(run_s: float) -> dict[str, Any]:
-    rates = {(0, "a100-80g"): 1.0 / run_s, (0, "t4"): 0.25 / run_s}
-    return fact("JobEstimated", **codec.encode(JobEstimated(JobId("mine"), JobEstimate(1.0, rates, 0.3))))
+def given(flavor: str, run_s: float) -> dict[str, Any]:
+    grant = Grant(Option(0, flavor, 1, 2.0, 1 / run_s), ("n1",))
+    return fact("JobDispatched", **codec.encode(JobDispatched(JobId("mine"), 1, grant, "Fit")))
 
 
-def test_a_job_that_has_ended_has_its_ways_as_they_were_predicted_before_it_began():
+def says_now(_spec: JobSpec) -> JobEstimate:
+    return JobEstimate(1.0, {(0, "a100-80g"): 1 / 320.0, (0, "t4"): 1 / 1600.0}, 0.3)
+
+
+def test_a_job_that_has_ended_has_what_was_predicted_of_its_way_when_it_was_given_and_of_the_others_what_is_now():
     plane = an_ended_job()
-    story = [fact("JobSubmitted"), predicted(900.0), predicted(400.0), fact("JobDispatched"), predicted(5.0), fact("JobEnded")]
-    ways = plane.explain("mine", story)["ways"]
+    story = [fact("JobSubmitted"), given("a100-80g", 400.0), given("a100-80g", 5.0), fact("JobEnded")]
+    ways = plane.explain("mine", story, estimate_of=says_now)["ways"]
     assert all(set(way) == EXPLAINED_WAY_KEYS for way in ways)
     restart_s = plane.core.book.policy.restart_s
     assert {way["flavor"]: way["run_s"] for way in ways} == pytest.approx({"a100-80g": 400.0 + restart_s, "t4": 1600.0 + restart_s})
-    assert {(way["run_log_sd"], way["wait_s"], way["finish_s"], way["verdict"], way["measured"]) for way in ways} == {
-        (0.3, None, None, "Fit", None)
-    }
+    assert {way["flavor"]: way["run_log_sd"] for way in ways} == {"a100-80g": None, "t4": 0.3}
+    assert {(way["wait_s"], way["finish_s"], way["verdict"], way["measured"]) for way in ways} == {(None, None, "Fit", None)}
     assert all(way["cost_usd"] > 0 for way in ways)
 
 
-def test_the_way_that_an_ended_job_took_comes_first():
+def test_the_flavor_that_an_ended_job_had_comes_first():
     plane = an_ended_job()
     for taken in ("t4", "a100-80g"):
-        rows = ways_then(plane.core, plane.core.jobs[JobId("mine")], taken, [predicted(400.0)], NO_TWINS)
+        story = [given("a100-80g", 400.0)]
+        rows = ways_then(plane.core, plane.core.jobs[JobId("mine")], taken, story, NO_TWINS, says_now(spec("mine")))
         assert next(row["flavor"] for row in rows) == taken
 
 
@@ -123,7 +127,7 @@ def test_what_the_family_took_stands_beside_each_way():
     assert a_busy_fabric().explain("job-0")["ways"][0]["measured"] is None
 
 
-def test_a_job_that_has_ended_has_only_its_story_where_nothing_was_predicted():
+def test_a_job_that_has_ended_has_only_its_story_where_it_was_given_nothing():
     plane = Plane(machine("n1"))
     plane.submit_and_start(spec("mine", A100X4), run_s=10.0)
     plane.tell(JobEnded(plane.launched[0].job_id, 1, "ok"), at_s=10.0)

@@ -51,7 +51,7 @@ function Family({ seen }) {
 }
 
 function Verdict({ way, isTaken, job }) {
-  if (isOver(job.state)) return isTaken ? html`<b>ran here</b>` : html`<span class="faint">as predicted then</span>`;
+  if (isOver(job.state)) return isTaken ? html`<b>ran here</b>` : "";
   const words = way.detail || WHY[way.reason] || "";
   const mark = isTaken ? html`<b>${HOLDING.includes(job.state) ? "runs here" : "ran here"}</b> ` : "";
   return html`${mark}<span class=${`verdict ${way.verdict}`}>${way.verdict}</span> <span class="faint" title=${way.reason}>${words || way.reason}</span>`;
