@@ -7,6 +7,9 @@
     counterfactual  {change, start_s, finish_delta_s, cost_delta_usd}
     event        {wall_s, kind, by, text}
 
+A way of an explanation has `measured: {runs, run_s, run_log_sd}` too, what jobs of the same family took there, or null; of a job that has
+ended `run_s` is what was predicted when its first attempt was given its way, and of other ways what is predicted now.
+
 `chosen` is the number of a way, from 0, or null. `wait_s`, `finish_s` and a counterfactual's `start_s` count from now; expected starts and
 `wall_s` are wall-clock seconds. `verdict` is `Fit`, `Preempt` or `NoFit`, `reason` its code. A counterfactual's `change` ends the
 sentence "starts … " (`on tier=warm`, `if it asks for ≤ 20 GB`); its deltas are against now. What is not known is null.
@@ -26,6 +29,7 @@ PLAN_KEYS = frozenset({"job", "ways", "chosen", "reason", "detail", "now_s"})
 _FIGURES = {"wait_s", "run_s", "run_log_sd", "finish_s", "cost_usd"}
 WAY_KEYS = frozenset({"flavor", "tier", "twin", "num_bundles", "units", "verdict", "reason", "detail"} | _FIGURES)
 _EXPECTED = {"expected_start_s", "expected_start_low_s", "expected_start_high_s"}
+EXPLAINED_WAY_KEYS = WAY_KEYS | {"measured"}
 EXPLANATION_KEYS = frozenset({"job", "ahead", "num_ahead", "ways", "counterfactuals", "events", "now_s"} | _EXPECTED)
 AHEAD_KEYS = frozenset({"id", "name", "user", "queue", "asks", "state", "remaining_s"})
 COUNTERFACTUAL_KEYS = frozenset({"change", "start_s", "finish_delta_s", "cost_delta_usd"})

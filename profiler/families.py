@@ -7,13 +7,14 @@ progress outweighs its family's history.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fabric.job import SCALING, JobEstimate, JobSpec, Shape
 from fabric.selectors import flavors_of
 from fabric.sizes import UNKNOWN as UNKNOWN_SIZE
-from fabric.types import Fingerprint, Flavor, Resources, Run, Variant
+from fabric.types import Estimate, Fingerprint, Flavor, Resources, Run, Variant
 from profiler.estimate import Estimator, Forecasts, TaskProfile
 from profiler.needs import Needs
 from profiler.sizing import Sizing
@@ -120,6 +121,15 @@ class Families:
                 sums[request.sum] = f"{request.sum} ({name})"
         told = next(iter(sums)) if len(sums) == 1 else "; ".join(sums.values())
         return replace(spec, shapes=tuple(dict.fromkeys(shapes)), memory_sum=told)
+
+    def measured(self, spec: JobSpec, shape_number: int, flavor: str, num_bundles: int) -> Estimate | None:
+        """What whole jobs of its family took on this flavor, brought to so many bundles; None where none has ended there."""
+        profile, shape = self.estimator.profiles.get(spec.family), spec.shapes[shape_number]
+        seen = profile.measured.get((0, _variant(shape).name, flavor)) if profile is not None else None
+        if seen is None:
+            return None
+        faster = (_units(shape) * num_bundles / shape.num_bundles) ** SCALING
+        return Estimate(math.exp(seen.mean) / faster, math.sqrt(seen.var), seen.num_runs)
 
     def from_progress(self, spec: JobSpec, last: JobEstimate, shape_number: int, flavor: str, rate: float, total: float) -> JobEstimate:
         """The estimate of a job that works at `rate` units per second here and has `total` to do: other ways keep their

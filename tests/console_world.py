@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fabric.console.app import create_console
 from fabric.console.sources import HandedOn
 from fabric.errors import FabricError, UnavailableError
 from fabric.types import PoolSnapshot
+from profiler.estimate import TaskProfile
 from tests.api_world import World
 from tests.asgi_transport import AsgiTransport
 from tests.fleet import FLAVORS
@@ -27,6 +28,7 @@ class Pools:
     """`answers` may be changed by a test."""
 
     def __init__(self) -> None:
+        self.profiles: Sequence[TaskProfile] | FabricError = ()
         self.answers: dict[str, PoolSnapshot | FabricError] = {
             tier: PoolSnapshot(tier, 1, tuple(node for node in NODES if node.tier == tier)) for tier in ("hot", "warm", "cold")
         }
@@ -36,6 +38,11 @@ class Pools:
 
     def slow_factors(self) -> Mapping[str, float]:
         return {"big-1": 1.5}
+
+    def task_profiles(self) -> Sequence[TaskProfile]:
+        if isinstance(self.profiles, FabricError):
+            raise self.profiles
+        return self.profiles
 
 
 class Api:
@@ -53,7 +60,7 @@ class Api:
         return jobs
 
     def models(self) -> Any:
-        return list(self.model_list)
+        return {"models": list(self.model_list)}, {"rollouts": []}
 
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> HandedOn:
         self._must_be_there()

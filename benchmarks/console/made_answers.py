@@ -57,7 +57,8 @@ def ways() -> list[dict[str, Any]]:
         ("t4", "warm", True, 1, 1.0, 0.2, 21_800.0, 0.34, 21_800.0, 3.18, "Fit", "Resources", "would start now, and finish later"),
         ("cpu", "cold", False, 2, 16.0, 0.0, 402_000.0, 0.69, 402_000.0, 61.3, "NoFit", "BadConstraints", f"asks for a GPU {HOSTILE}"),
     )
-    return [dict(zip(keys, row, strict=True)) for row in rows]
+    family = {"a100-80g": {"runs": 7, "run_s": 3980.0, "run_log_sd": 0.12}, "t4": {"runs": 2, "run_s": 20_100.0, "run_log_sd": 0.2}}
+    return [{**dict(zip(keys, row, strict=True)), "measured": family.get(str(row[0]))} for row in rows]
 
 
 def changes() -> list[dict[str, Any]]:
@@ -91,16 +92,6 @@ def efficiency(view: Mapping[str, Any]) -> dict[str, Any]:
             "asks for 64 GiB, uses 19 GiB at its peak: memory='24GiB' would leave 40 GiB to others",
         ],
     }
-
-
-def profile() -> dict[str, Any]:
-    keys = ("name", "tier", "peak_flops", "bandwidth", "intensity", "reached_flops", "log_sd", "is_measured", "run_s")
-    rows = (
-        ("a100-80g", "hot", 312e12, 2.0e12, 190.0, 148e12, 0.1, True, 0.0021),
-        ("t4", "warm", 65e12, 0.32e12, 190.0, 24e12, 0.4, False, 0.0128),
-        ("cpu", "cold", 2.4e12, 0.12e12, 95.0, 0.7e12, 0.5, False, 0.44),
-    )
-    return {"lines": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
 def rollout(state: str, now_s: float) -> dict[str, Any]:

@@ -24,7 +24,11 @@ class WholeApi(StandInApi):
         super().__init__(write)
         self.orders: list[tuple[str, Any]] = []
         self._rollout = "stepping"
+        self._models = {"models": [made.model("resnet-50"), made.model(made.HOSTILE)]}, {"rollouts": []}
         self._what_if_s = 0.0
+
+    def models(self) -> Any:
+        return self._models
 
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> HandedOn:
         path, _, query = target.partition("?")
@@ -67,8 +71,6 @@ class WholeApi(StandInApi):
                 return self._explained(job)
             case "efficiency":
                 return made.efficiency(self._view(job))
-            case "profile":
-                return made.profile()
             case "story":
                 return {"facts": self._facts(job)}
             case "priority":

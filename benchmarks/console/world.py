@@ -13,11 +13,12 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.console.made_history import Attempt, History, Maker
+from benchmarks.console.made_tasks import task_profiles
 from benchmarks.console.stand_in_api import StandInApi
 from benchmarks.console.whole_api import WholeApi
 from fabric import __version__
@@ -31,6 +32,7 @@ from fabric.journal import Journal
 from fabric.plane.driver import STREAM
 from fabric.types import DEFAULT_TIERS, NodeUsage, PoolSnapshot
 from pools.flavors import load_catalogue
+from profiler.estimate import TaskProfile
 
 TICK_S = 0.2
 
@@ -57,6 +59,9 @@ class MadePools:
 
     def slow_factors(self) -> Mapping[str, float]:
         return {self._history.nodes[0].node_id: 1.7}
+
+    def task_profiles(self) -> Sequence[TaskProfile]:
+        return task_profiles()
 
 
 class Life:

@@ -17,6 +17,7 @@ NOT_FOUND = frozenset(
         "unknown_job",
         "unknown_node",
         "unknown_token",
+        "unknown_task",
         "unknown_policy_version",
         "unknown_model",
         "unknown_version",

@@ -16,7 +16,7 @@ from fabric.errors import UserError, nearest_hint
 
 if TYPE_CHECKING:
     from fabric.config import FabricConfig
-    from fabric.profiling.stored import Stored
+    from fabric.profiling.known import Stored
     from fabric.profiling.target import Target
 
 _SHAPE = re.compile(r"([\w.:/-]+?)=(\d+(?:[x,]\d+)*)(?::(\w+))?")

@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 
 from fabric.api.tokens import Principal
+from fabric.capacity import capacities
 from fabric.console.fabric_view import NodeFigures, known_sum, tiers_json
 from fabric.console.follower import Follower
 from fabric.console.job_window import Filter, holding_text
+from fabric.console.known_tasks import KnownTasks
 from fabric.console.node_window import matching_nodes, sorted_nodes
 from fabric.console.read_model import MOST_CHANGED
 from fabric.console.sight import Sight, sight_of
+from fabric.console.task_form import costs_of, task_form
+from fabric.console.task_list import task_window
 from fabric.console.timeline import Window, bars, marks
+from fabric.errors import RejectedError
+from fabric.routing import RoutingPolicy
 
-PANELS = ("pools", "timeline", "queue", "models", "policy", "usage")
+PANELS = ("pools", "timeline", "queue", "tasks", "models", "policy", "usage")
 MOST_SUMMARIES = 50_000
 NODE_JOBS = 5
 
@@ -24,8 +30,9 @@ NODE_JOBS = 5
 class Answers:
     """Over what a follower knows; for many threads."""
 
-    def __init__(self, follower: Follower, name: str, version: str) -> None:
-        self._follower = follower
+    def __init__(self, follower: Follower, tasks: KnownTasks, policy: RoutingPolicy, name: str, version: str) -> None:
+        """`policy`: by which calls of tasks are routed."""
+        self._follower, self._tasks, self._policy = follower, tasks, policy
         self._name, self._version = name, version
 
     def overview(self, who: Principal) -> dict[str, Any]:
@@ -38,7 +45,7 @@ class Answers:
             "version": self._version,
             "now_s": follower.now_s(),
             "seq": seq,
-            "panels": list(PANELS),
+            "panels": [panel for panel in PANELS if panel != "tasks" or sight.is_whole],
             "who": {"user": who.user, "scopes": sorted(who.scopes), "queues": sorted(who.queues)},
             "api_problem": follower.problem,
             "jobs": jobs,
@@ -100,6 +107,21 @@ class Answers:
             "marks": marked,
         }
 
+    def tasks(self, who: Principal, *, text: str, sort: str, descending: bool, offset: int, limit: int) -> dict[str, Any]:
+        """Raises: RejectedError (`forbidden`), UnknownNameError (`unknown_sort`), FabricError where the profiler does not answer."""
+        _must_see_tasks(who)
+        shown, total = task_window(self._tasks.rows(), text=text, sort=sort, descending=descending, offset=offset, limit=limit)
+        return {"tasks": shown, "total": total, "now_s": self._follower.now_s()}
+
+    def task(self, who: Principal, name: str) -> dict[str, Any]:
+        """Raises: RejectedError (`forbidden`), UnknownNameError (`unknown_task`), FabricError where the profiler does not answer."""
+        _must_see_tasks(who)
+        follower, profiles = self._follower, self._tasks.profiles()
+        with follower.lock:
+            snapshots, catalogue = follower.snapshots, follower.model.catalogue
+        form = task_form(name, profiles, capacities(snapshots.values(), catalogue), catalogue, self._policy, costs_of(follower.models))
+        return {**form, "now_s": follower.now_s()}
+
     def changed_jobs(self, sight: Sight, numbers: Collection[int]) -> dict[str, Any]:
         """The event `jobs`: which changed, of those that are seen."""
         follower, model = self._follower, self._follower.model
@@ -139,3 +161,11 @@ class Answers:
         held = {nodes[number] for number in np.unique(leases.view("node")[is_in]).tolist()}
         word = text.lower()
         return [row for row in rows if row["node_id"] in held or word in "\n".join((row["host"], row["node_id"], row["flavor"])).lower()]
+
+
+def _must_see_tasks(who: Principal) -> None:
+    """A task's figures are of all who called it: nobody sees only some of them. Raises: RejectedError (`forbidden`)."""
+    who.must("read")
+    if who.queues:
+        message = "tasks are of no queue, and this token is bound to queues"
+        raise RejectedError(message, code="forbidden", hint="a token with the scope read and no queues sees them")

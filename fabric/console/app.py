@@ -17,11 +17,13 @@ from fabric.console.events import Events
 from fabric.console.follower import Follower
 from fabric.console.guard import Guard
 from fabric.console.hand_on import handing_on
+from fabric.console.known_tasks import KnownTasks
 from fabric.console.known_tokens import KnownTokens
 from fabric.console.page_files import PAGE, page_routes
 from fabric.console.routes import console_routes
 from fabric.console.sources import ApiDoor, ApiSource, PoolsSource
 from fabric.journal import Journal
+from fabric.routing import RoutingPolicy
 from fabric.types import Flavor
 
 OPENAPI = "/v1/console/openapi.json"
@@ -49,14 +51,17 @@ def create_console(
     host: str = LOOPBACK,
     hosts: Collection[str] = (),
     page: Path = PAGE,
+    routing: RoutingPolicy | None = None,
     series_file: Path | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> Console:
     """Over a journal whose jobs and tokens are shown; `pools`, `api` and `door` are how everything else is reached. `host`: where it
-    listens; `hosts`: further names that it is asked by. `series_file` keeps the last hour's figures. Raises: FabricError (`journal`,
+    listens; `hosts`: further names that it is asked by. `routing`: by which tasks' calls are
+    routed. `series_file` keeps the last hour's figures. Raises: FabricError (`journal`,
     `journal_newer`)."""
     follower = Follower(journal, pools, api, catalogue, tiers, series_file=series_file, now_s=now_s)
-    answers, tokens = Answers(follower, name, version), KnownTokens(journal)
+    answers = Answers(follower, KnownTasks(pools), routing or RoutingPolicy(), name, version)
+    tokens = KnownTokens(journal)
     events = Events(follower, answers)
     app = FastAPI(
         title="tierfabric console",

@@ -12,6 +12,7 @@ from fabric.api_client import ApiClient, HttpTransport
 from fabric.config import FabricConfig
 from fabric.errors import FabricError
 from fabric.types import PoolSnapshot
+from profiler.estimate import TaskProfile
 from profiler.stragglers import Straggler
 
 POOL_TIMEOUT_S = 10.0
@@ -40,6 +41,10 @@ class RayPools:
         except FabricError:
             return {}
         return {straggler.node_id: straggler.factor for straggler in stragglers}
+
+    def task_profiles(self) -> Sequence[TaskProfile]:
+        profiles: Sequence[TaskProfile] = ray_io.ask(ray_io.actor("profiler").profiles.remote(), timeout_s=POOL_TIMEOUT_S)
+        return profiles
 
 
 def _answer(ref: Any) -> PoolSnapshot | FabricError:

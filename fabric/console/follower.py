@@ -23,7 +23,7 @@ from fabric.console.sources import ApiSource, PoolsSource
 from fabric.errors import FabricError
 from fabric.journal import Journal
 from fabric.plane.driver import STREAM
-from fabric.types import Flavor
+from fabric.types import Flavor, PoolSnapshot
 
 FOLLOW_S = 0.25
 LOOK_S = 2.0
@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """`lock` guards `model`, `view` and `series`; `series_file` keeps the last of them. `on_news(kind)` is called with `jobs`, `nodes` or
-    `models`, from any thread. `now_s` is the wall clock."""
+    """`lock` guards `model`, `view`, `snapshots` (the pools' last ones) and `series`; `series_file` keeps the last of them.
+    `on_news(kind)` is called with `jobs`, `nodes` or `models`, from any thread. `now_s` is the wall clock."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Follower:
         self._bring_series_back()
         self.problem: str | None = None
         self._journal_problem: str | None = None
+        self.snapshots: Mapping[str, PoolSnapshot] = {}
         self._models: Any = None
         self._closed = threading.Event()
         self._wakes = {name: threading.Event() for name in ("look", "ask")}
@@ -88,6 +89,7 @@ class Follower:
         with self.lock:
             self.view = looked_at(answers, slow, self.model.book.by_node(), self.model.catalogue, self.view)
             self.series.note(self.view, self.now_s())
+            self.snapshots = {**self.snapshots, **{tier: seen for tier, seen in answers.items() if isinstance(seen, PoolSnapshot)}}
         self.on_news("nodes")
         if time.monotonic() - self._saved_s >= SAVE_S:
             self.save_series()
@@ -129,6 +131,11 @@ class Follower:
             if models != self._models:
                 self._models = models
                 self.on_news("models")
+
+    @property
+    def models(self) -> Any:
+        """The document of `/v1/models` as it was seen last; None before that."""
+        return None if self._models is None else self._models[0]
 
     def summaries(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """`{command, asks}` of jobs, from disk."""

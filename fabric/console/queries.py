@@ -50,6 +50,16 @@ class TimelineQuery(ApiRequest):
         return Window(from_s, to_s, self.width)
 
 
+class TasksQuery(ApiRequest):
+    """Which tasks, in which order."""
+
+    text: str = Field(default="", max_length=256, description="in name, domain, phase or flavor")
+    sort: str = Field(default="", max_length=64, description="task, domain, phase, runs, run_s; left out: what ran most often first")
+    descending: bool = False
+    offset: int = Field(default=0, ge=0)
+    limit: int = Field(default=100, ge=1, le=MOST_ROWS)
+
+
 class JobsQuery(ApiRequest):
     """Which jobs, in which order; all that is given must hold."""
 

@@ -19,7 +19,7 @@ from fabric.console.follower import Follower
 from fabric.console.job_window import Filter
 from fabric.console.known_tokens import KnownTokens
 from fabric.console.packed import packed
-from fabric.console.queries import JobsQuery, NodesQuery, SeriesQuery, TimelineQuery
+from fabric.console.queries import JobsQuery, NodesQuery, SeriesQuery, TasksQuery, TimelineQuery
 
 _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 _OVERVIEW = pages.answers(
@@ -43,6 +43,18 @@ _TIMELINE = pages.answers(
     rows="{node_id, host, flavor, tier, lanes} of each node",
     bars="[row, lane, from_s, to_s, num, job_id, name, user, state] of each lease, or of several that are too short to tell apart",
     marks="[row, at_s, kind, num, job_id, name] of preemptions, failures, moves and losses",
+)
+_TASK = pages.answers(
+    task="its name",
+    key="its name and the hash of its code",
+    runs="measured, of any size",
+    versions="{key, runs} of each",
+    max_bytes="the largest argument of the size that all figures are about",
+    ways="predicted and measured, a row for each flavor and variant",
+    problem="why no call can run now; null: one can",
+    lines="of its roofline",
+    lines_problem="why there is none",
+    now_s="when",
 )
 
 
@@ -98,6 +110,18 @@ def console_routes(follower: Follower, answers: Answers, tokens: KnownTokens, ev
         wanted = Filter(states, query.queue, query.user, query.text)
         rows = query.model_dump(include={"sort", "descending", "offset", "limit"})
         return await anyio.to_thread.run_sync(lambda: packed(request, answers.jobs(who, wanted, **rows)))
+
+    @routes.get("/tasks", **page(pages.answers(tasks="a window of them", total="how many match", now_s="when"), query=TasksQuery))
+    async def tasks(request: Request) -> Response:
+        """A window of the list of tasks, what ran most often first."""
+        who, query = who_asks(request), read_query(TasksQuery, request.query_params)
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.tasks(who, **query.model_dump())))
+
+    @routes.get("/tasks/{task:path}", **page(_TASK))
+    async def task(request: Request, task: str) -> Response:
+        """One task: the answer of `fabric profile TASK`, every way that a call could take now with what was measured, its roofline."""
+        who = who_asks(request)
+        return await anyio.to_thread.run_sync(lambda: packed(request, answers.task(who, task)))
 
     @routes.get("/events", **page(_EVENTS))
     async def stream(request: Request) -> Response:

@@ -101,6 +101,7 @@ class ConsoleShell:
         from fabric.console.fabric_sources import OwnApi, RayPools
         from fabric.console.hand_on import HttpDoor
         from fabric.journal import Journal
+        from fabric.routing import RoutingPolicy
 
         config = self._config
         console = create_console(
@@ -114,6 +115,7 @@ class ConsoleShell:
             version=__version__,
             host=config.console.host,
             hosts=config.console.hosts,
+            routing=RoutingPolicy(config.routing.waiting_usd_per_h),
             series_file=config.state_path / SERIES_FILE,
         )
         ApiServer(console.app, host=config.console.host, listening=listening).start()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fabric.errors import FabricError
 from fabric.types import PoolSnapshot
+from profiler.estimate import TaskProfile
 
 
 class PoolsSource(Protocol):
-    """The pools; called from a thread of its own."""
+    """The pools and the profiler; called from threads that may wait."""
 
     def snapshots(self) -> Mapping[str, PoolSnapshot | FabricError]:
         """Tier -> its pool's snapshot, or why there is none; tiers best first."""
@@ -18,6 +19,10 @@ class PoolsSource(Protocol):
 
     def slow_factors(self) -> Mapping[str, float]:
         """Node id -> how many times slower it is than its like, of those that are."""
+        ...
+
+    def task_profiles(self) -> Sequence[TaskProfile]:
+        """What was measured of every task. Raises: FabricError."""
         ...
 
 
@@ -29,7 +34,7 @@ class ApiSource(Protocol):
         ...
 
     def models(self) -> Any:
-        """The documents of `/v1/models` and `/v1/rollouts`, to see whether they changed."""
+        """The documents of `/v1/models` (None: not known) and `/v1/rollouts`, as a pair."""
         ...
 
 

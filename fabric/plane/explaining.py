@@ -9,6 +9,7 @@ from fabric.job_form import JobView, job_json
 from fabric.plane.ahead import ahead_rows, name_of
 from fabric.plane.counterfactuals import EstimateOf, Expected, counterfactual_rows
 from fabric.plane.event_text import event_rows
+from fabric.plane.looking_back import MeasuredOf, never_measured, ways_then, with_measured
 from fabric.plane.prospects import public, rehearsed, way_row
 from fabric.plane.rehearsal import Rehearsal, Start
 from fabric.plane.watching import key_of
@@ -26,9 +27,10 @@ def explanation(
     now_s: float,
     *,
     estimate_of: EstimateOf | None = None,
+    measured_of: MeasuredOf = never_measured,
 ) -> dict[str, Any]:
     """The form of `fabric.job_answers.EXPLANATION_KEYS`. `view_of` shows a job as listings do; `story`: its facts, oldest first;
-    `estimate_of` predicts a job that asks for something else."""
+    `estimate_of` predicts a job that asks for something else; `measured_of` tells what jobs of its family took."""
     form: dict[str, Any] = {
         "job": job_json(view_of(job)),
         "ahead": [],
@@ -45,6 +47,10 @@ def explanation(
         form |= _waiting(core, job, view_of, twins, now_s, estimate_of)
     elif job.is_holding:
         form["ways"] = _held(core, job, twins, now_s)
+    else:
+        estimate = job.estimate if estimate_of is None else estimate_of(job.spec)
+        form["ways"] = ways_then(core, job, form["job"]["flavor"], story, twins, estimate)
+    form["ways"] = public(with_measured(form["ways"], job.spec, measured_of, core.book.policy.restart_s))
     return form
 
 
@@ -66,7 +72,7 @@ def _waiting(
         "expected_start_s": None if first is None else first.at_s,
         "expected_start_low_s": None if first is None else first.low_s,
         "expected_start_high_s": None if first is None else first.high_s,
-        "ways": public(rows),
+        "ways": rows,
         "counterfactuals": counterfactuals,
     }
 
@@ -91,4 +97,4 @@ def _held(core: Core, job: JobRecord, twins: Collection[str], now_s: float) -> l
             rows.insert(0, row)
         else:
             rows.append(row)
-    return public(rows)
+    return rows

@@ -198,7 +198,16 @@ class JobPlane:
         with self.driver.lock:
             job = self.shelf.find(name_or_id)
             story, now_s = self.story(job.spec.job_id), self.clock.now_s()
-            return answers.explanation(self.core, job, self.shelf.view, story, self.shelf.twins, now_s, estimate_of=self.families.estimate)
+            return answers.explanation(
+                self.core,
+                job,
+                self.shelf.view,
+                story,
+                self.shelf.twins,
+                now_s,
+                estimate_of=self.families.estimate,
+                measured_of=self.families.measured,
+            )
 
     def plan(self, submission: Submission) -> Mapping[str, Any]:
         spec, summary = self._submitting.sized(submission), dict(submission.summary)

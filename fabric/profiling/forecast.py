@@ -132,16 +132,16 @@ def _priors(cost: Cost, situation: Situation, dtype: str | None) -> dict[str, Es
 
 def _runs(findings: Findings, situation: Situation) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """What the fabric has measured, and what was measured here; of one flavor the fabric's counts."""
-    stored = _stored_runs(situation.stored) if situation.stored is not None else {}
+    stored = stored_runs(situation.stored) if situation.stored is not None else {}
     here, seen = situation.here, findings.measured.estimate
     return stored, ({here: seen} if seen is not None and here is not None and here not in stored else {})
 
 
-def _stored_runs(profile: TaskProfile) -> dict[str, Estimate]:
+def stored_runs(profile: TaskProfile) -> dict[str, Estimate]:
     """Of each flavor the best variant's runs, at the size of argument that ran most often."""
     if not profile.measured:
         return {}
-    bucket = _commonest(profile)
+    bucket = commonest(profile)
     found: dict[str, Estimate] = {}
     for (row_bucket, _, flavor), seen in profile.measured.items():
         estimate = Estimate(math.exp(seen.mean), math.sqrt(seen.var), seen.num_runs, seen.peak_memory_bytes)
@@ -150,7 +150,8 @@ def _stored_runs(profile: TaskProfile) -> dict[str, Estimate]:
     return found
 
 
-def _commonest(profile: TaskProfile) -> int:
+def commonest(profile: TaskProfile) -> int:
+    """The size of argument that ran most often."""
     runs: dict[int, int] = {}
     for (bucket, _, _), seen in profile.measured.items():
         runs[bucket] = runs.get(bucket, 0) + seen.num_runs
@@ -166,7 +167,7 @@ def _by_runs(
     profile.variants = dict(stored.variants) if stored else {}
     profile.measured = dict(stored.measured) if stored else {}
     profile.forecasts = stored.forecasts if stored else {}
-    bucket = _commonest(profile)
+    bucket = commonest(profile)
     for name, seen in local.items():
         row = Measured(float(seen.num_runs), math.log(seen.run_s), seen.log_sd**2, seen.num_runs, seen.peak_memory_bytes or 0)
         profile.measured[(bucket, "here", name)] = row

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fabric.config import FabricConfig
-from fabric.errors import RuntimeFault, UnknownNameError
+from fabric.errors import RuntimeFault
 from fabric.profiling.findings import Findings, Order
 from fabric.profiling.forecast import Situation, report
+from fabric.profiling.known import Stored
 from fabric.profiling.probe import raise_problem, run_probe
 from fabric.profiling.target import Target
 from fabric.types import Device, Flavor
 from pools import probe_cpu
 from pools.flavors import flavor_of_device, load_catalogue
-
-if TYPE_CHECKING:
-    from fabric.profiling.stored import Stored  # imports Ray
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,8 @@ def profile_target(target: Target, wish: Wish, config: FabricConfig, stored: Sto
         if findings.problem is not None:
             raise_problem(findings.problem, printed)
     known = stored.find(findings.task_name or target.name) if stored is not None else None
-    if target.kind == "task" and known is None:
-        raise UnknownNameError.of("task", target.name, stored.names if stored else ())
+    if target.kind == "task":
+        known = (stored or Stored((), (), frozenset())).must_find(target.name)
     here = _here(catalogue, findings) if findings.measured.outcome != "skipped" else None
     shown = stored.flavors if stored is not None and not wish.is_all else tuple(catalogue)
     situation = Situation(

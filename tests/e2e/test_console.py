@@ -145,6 +145,57 @@ def test_a_job_comes_through_the_events_into_list_and_timeline(fabric: Fabric) -
     assert fabric.ask("GET", f"/v1/jobs/{job_id}/logs")[1] == b"hello\n"
 
 
+CALLS = """
+import fabric
+import numpy as np
+
+fabric.connect()
+
+@fabric.task
+def brightness(image):
+    return float(image.mean())
+
+@brightness.variant(flavor="gpu", num_gpus=1)
+def brightness_accelerated(image):
+    return float(image.mean())
+
+print(brightness.map([np.full((64, 64, 3), i, np.uint8) for i in range(20)])[:3])
+"""
+
+
+def test_a_task_that_was_called_is_listed_with_what_was_measured_beside_what_is_predicted(fabric: Fabric) -> None:
+    script = fabric.state / "calls.py"
+    script.write_text(CALLS, encoding="utf-8")
+    env = fabric.env | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, str(script)], env=env, cwd=fabric.state, check=True, timeout=UNTIL_S)
+    row = until(
+        lambda: next(row for row in fabric.see("/v1/console/tasks?text=brightness")["tasks"] if row["runs"] >= 20), "the task with its runs"
+    )
+    told = fabric.see("/v1/console/tasks/brightness")
+    assert (told["task"], told["key"], told["domain"]) == (row["task"], row["key"], "cv") and told["runs"] >= 20
+    ways = {(way["flavor"], way["variant"]): way for way in told["ways"]}
+    first = told["ways"][0]
+    assert first["chosen"] and first["run_s"] > 0 and first["twin"] and len(ways) >= 3
+    ran = [way for way in told["ways"] if way["measured"]]
+    assert ran and all(way["measured"]["runs"] > 0 and way["measured"]["run_s"] > 0 for way in ran)
+    by_command = json.loads(fabric.run("profile", "brightness", "-o", "json"))
+    assert {name: told[name] for name in ("target", "kind", "domain", "cheapest")} == {
+        name: by_command[name] for name in ("target", "kind", "domain", "cheapest")
+    }
+    assert set(by_command) <= set(told) and told["lines"] == [] and told["lines_problem"]
+
+
+def test_a_job_that_has_ended_tells_its_ways_and_what_its_family_took(fabric: Fabric) -> None:
+    for _ in range(2):
+        status, made = fabric.ask("POST", "/v1/jobs", {"command": "true", "name": "twice"})
+        assert status == 201
+        job_id = made["ids"][0][0]
+        until(lambda job_id=job_id: fabric.see(f"/v1/jobs/{job_id}")["state"] == "SUCCEEDED", "the job's end")
+    told = until(lambda: (seen := fabric.see(f"/v1/jobs/{job_id}/explain")) and seen["ways"][0]["measured"] and seen, "the family")
+    first = told["ways"][0]
+    assert first["flavor"] == told["job"]["flavor"] and first["run_s"] > 0 and first["measured"]["runs"] >= 1
+
+
 def test_a_node_is_cordoned_through_the_consoles_address(fabric: Fabric) -> None:
     node = until(lambda: fabric.see("/v1/console/nodes?tier=warm")["nodes"], "the warm node")[0]["node_id"]
     assert [fabric.ask("POST", f"/v1/nodes/{node[:8]}/cordon")[1]["changed"] for _ in range(2)] == [True, False]

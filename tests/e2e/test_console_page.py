@@ -19,7 +19,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser chromium i
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 
 SHOWN_MS = 15_000
-VIEWS = ("pools", "timeline", "queue", "waiting job", "running job", "models", "model", "policy", "usage")
+VIEWS = (
+    *("pools", "timeline", "queue", "waiting job", "running job", "ended job"),
+    *("tasks", "task", "task of a model", "models", "model", "policy", "usage"),
+)
 OPENER = Callable[..., Any]
 
 
@@ -86,8 +89,10 @@ def has_begun(page: Any, witness: Witness) -> None:
 
 def address_of(site: Site, view: str) -> str:
     if view.endswith(" job"):
-        return f"#/job/{site.jobs('PENDING' if view.startswith('waiting') else 'RUNNING')[0]['id']}"
-    return "#/models/resnet-50" if view == "model" else f"#/{view}"
+        state = {"waiting": "PENDING", "running": "RUNNING", "ended": "SUCCEEDED"}[view.partition(" ")[0]]
+        return f"#/job/{site.jobs(state)[0]['id']}"
+    names = {"model": "models/resnet-50", "task": "tasks/embed", "task of a model": "tasks/model%3Aresnet-50.v2"}
+    return f"#/{names.get(view, view)}"
 
 
 LANDMARKS = {
@@ -96,6 +101,10 @@ LANDMARKS = {
     "queue": ".virtual-body .row .state",
     "waiting job": "#why",
     "running job": "#used",
+    "ended job": "#ways",
+    "tasks": ".virtual-body .row a",
+    "task": "#ways",
+    "task of a model": ".chart-box canvas",
     "models": "tbody tr:nth-child(2)",
     "model": ".guard.satisfied",
     "policy": "pre.document",
@@ -484,6 +493,48 @@ def test_a_job_says_why_it_waits_who_is_ahead_and_when_it_starts(site: Site, ope
     assert "others go first" in text
     assert re.search(r"between \d+\w+ and \d+\w+ from now", text)
     assert page.get_by_role("table", name="Ways to run this job").locator("tbody tr").count() == 3
+
+
+def test_a_job_that_has_ended_has_predictions_and_measurements_side_by_side(site: Site, opened: OPENER) -> None:
+    page = shown(opened, site, "ended job")
+    assert page.locator("#ways").inner_text() == "Where it could have run"
+    ways = page.get_by_role("table", name="Ways to run this job")
+    assert ways.locator("th[scope=col]").all_inner_texts() == ["tier", "on", "run", "cost", "family took", "verdict"]
+
+
+# ---- tasks
+
+
+def test_a_task_is_found_opened_and_shows_what_was_measured_beside_the_prediction(site: Site, opened: OPENER) -> None:
+    page = shown(opened, site, "tasks")
+    page.get_by_role("searchbox", name="Search tasks").fill("embed")
+    page.wait_for_function("() => document.querySelectorAll('.virtual-body .row').length === 1")
+    assert page.evaluate("location.hash") == "#/tasks?text=embed"
+    page.get_by_role("grid", name="Tasks").focus()
+    page.keyboard.press("Enter")
+    table = page.get_by_role("table", name="Ways to run a call of this task")
+    table.wait_for()
+    first = table.locator("tbody tr").first.locator("th, td").all_inner_texts()
+    assert (first[1].split()[:2], first[5].split("×")[0].strip(), first[7]) == (["a100-80g", "cuda"], "11 ms", "616")
+    assert "No roofline: its FLOPs are not known" in page.locator("section", has=page.locator("#roofline")).inner_text()
+    assert page.title().startswith("embed@")
+
+
+def test_a_served_models_task_has_a_roofline_with_its_figures_as_a_table(site: Site, opened: OPENER) -> None:
+    page = shown(opened, site, "task of a model")
+    rows = page.get_by_role("table", name="Figures of the roofline of model:resnet-50.v2").locator("tbody tr")
+    found = [rows.nth(number).locator("th, td").all_inner_texts() for number in range(rows.count())]
+    assert {cells[1]: cells[-1] for cells in found} == {"a100-80g": "predicted", "t4": "measured", "cpu ×4": "measured"}
+
+
+def test_tasks_are_no_panel_for_a_token_that_may_not_read(site: Site, opened: OPENER) -> None:
+    page = opened("#/tasks", scope="submit")
+    page.get_by_text("There is nothing here").wait_for()
+    assert page.get_by_role("link", name="Tasks").count() == 0
+
+
+def test_a_task_that_nobody_knows_says_so(site: Site, opened: OPENER) -> None:
+    opened("#/tasks/nobody").get_by_text("There is no such task").wait_for()
 
 
 def test_output_is_followed_to_its_end(site: Site, opened: OPENER) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from fabric.api.schema import JobAnswer, Listing
 from fabric.errors import RejectedError
-from fabric.job_answers import EXPLANATION_KEYS, PLAN_KEYS, WAY_KEYS
+from fabric.job_answers import EXPLAINED_WAY_KEYS, EXPLANATION_KEYS, PLAN_KEYS
 from fabric.job_ids import is_job_id, new_job_id
 from fabric.usage_form import ROW_KEYS
 from tests.api_world import World, a_world
@@ -198,7 +198,7 @@ def test_explain_plan_story_and_usage_have_the_documented_keys(still: World) -> 
     job_id = submit(still, name="behind", gpus="big:2")
     explanation = get(still, f"/v1/jobs/{job_id}/explain")
     assert set(explanation) == EXPLANATION_KEYS and "ahead" in [each["name"] for each in explanation["ahead"]]
-    assert all(set(way) == WAY_KEYS for way in explanation["ways"])
+    assert all(set(way) == EXPLAINED_WAY_KEYS for way in explanation["ways"])
     plan = json.loads(still.ask("ann", "POST", "/v1/plan", b'{"command": "python t.py", "accelerators": "any"}').body)
     assert set(plan) == PLAN_KEYS and plan["job"]["name"] == "t" and plan["ways"][plan["chosen"]]["flavor"] == "big"
     assert get(still, f"/v1/jobs/{job_id}/story")["facts"][0]["kind"] == "JobSubmitted"

@@ -16,6 +16,8 @@ import { Models } from "./views/models.js";
 import { Policy } from "./views/policy.js";
 import { Pools } from "./views/pools.js";
 import { Queue } from "./views/queue.js";
+import { Task } from "./views/task.js";
+import { Tasks } from "./views/tasks.js";
 import { Timeline } from "./views/timeline.js";
 import { Usage } from "./views/usage.js";
 
@@ -24,11 +26,14 @@ export const VIEWS = [
   ["pools", "Pools"],
   ["timeline", "Timeline"],
   ["queue", "Queue"],
+  ["tasks", "Tasks"],
   ["models", "Models"],
   ["policy", "Policy"],
   ["usage", "Usage"],
 ];
-const SHOWN = { pools: Pools, timeline: Timeline, queue: Queue, job: Job, models: Models, policy: Policy, usage: Usage };
+const SHOWN = { pools: Pools, timeline: Timeline, queue: Queue, job: Job, tasks: Tasks, models: Models, policy: Policy, usage: Usage };
+/** Of these, one alone has a view of its own. */
+const ALONE = { tasks: Task, models: Model };
 
 export function App() {
   const { token, refused } = useCell(session);
@@ -56,12 +61,12 @@ function Open() {
   }, [view, name]);
   const panel = view === "job" ? "queue" : view;
   const isThere = !form || form.panels.includes(panel);
-  const View = view === "models" && name ? Model : SHOWN[view];
+  const View = (name && ALONE[view]) || SHOWN[view];
   return html`
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
     <${TopBar} form=${form} views=${VIEWS} current=${panel} />
     <${Banner} form=${form} />
-    <main id="main" class=${`view ${view}`} ref=${main} tabindex="-1">
+    <main id="main" class=${`view ${view}${name ? " one" : ""}`} ref=${main} tabindex="-1">
       ${View && isThere
         ? html`<${View} key=${`${view}/${name}`} name=${name} />`
         : html`<${Empty} title="There is nothing here">This fabric has no part that this page shows. <a href="#/pools">Go to the pools</a><//>`}

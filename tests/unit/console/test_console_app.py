@@ -178,7 +178,7 @@ def test_names_come_out_as_they_are_in_json_that_no_browser_takes_for_a_page(wor
 
 # -- who sees what ---------------------------------------------------------------------------------------------------------
 
-PAGES = ("overview", "nodes", "series", "timeline", "jobs", "events")
+PAGES = ("overview", "nodes", "series", "timeline", "jobs", "tasks", "events")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -295,7 +295,7 @@ def test_an_api_that_is_away_is_told_and_the_console_goes_on(world: ConsoleWorld
 
 def test_the_pages_describe_themselves(still: ConsoleWorld) -> None:
     document = json.loads(still.send(None, "GET", "/v1/console/openapi.json").body)
-    assert sorted(document["paths"]) == sorted(f"/v1/console/{page}" for page in PAGES)
+    assert sorted(document["paths"]) == sorted(f"/v1/console/{page}" for page in (*PAGES, "tasks/{task}"))
     assert {name["name"] for name in document["paths"]["/v1/console/jobs"]["get"]["parameters"]} >= {"state", "text", "offset", "limit"}
     written = (Path(__file__).parents[3] / "docs" / "console.md").read_text(encoding="utf-8")
     assert [path for path in document["paths"] if f"`GET {path}`" not in written] == []

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
-from fabric.job import JobEstimate, Shape
-from fabric.job_answers import AHEAD_KEYS, EXPLANATION_KEYS, WAY_KEYS, render_job_explanation
-from fabric.job_events import JobEnded, JobEstimated, JobSubmitted
+from fabric import codec
+from fabric.job import Grant, JobEstimate, JobId, JobSpec, Option, Shape
+from fabric.job_answers import AHEAD_KEYS, EXPLAINED_WAY_KEYS, EXPLANATION_KEYS, render_job_explanation
+from fabric.job_events import JobDispatched, JobEnded, JobEstimated, JobSubmitted
 from fabric.plane import answers
+from fabric.plane.looking_back import ways_then
 from fabric.plane.views import Aside, view_of
 from fabric.policy import Policy, PriorityClass, QueuePolicy
 from fabric.scheduler.core import Core
 from fabric.sim.engine import SimJob, Simulation
+from fabric.types import Estimate
 from tests.answers_world import NO_TWINS, Plane, snapshot
 from tests.jobs import CATALOGUE, CPU, T4, estimate, machine, spec
 
@@ -50,7 +54,7 @@ def test_it_waits_for_two_rounds_of_others_and_starts_when_the_second_ends():
     assert form["expected_start_s"] == pytest.approx(1320.0)
     assert form["expected_start_low_s"] <= 1320.0 <= form["expected_start_high_s"]
     (way,) = form["ways"]
-    assert set(way) == WAY_KEYS
+    assert set(way) == EXPLAINED_WAY_KEYS
     assert (way["flavor"], way["wait_s"], way["finish_s"]) == ("a100-80g", pytest.approx(1220.0), pytest.approx(1580.0))
     assert (way["verdict"], way["reason"], way["detail"]) == ("NoFit", "Resources", "a100-80g: 0 free, 4 wanted")
 
@@ -68,7 +72,62 @@ def test_a_job_that_runs_has_its_place_first_and_nobody_ahead():
     assert (form["ways"][0]["flavor"], form["ways"][0]["finish_s"]) == ("a100-80g", 560.0)
 
 
-def test_a_job_that_has_ended_has_only_its_story():
+def fact(kind: str, **body: Any) -> dict[str, Any]:
+    return {"seq": 1, "wall_s": 1.0, "kind": kind, "by": "fabric", "body": body}
+
+
+def an_ended_job() -> Plane:
+    plane = Plane(machine("n1"), machine("t1", T4, gpus=4.0))
+    plane.submit_and_start(spec("mine", Shape(accelerators=2)), run_s=300.0)
+    launch = plane.launched[0]
+    plane.tell(JobEnded(launch.job_id, launch.attempt, "ok"), at_s=310.0)
+    return plane
+
+
+def given(flavor: str, run_s: float) -> dict[str, Any]:
+    grant = Grant(Option(0, flavor, 1, 2.0, 1 / run_s), ("n1",))
+    return fact("JobDispatched", **codec.encode(JobDispatched(JobId("mine"), 1, grant, "Fit")))
+
+
+def says_now(_spec: JobSpec) -> JobEstimate:
+    return JobEstimate(1.0, {(0, "a100-80g"): 1 / 320.0, (0, "t4"): 1 / 1600.0}, 0.3)
+
+
+def test_a_job_that_has_ended_has_what_was_predicted_of_its_way_when_it_was_given_and_of_the_others_what_is_now():
+    plane = an_ended_job()
+    story = [fact("JobSubmitted"), given("a100-80g", 400.0), given("a100-80g", 5.0), fact("JobEnded")]
+    ways = plane.explain("mine", story, estimate_of=says_now)["ways"]
+    assert all(set(way) == EXPLAINED_WAY_KEYS for way in ways)
+    restart_s = plane.core.book.policy.restart_s
+    assert {way["flavor"]: way["run_s"] for way in ways} == pytest.approx({"a100-80g": 400.0 + restart_s, "t4": 1600.0 + restart_s})
+    assert {way["flavor"]: way["run_log_sd"] for way in ways} == {"a100-80g": None, "t4": 0.3}
+    assert {(way["wait_s"], way["finish_s"], way["verdict"], way["measured"]) for way in ways} == {(None, None, "Fit", None)}
+    assert all(way["cost_usd"] > 0 for way in ways)
+
+
+def test_the_flavor_that_an_ended_job_had_comes_first():
+    plane = an_ended_job()
+    for taken in ("t4", "a100-80g"):
+        story = [given("a100-80g", 400.0)]
+        rows = ways_then(plane.core, plane.core.jobs[JobId("mine")], taken, story, NO_TWINS, says_now(spec("mine")))
+        assert next(row["flavor"] for row in rows) == taken
+
+
+def test_what_the_family_took_stands_beside_each_way():
+    asked = []
+
+    def measured_of(spec, shape, flavor, num_bundles):
+        asked.append((spec.job_id, shape, flavor, num_bundles))
+        return Estimate(250.0, 0.1, 3)
+
+    plane = a_busy_fabric()
+    form = plane.explain("mine", measured_of=measured_of)
+    assert asked == [("mine", 0, "a100-80g", 1)]
+    assert form["ways"][0]["measured"] == {"runs": 3, "run_s": plane.core.book.policy.restart_s + 250.0, "run_log_sd": 0.1}
+    assert a_busy_fabric().explain("job-0")["ways"][0]["measured"] is None
+
+
+def test_a_job_that_has_ended_has_only_its_story_where_it_was_given_nothing():
     plane = Plane(machine("n1"))
     plane.submit_and_start(spec("mine", A100X4), run_s=10.0)
     plane.tell(JobEnded(plane.launched[0].job_id, 1, "ok"), at_s=10.0)

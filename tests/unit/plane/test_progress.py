@@ -29,6 +29,12 @@ def test_a_run_is_predicted_as_it_was_measured_with_its_start_counted_once(run_s
     rate = families.estimate(mine).rates[option.shape, option.flavor]
     assert 5.0 + 1.0 / rate == pytest.approx(predicted_s, rel=0.25)
     assert 5.0 + work_s(run_s, 5.0) == pytest.approx(predicted_s)
+    measured = families.measured(mine, option.shape, option.flavor, option.num_bundles)
+    assert measured is not None and measured.num_runs == 1
+    assert 5.0 + measured.run_s == pytest.approx(predicted_s)
+    assert (
+        families.measured(mine, option.shape, "t4", 1) is None and families.measured(spec("j1", family="new"), 0, option.flavor, 1) is None
+    )
 
 
 def test_a_job_that_tells_its_pace_speaks_for_its_family_until_one_has_ended() -> None:

@@ -12,14 +12,12 @@ import { Empty, Fact, Problem, State, Twin, Waiting } from "../parts/signs.js";
 import { JobButtons, mayTouch } from "./job_buttons.js";
 import { JobEfficiency } from "./job_efficiency.js";
 import { JobLogs } from "./job_logs.js";
-import { JobRoofline } from "./job_roofline.js";
 import { JobStory } from "./job_story.js";
 import { JobWays } from "./job_ways.js";
 import { JobWhy } from "./job_why.js";
 
 export function Job({ name }) {
   const who = useCell(overview)?.who;
-  const panels = useCell(overview)?.panels ?? [];
   const isOurs = (event) => !event.ids || event.ids.some((id) => id === job?.id);
   const { data: job, problem, reload } = useLoad(`/v1/jobs/${part(name)}`, { events: ["jobs"], every_s: 15, isOurs });
   // An explanation looks ahead over the whole queue: it is asked for anew when the job changes, and now and then while it waits.
@@ -46,7 +44,6 @@ export function Job({ name }) {
         <${JobWhy} job=${job} form=${why} problem=${whyProblem} />
         ${job.attempt > 0 && ways}
         ${job.flavor && html`<${JobEfficiency} job=${job} />`}
-        ${panels.includes("profile") && html`<${JobRoofline} job=${job} />`}
       </div>
       <div>
         ${job.attempt === 0 && ways}
