@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fabric import client as fabric_client
@@ -26,12 +27,15 @@ from fabric.errors import UnavailableError
 from fabric.registry.opened import open_registry
 from fabric.running.order import JOB_PREFIX
 from fabric.shipping.opened import open_journal
+from fabric.stranded import ALWAYS, lost
 from fabric.types import Flavor
 from pools.flavors import load_catalogue
 
 NODES_TIMEOUT_S = 60.0
 SERVING_TIMEOUT_S = 60.0
 _HEAD = {ray_io.HEAD_RESOURCE: 0.001}
+_SERVING = b"fabric-serving"
+"""Of Ray's own store, which outlives its head: the names of the actors that serve models, where that was ever asked for."""
 
 
 def connect(address: str | None = None, *, config: FabricConfig | Path | str | None = None) -> Client:
@@ -143,24 +147,24 @@ def start_console(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> None
 
 
 def free_stranded(config: FabricConfig, catalogue: Mapping[str, Flavor]) -> list[str]:
-    """End the fabric's actors that are `ray_io.stranded`, start them anew, and say which. Whoever of them is there first does it for all.
+    """End the fabric's actors that are `lost`, start them anew, and say which. Whoever of them is there first does it for all.
 
     Raises: UnavailableError where Ray's head does not answer.
     """
-    ours = [name for name in ray.util.list_named_actors() if not name.startswith((ray_io.WARM_PREFIX, JOB_PREFIX))]
-    found = ray_io.stranded(ours)
+    expected = [*(f"pool-{tier}" for tier in config.tier_names), *ALWAYS]
+    serving = internal_kv._internal_kv_get(_SERVING)
+    expected += serving.decode().split() if serving else []
+    stranded, missing = lost(ray_io.address(), expected)
+    stranded = [name for name in stranded if not name.startswith((ray_io.WARM_PREFIX, JOB_PREFIX))]
+    found = [*stranded, *missing]
     if not found:
         return []
-    from fabric.console.shell import ACTOR as CONSOLE
-    from serve_apps.directory.requests import ACTOR as DIRECTORY
-    from serve_apps.ingress.shell import ACTOR as INGRESS
-
-    for name in found:
+    for name in stranded:  # one that is missing may be on its way
         ray_io.end_actor(name)
     start_actors(config, catalogue)
-    if config.console.enabled and CONSOLE in found:  # a scheduler that lives on starts none
+    if config.console.enabled and "console" in stranded:  # a scheduler that lives on starts none
         start_console(config, catalogue)
-    if {DIRECTORY, INGRESS} & set(found):  # its port may be another's by now: nothing else waits for that
+    if serving and set(serving.decode().split()) & set(found):  # its port may be another's by now: nothing else waits for that
         threading.Thread(target=start_serving, args=(config, twin.running(config) is not None), name="serving", daemon=True).start()
     return found
 
@@ -189,6 +193,7 @@ def start_serving(config: FabricConfig, is_twin: bool) -> None:
     options = {**_actor_options(INGRESS), "resources": _HEAD}
     ingress = ray.remote(IngressShell).options(**options).remote(settings, RayDirectory(), functools.partial(make_waker, config))
     ray_io.ask(ingress.settings.remote(), SERVING_TIMEOUT_S)
+    internal_kv._internal_kv_put(_SERVING, f"{DIRECTORY} {INGRESS}".encode(), overwrite=True)
 
 
 class SpreadIngresses:

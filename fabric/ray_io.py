@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from ray.job_config import JobConfig
 from fabric import auth
 from fabric.config import set_ray_environment
 from fabric.errors import FabricError, OutOfMemory, RuntimeFault, UnavailableError
+from fabric.stranded import NAMESPACE as _NAMESPACE
 from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Node
 
-NAMESPACE = "fabric"
+NAMESPACE = _NAMESPACE
 HEAD_RESOURCE = "node:__internal_head__"
 WARM_PREFIX = "warm/"
 """The warm host of a node is the actor `warm/<node id>`: the scheduler starts it, the node's pool ends it where nothing uses the node."""
@@ -188,30 +189,6 @@ def actor(name: str) -> Any:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError as error:
         raise UnavailableError(f"no fabric actor {name!r}", hint="`fabric status` and any connected client start it anew") from error
-
-
-def stranded(names: Iterable[str]) -> list[str]:
-    """Those of these fabric actors that Ray takes for alive on a node that is gone: calls to them hang for ever.
-
-    Seen with Ray 2.60 where a head is killed in the moment in which it learns of a node's death: the restart of the actors there is not
-    on its disk yet, and nobody makes up for it. Ray's public ways to ask need the dashboard, which comes last when a head restarts, so
-    the head is asked by its own protocol. Raises: UnavailableError.
-    """
-    import grpc
-    from ray.core.generated import gcs_pb2, gcs_service_pb2, gcs_service_pb2_grpc
-
-    living, found = {row["NodeID"] for row in ray.nodes() if row["Alive"]}, []
-    with auth.head_channel(address()) as channel:
-        stub = gcs_service_pb2_grpc.ActorInfoGcsServiceStub(channel)
-        for name in names:
-            request = gcs_service_pb2.GetNamedActorInfoRequest(name=name, ray_namespace=NAMESPACE)
-            try:
-                told = stub.GetNamedActorInfo(request, timeout=CONNECT_TIMEOUT_S, metadata=auth.head_metadata()).actor_table_data
-            except grpc.RpcError as error:
-                raise UnavailableError(f"Ray's head does not say where {name} is: {error.code().name}") from error
-            if told.name == name and told.state == gcs_pb2.ActorTableData.ALIVE and told.address.node_id.hex() not in living:
-                found.append(name)
-    return found
 
 
 def end_actor(name: str) -> None:

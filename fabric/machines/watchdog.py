@@ -30,8 +30,9 @@ STEADY_S = 60.0
 """Who ran so long starts anew without waiting."""
 GRACE_S = 4.0
 HOLD_TRIES = 10
-ACTORS_AFTER_S = 30.0
-ACTORS_TRIES = 5
+ACTORS_EVERY_S = 10.0
+ACTORS_TRIES = 4
+"""After the first tries, which look before they act, the last one acts in any case."""
 LOG_BYTES = 8 * 2**20
 STARTED = "Ray runtime started."
 _PR_SET_CHILD_SUBREAPER = 36
@@ -99,15 +100,20 @@ class Watchdog:
 
     def _see_to_actors(self) -> None:
         """Ray brings the fabric's actors back, and they see to those that Ray has lost. Where it lost all of them, nobody else would."""
-        for _ in range(ACTORS_TRIES):
-            time.sleep(ACTORS_AFTER_S)
-            address = f"{self._spec.head}:{self._spec.ports.gcs}"
-            done = subprocess.run(
-                [str(self._files.root.parent / "run"), "fabric", "up", "--address", address], capture_output=True, text=True, check=False
-            )
+        address = f"{self._spec.head}:{self._spec.ports.gcs}"
+        for number in range(ACTORS_TRIES):
+            lost = self._run("python", "-m", "fabric.stranded", address) if number < ACTORS_TRIES - 1 else None
+            if lost is not None and lost.returncode == 0 and not lost.stdout.strip():
+                time.sleep(ACTORS_EVERY_S)
+                continue
+            done = self._run("fabric", "up", "--address", address)
             _say(f"fabric up ended with {done.returncode}: {done.stderr.strip()[-300:]}")
             if done.returncode == 0:
                 return
+            time.sleep(ACTORS_EVERY_S)
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([str(self._files.root.parent / "run"), *command], capture_output=True, text=True, check=False)
 
     def _has_started(self) -> bool:
         with self._files.ray_log.open("rb") as log:

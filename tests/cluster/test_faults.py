@@ -150,15 +150,15 @@ def test_actors_that_ray_takes_for_alive_on_a_node_that_is_gone_are_made_anew(tm
     answer = run(
         tmp_path,
         """
-        from fabric import launch
+        from fabric import launch, stranded
 
         until(lambda: ray.get(ray.get_actor("scheduler", namespace="fabric").ping.remote(), timeout=5))
         pids = {name: ping(name) for name in [*ACTORS, "scheduler"]}
         before = launch.free_stranded(client.config, client.catalogue)
-        whole = ray.nodes
-        ray.nodes = lambda: []
+        whole = stranded.living_nodes
+        stranded.living_nodes = lambda rows: set()
         freed = launch.free_stranded(client.config, client.catalogue)
-        ray.nodes = whole
+        stranded.living_nodes = whole
         until(lambda: all(ping(name) != pids[name] for name in pids))
         job = fabric.submit("true", cpus=0.1)
         tell({"before": before, "missing": sorted(set(pids) - set(freed)), "job": str(until(lambda: job.wait(timeout_s=30)))})
