@@ -1,7 +1,8 @@
 """The JSON form of who used what, how it looks to people, and how it leaves as a file's rows. Pure.
 
     usage        {by, rows, now_s}; `by` is `user`, `queue` or `model`
-    row          {name, pending, running, ended, units, unit_hours, cost_usd, share_frac, weight, budget_usd, budget_left_usd}
+    row          {name, pending, running, ended, units, accelerator_hours, vcpu_hours, cost_usd, share_frac, weight,
+                  budget_usd, budget_left_usd}
     row of model {name, user, replicas, usd_per_h, requests, errors, replica_hours, flavor_hours: {flavor: hours}, cost_usd, usd_per_1000,
                   share_frac, since_s}
 
@@ -18,7 +19,7 @@ from typing import Any
 from fabric.blocks import Block, Lines, Table, text_of
 from fabric.show import usd
 
-_HELD = ("pending", "running", "ended", "units", "unit_hours", "cost_usd")
+_HELD = ("pending", "running", "ended", "units", "accelerator_hours", "vcpu_hours", "cost_usd")
 ROW_KEYS = ("name", *_HELD, "share_frac", "weight", "budget_usd", "budget_left_usd")
 MODEL_ROW_KEYS = (
     "name", "user", "replicas", "usd_per_h", "requests", "errors", "replica_hours", "flavor_hours", "cost_usd", "usd_per_1000",
@@ -40,7 +41,7 @@ def usage_blocks(form: Mapping[str, Any]) -> list[Block]:
         columns = ["model", "replicas", "replica-hours", "requests", "errors", "cost", "per 1,000", "share", "now"]
         make = _model_cells
     else:
-        columns = [form["by"], "pending", "running", "ended", "holds", "unit-hours", "cost", "share", "budget left"]
+        columns = [form["by"], "pending", "running", "ended", "holds", "acc-hours", "vCPU-hours", "cost", "share", "budget left"]
         make = _cells
     rows = [make(row) for row in sorted(form["rows"], key=lambda row: -(row["cost_usd"] or 0.0))]
     return [Table(columns, rows, columns[1:], {columns[0]: 24})]
@@ -72,7 +73,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         str(row["running"]),
         str(row["ended"]),
         f"{row['units']:g}",
-        f"{row['unit_hours']:.1f}",
+        f"{row['accelerator_hours']:.1f}",
+        f"{row['vcpu_hours']:.1f}",
         usd(row["cost_usd"]),
         _share(row["share_frac"]),
         "-" if row["budget_usd"] is None else f"{usd(max(0.0, row['budget_left_usd']))} of {usd(row['budget_usd'])}",

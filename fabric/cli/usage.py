@@ -17,7 +17,7 @@ from fabric.cli.session import emit, output_option
 @output_option
 @click.pass_obj
 def usage(settings: Settings, by: str, file: Path | None, output: str) -> None:
-    """What users or queues hold now and have used, in unit-hours and dollars; what served models have cost and answered."""
+    """What users or queues hold now, and have used in hours of accelerators and of CPUs, and dollars; what served models cost."""
     from fabric.usage_form import render_usage
 
     jobs = client(settings)

@@ -17,10 +17,12 @@ class _Used:
     ended: int = 0
     units: float = 0.0
     unit_seconds: float = 0.0
+    accelerator_seconds: float = 0.0
     cost_usd: float = 0.0
 
     def add(self, core: Core, job: JobRecord, now_s: float) -> None:
         self.unit_seconds += job.unit_seconds
+        self.accelerator_seconds += job.accelerator_seconds
         self.cost_usd += job.spent_usd
         if job.state.is_final:
             self.ended += 1
@@ -31,6 +33,7 @@ class _Used:
             self.running += 1
             self.units += option.units
             self.unit_seconds += option.units * held_s
+            self.accelerator_seconds += 0.0 if core.book.catalogue[option.flavor].is_cpu else option.units * held_s
             self.cost_usd += core.book.standing.usd_per_s(option) * held_s
 
 
@@ -58,7 +61,8 @@ def usage_rows(core: Core, by: Literal["user", "queue"], now_s: float) -> list[d
             "running": each.running,
             "ended": each.ended,
             "units": each.units,
-            "unit_hours": each.unit_seconds / HOUR_S,
+            "accelerator_hours": each.accelerator_seconds / HOUR_S,
+            "vcpu_hours": (each.unit_seconds - each.accelerator_seconds) / HOUR_S,
             "cost_usd": each.cost_usd if has_prices else None,
             "share_frac": weighed[name] / total if total > 0 else None,
             **_limits(core, name if by == "queue" else None, now_s),

@@ -307,7 +307,9 @@ class Book(Situation):
             self.standing.hold(job, option, -1, self.now_s)
             self.machines.give(job.grant.nodes, self.demand(job, option))
             job.spent_usd += self.standing.usd_per_s(option) * (self.now_s - job.dispatched_s)
-            job.unit_seconds += option.units * (self.now_s - job.dispatched_s)
+            held = option.units * (self.now_s - job.dispatched_s)
+            job.unit_seconds += held
+            job.accelerator_seconds += 0.0 if self.catalogue[option.flavor].is_cpu else held
             self.freed_flavors.add(option.flavor)
             self.freed_queues.add(job.spec.queue)
             if cohort := self.standing.quotas.cohort_of(job.spec.queue):

@@ -22,7 +22,8 @@ class JobRecord:
 
     `ways` are the options it may take, best first; `why` is the code of why it waits; `not_before_s` ends a back-off.
     `cls` is the class that it was queued with; `expects` are the jobs that were told to leave for it. `memory_factor`
-    multiplies its memory after running out of it; `spent_usd` is what its attempts have cost, `unit_seconds` what they held.
+    multiplies its memory after running out of it; `spent_usd` is what its attempts have cost, `unit_seconds` what they held,
+    `accelerator_seconds` the part of it that was no vCPUs.
     """
 
     spec: JobSpec
@@ -46,6 +47,7 @@ class JobRecord:
     seen_rate: float | None = None
     spent_usd: float = 0.0
     unit_seconds: float = 0.0
+    accelerator_seconds: float = 0.0
     why: str = ""
     detail: str = ""
     not_before_s: float = 0.0

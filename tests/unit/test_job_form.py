@@ -143,7 +143,8 @@ def test_a_plan_marks_the_chosen_way(chosen: int | None, last: str) -> None:
 
 
 def test_usage_shows_the_dearest_first() -> None:
-    row = {"pending": 1, "running": 2, "ended": 3, "units": 4.0, "unit_hours": 5.25, "share_frac": 0.5, "weight": 1.0}
+    hours = {"accelerator_hours": 5.25, "vcpu_hours": 1.5}
+    row = {"pending": 1, "running": 2, "ended": 3, "units": 4.0, **hours, "share_frac": 0.5, "weight": 1.0}
     rows = [
         {**row, "name": "cheap", "cost_usd": 1.0, "budget_usd": None, "budget_left_usd": None},
         {**row, "name": "dear", "cost_usd": 9.0, "budget_usd": 10.0, "budget_left_usd": -3.0},

@@ -21,7 +21,7 @@ from tests.api_world import World
 from tests.asgi_transport import AsgiTransport
 
 EVIL = '=HYPERLINK("http://x","y")'
-JOBS = dict(zip(ROW_KEYS, (EVIL, 1, 2, 3, 4.0, 5.5, 6.25, 0.5, None, None, -3.5), strict=True))
+JOBS = dict(zip(ROW_KEYS, (EVIL, 1, 2, 3, 4.0, 5.5, 0.5, 6.25, 0.5, None, None, -3.5), strict=True))
 MODEL = dict(
     zip(
         MODEL_ROW_KEYS,
@@ -87,7 +87,7 @@ def test_numbers_and_plain_names_stay_as_they_are_in_csv() -> None:
     assert [safe_cell(value) for value in (-3.5, None, 0, "ann", "a=b", "")] == [-3.5, None, 0, "ann", "a=b", ""]
     (row,) = read_csv(file_bytes({"by": "queue", "rows": [JOBS]}, "csv"))
     assert tuple(row) == ROW_KEYS and row["name"] == f"'{EVIL}"
-    assert (row["unit_hours"], row["weight"], row["budget_left_usd"]) == ("5.5", "", "-3.5")
+    assert (row["accelerator_hours"], row["vcpu_hours"], row["weight"], row["budget_left_usd"]) == ("5.5", "0.5", "", "-3.5")
 
 
 def test_parquet_has_the_same_columns_with_types_and_names_as_they_are() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fabric import codec
 from fabric.errors import NoFitError, RejectedError
-from fabric.job import Grant, JobEstimate, JobSpec, Option, Shape
+from fabric.job import Grant, JobEstimate, JobId, JobSpec, Option, Shape
 from fabric.job_answers import EVENT_KEYS, PLAN_KEYS, WAY_KEYS, render_plan
 from fabric.job_events import JobClosed, JobDispatched, JobEnded, JobPreempted, JobReprioritised, JobStarted, JobSubmitted
 from fabric.plane import answers
@@ -140,6 +140,15 @@ def test_more_than_a_queue_may_ever_hold_is_refused_and_what_others_hold_now_is_
     assert "nominalQuota a100-80g 1 + borrowingLimit 1" in caught.value.message
 
 
+def test_hours_of_accelerators_and_of_cpus_are_told_apart():
+    plane = a_fabric()
+    for name in ("gpu", "cpu"):
+        plane.submit_and_start(spec(name, Shape(A100, accelerators=2) if name == "gpu" else Shape("cpu", cpus=4.0)), run_s=3600.0)
+    plane.tell(JobEnded(JobId("cpu"), 1, "ok"), at_s=1800.0)
+    (ann,) = answers.usage_rows(plane.core, "user", 3600.0)
+    assert (ann["accelerator_hours"], ann["vcpu_hours"]) == (pytest.approx(2.0), pytest.approx(2.0))
+
+
 def test_usage_counts_what_ran_and_what_runs():
     queues = (QueuePolicy("research", weight=2.0, budget_usd=100.0), QueuePolicy("idle"))
     plane = a_fabric(policy=Policy(queues=queues))
@@ -151,8 +160,9 @@ def test_usage_counts_what_ran_and_what_runs():
     rows = {row["name"]: row for row in answers.usage_rows(plane.core, "user", 7200.0)}
     assert all(set(row) == set(ROW_KEYS) for row in rows.values())
     ann, bob = rows["ann"], rows["bob"]
-    assert (ann["pending"], ann["running"], ann["ended"], ann["units"], ann["unit_hours"]) == (0, 0, 1, 0.0, pytest.approx(2.0))
-    assert (bob["pending"], bob["running"], bob["ended"], bob["units"], bob["unit_hours"]) == (1, 1, 0, 1.0, pytest.approx(1.0))
+    assert (ann["pending"], ann["running"], ann["ended"], ann["units"], ann["accelerator_hours"]) == (0, 0, 1, 0.0, pytest.approx(2.0))
+    assert (bob["pending"], bob["running"], bob["ended"], bob["units"], bob["accelerator_hours"]) == (1, 1, 0, 1.0, pytest.approx(1.0))
+    assert ann["vcpu_hours"] == bob["vcpu_hours"] == 0.0
     assert (ann["cost_usd"], bob["cost_usd"]) == (pytest.approx(7.2), pytest.approx(0.36))
     assert ann["share_frac"] == pytest.approx(7.2 / 7.56)
     queues_used = {row["name"]: row for row in answers.usage_rows(plane.core, "queue", 7200.0)}

@@ -1,4 +1,4 @@
-/* Usage: dollars and unit-hours by user, queue and model, and the same as a file. */
+/* Usage: dollars and hours of GPUs and CPUs by user, queue and model, and the same as a file. */
 import { fetched } from "../lib/api.js";
 import { useCell } from "../lib/cell.js";
 import { overview } from "../lib/events.js";
@@ -41,7 +41,8 @@ function UsageTable({ by, rows }) {
       key: "bar", title: html`<span class="unseen">part of the most</span>`,
       cell: (row) => html`<span class="usage-bar" aria-hidden="true"><span style=${{ width: `${(100 * (row.cost_usd ?? 0)) / most}%` }} /></span>`,
     },
-    has("unit_hours") && { key: "hours", title: "unit-hours", align: "right", cell: (row) => fixed(row.unit_hours, 1) },
+    has("accelerator_hours") && { key: "accelerators", title: "GPU-hours", align: "right", cell: (row) => fixed(row.accelerator_hours, 1) },
+    has("vcpu_hours") && { key: "vcpus", title: "vCPU-hours", align: "right", cell: (row) => fixed(row.vcpu_hours, 1) },
     has("replica_hours") && { key: "replica_hours", title: "replica-hours", align: "right", cell: (row) => fixed(row.replica_hours, 1) },
     has("requests") && { key: "requests", title: "requests", align: "right", cell: (row) => count(row.requests) },
     has("errors") && {
