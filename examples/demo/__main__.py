@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import random
 import socket
 import statistics
 import sys
@@ -19,7 +20,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +172,22 @@ def summary(seen: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {"tasks": len(seen), "p50_ms": round(p50_ms, 3), "cost_usd": sum(run["cost_usd"] or 0.0 for run in seen)}
 
 
+def _free_port() -> int:
+    """One that is free with the next, which gRPC takes; below those that Linux gives to outgoing connections at any moment."""
+    while True:
+        port = random.randrange(20_000, 32_000, 2)
+        with suppress(OSError), socket.socket() as http, socket.socket() as grpc:
+            http.bind(("127.0.0.1", port))
+            grpc.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def serve(model: Path, texts: LabelledData, expected: Labels) -> bool:
     """Deploy the text model, send it ten held-out texts over HTTP; whether it answers as the tasks did."""
     from examples.demo.work import TextClassifier
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     service = TextClassifier(str(model), list(texts.labels))
-    service.deploy(replicas=2, port=port)
+    service.deploy(replicas=2, port=_free_port())
     asked, answers = texts.test[:: max(1, len(texts.test) // 10)][:10], []
     for index in asked:
         body = json.dumps({"input_text": texts.items[index]}).encode()

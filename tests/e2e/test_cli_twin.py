@@ -155,6 +155,9 @@ def test_a_node_that_nobody_knows_is_an_error_and_the_head_stays(shell: Shell, n
 
 def test_explain_knows_tasks_and_calls(shell: Shell, node_ids: dict[str, str], caller: Caller) -> None:
     call_id = caller.call().removeprefix("ran ")
+    ask = [*FABRIC, "explain", call_id]
+    told = until(lambda: subprocess.run(ask, capture_output=True, check=False, env=shell.env, cwd=shell.cwd).returncode == 0)
+    assert told, "a worker tells of its calls in batches"
     call = shell.json("explain", call_id)
     assert (call["task"], call["measured"]["flavor"], call["measured"]["tier"]) == ("gpu-only", "a100-80g", "hot")
     assert call["measured"]["node_id"] == node_ids["hot"] and call["route"]["reason"] == "OnlyFit"

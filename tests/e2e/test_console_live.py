@@ -99,7 +99,7 @@ def test_a_job_appears_writes_and_succeeds_without_a_reload(fabric: Cli, page: A
     page.wait_for_function("() => document.querySelector('.log')?.textContent.includes('step 11 <b>')")
     page.wait_for_selector(".job-head .state.succeeded")
     page.get_by_text("complete").wait_for()
-    page.get_by_role("table", name="Measured", exact=True).wait_for()
+    page.get_by_role("table", name="Predicted and measured").wait_for()  # of an ended job, too
     page.wait_for_selector("#used")
     page.get_by_role("button", name="As recorded").click()
     page.get_by_text("JobSubmitted", exact=True).wait_for()
