@@ -146,8 +146,8 @@ def version(name: str, number: str, key: str) -> dict[str, Any]:
         "requests_per_s": 212.0,
         "latency_p95_ms": 28.0 + int(number),
         "ongoing_requests": 5.0,
-        "cpu_utilization": 0.41,
-        "gpu_utilization": 0.72,
+        "cpu_utilization": 41.0,
+        "gpu_utilization": 72.0,
     }
     replica = {"address": "10.0.0.7:9000", "node_id": "n1", "flavor": "t4", "is_bridge": False, "stats": stats}
     places = [

@@ -15,6 +15,11 @@ import { ModelRoofline } from "./model_roofline.js";
 import { Place, sharesOf, VersionState } from "./models.js";
 import { RollBack, Rollout } from "./rollout.js";
 
+/** Replicas tell of their use in percent. */
+function partOf(percents) {
+  return percents === undefined || percents === null ? null : percents / 100;
+}
+
 const EVERY_S = 3;
 
 export function Model({ name }) {
@@ -84,11 +89,11 @@ function Replicas({ version }) {
       { key: "rate", title: "requests / s", align: "right", cell: (replica) => count(replica.stats.requests_per_s, 1) },
       {
         key: "p95", title: "p95", align: "right",
-        cell: (replica) => duration(replica.stats.latency_p95_ms === undefined ? null : replica.stats.latency_p95_ms / 1000),
+        cell: (replica) => duration(replica.stats.latency_p95_ms ? replica.stats.latency_p95_ms / 1000 : null),
       },
       ...(errors ? [{ key: "errors", title: "errors / s", align: "right", cell: (replica) => count(replica.stats.errors_per_s, 2) }] : []),
-      { key: "cpu", title: "CPU", align: "right", cell: (replica) => percent(replica.stats.cpu_utilization) },
-      { key: "gpu", title: "GPU", align: "right", cell: (replica) => percent(replica.stats.gpu_utilization) },
+      { key: "cpu", title: "CPU", align: "right", cell: (replica) => percent(partOf(replica.stats.cpu_utilization)) },
+      { key: "gpu", title: "GPU", align: "right", cell: (replica) => percent(partOf(replica.stats.gpu_utilization)) },
     ]}
   />`;
 }
