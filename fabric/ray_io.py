@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fabric import auth
 from fabric.config import set_ray_environment
 from fabric.errors import FabricError, OutOfMemory, RuntimeFault, UnavailableError
 from fabric.stranded import NAMESPACE as _NAMESPACE
-from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Node
+from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Node, PoolSnapshot
 
 NAMESPACE = _NAMESPACE
 HEAD_RESOURCE = "node:__internal_head__"
@@ -203,6 +203,23 @@ def ask(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
         return ray.get(ref, timeout=timeout_s)
     except Exception as error:
         raise mapped(error) from error
+
+
+def pool_snapshots(tiers: Iterable[str], timeout_s: float) -> dict[str, PoolSnapshot | FabricError]:
+    """Tier -> its pool's snapshot, or why there is none. All are asked at once."""
+    asked: dict[str, Any] = {}
+    for tier in tiers:
+        try:
+            asked[tier] = actor(f"pool-{tier}").snapshot.remote()
+        except FabricError as error:
+            asked[tier] = error
+    found: dict[str, PoolSnapshot | FabricError] = {}
+    for tier, ref in asked.items():
+        try:
+            found[tier] = ref if isinstance(ref, FabricError) else ask(ref, timeout_s)
+        except FabricError as error:
+            found[tier] = error
+    return found
 
 
 def done(refs: Sequence[Any]) -> set[Any]:

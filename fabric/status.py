@@ -94,18 +94,4 @@ def read_tiers(client: Client, *, is_all: bool = False) -> dict[str, Any]:
 
 def read_pools(client: Client) -> dict[str, PoolSnapshot | FabricError]:
     """Tier -> its pool's snapshot, or why there is none. All are asked at once."""
-    asked: dict[str, Any] = {}
-    for tier in client.config.tier_names:
-        try:
-            asked[tier] = ray_io.actor(f"pool-{tier}").snapshot.remote()
-        except FabricError as error:
-            asked[tier] = error
-    return {tier: ref if isinstance(ref, FabricError) else _answer(ref) for tier, ref in asked.items()}
-
-
-def _answer(ref: Any) -> PoolSnapshot | FabricError:
-    try:
-        snapshot: PoolSnapshot = ray_io.ask(ref, timeout_s=POOL_TIMEOUT_S)
-    except FabricError as error:
-        return error
-    return snapshot
+    return ray_io.pool_snapshots(client.config.tier_names, POOL_TIMEOUT_S)

@@ -87,13 +87,7 @@ class Exchange:
     async def body(self, request: Request, limit_bytes: int = MAX_JSON_BYTES) -> bytes:
         """Raises: UserError (`too_large`)."""
         _must_fit(request.headers, limit_bytes)
-        parts, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit_bytes:
-                raise too_large(limit_bytes)
-            parts.append(chunk)
-        return b"".join(parts)
+        return await read_body(request, limit_bytes)
 
     async def spooled(self, request: Request, limit_bytes: int = MAX_ARTEFACT_BYTES) -> IO[bytes]:
         """The body as a file, on disk where it is large; close it. Raises: UserError (`too_large`)."""
@@ -152,6 +146,17 @@ class Exchange:
             return await anyio.to_thread.run_sync(work, limiter=self._wait_threads)
         finally:
             self._waiters.release()
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """All of a body, however it is sent. Raises: UserError (`too_large`)."""
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 def bearer(request: Request) -> str:

@@ -27,13 +27,7 @@ class RayPools:
         self._tiers = tuple(tiers)
 
     def snapshots(self) -> Mapping[str, PoolSnapshot | FabricError]:
-        asked: dict[str, Any] = {}
-        for tier in self._tiers:
-            try:
-                asked[tier] = ray_io.actor(f"pool-{tier}").snapshot.remote()
-            except FabricError as error:
-                asked[tier] = error
-        return {tier: ref if isinstance(ref, FabricError) else _answer(ref) for tier, ref in asked.items()}
+        return ray_io.pool_snapshots(self._tiers, POOL_TIMEOUT_S)
 
     def slow_factors(self) -> Mapping[str, float]:
         try:
@@ -45,14 +39,6 @@ class RayPools:
     def task_profiles(self) -> Sequence[TaskProfile]:
         profiles: Sequence[TaskProfile] = ray_io.ask(ray_io.actor("profiler").profiles.remote(), timeout_s=POOL_TIMEOUT_S)
         return profiles
-
-
-def _answer(ref: Any) -> PoolSnapshot | FabricError:
-    try:
-        snapshot: PoolSnapshot = ray_io.ask(ref, timeout_s=POOL_TIMEOUT_S)
-    except FabricError as error:
-        return error
-    return snapshot
 
 
 class OwnApi:

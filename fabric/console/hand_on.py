@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 from yarl import URL
 
-from fabric.api.exchange import too_large
+from fabric.api.exchange import read_body
 from fabric.console.sources import ApiDoor, HandedOn
 from fabric.errors import FabricError, UnavailableError
 
@@ -66,19 +66,8 @@ def handing_on(door: ApiDoor) -> APIRouter:
         if query := request.scope["query_string"].decode("ascii"):
             target = f"{target}?{query}"
         headers = {name: value for name, value in request.headers.items() if name in TAKEN}
-        answer = await door.send(request.method, target, headers, await _body(request))
+        answer = await door.send(request.method, target, headers, await read_body(request, MAX_BODY_BYTES))
         given: dict[str, Any] = {name: value for name, value in answer.headers.items() if name in GIVEN or name.startswith(OWN)}
         return StreamingResponse(answer.chunks, status_code=answer.status, headers=given)
 
     return routes
-
-
-async def _body(request: Request) -> bytes:
-    """Raises: UserError (`too_large`)."""
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise too_large(MAX_BODY_BYTES)
-        parts.append(chunk)
-    return b"".join(parts)
