@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -94,8 +95,8 @@ class LocalRank:
         if self._shipper is not None:
             self._shipper.close()
         shutil.rmtree(self._home, ignore_errors=True)
-        if not any(self._home.parent.glob("*")):
-            shutil.rmtree(self._home.parent, ignore_errors=True)
+        with suppress(OSError):  # other ranks are there yet, or the last two of them leave together
+            self._home.parent.rmdir()
 
     def _start(self) -> Process:
         order, how = self.order, self.order.how
