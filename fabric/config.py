@@ -146,7 +146,8 @@ class FabricConfig(_Strict):
     )
     shipping: ShippingConfig = ShippingConfig()
     autoscaling_config: Path = Field(
-        default=Path("~/ray_bootstrap_config.yaml"), description="on the head: Ray's cluster file, of which nodes could be started"
+        default=Path("~/ray_bootstrap_config.yaml"),
+        description="on the head: Ray's cluster file, or KubeRay's document, of which nodes could be started",
     )
 
     @field_validator("tiers")

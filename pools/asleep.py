@@ -1,4 +1,5 @@
-"""Which nodes are not there, and would be started for work that asks for them: by Ray's autoscaler, from its cluster file.
+"""Which nodes are not there, and would be started for work that asks for them: by Ray's autoscaler, from its cluster file, or from what
+KubeRay was given.
 
 A node that is asleep counts as room, so that work is sent there: Ray sees a demand for its labels, and starts it.
 """
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from fabric.types import FLAVOR_LABEL, SLOWDOWN_LABEL, TIER_LABEL, Node, asleep_id
+from pools.kuberay_groups import KINDS, cluster_file
 
 WAKE_S: Mapping[str, float] = {"external": 20.0}
 """By the provider's type: a machine of one's own has its packages, and has to start Ray."""
@@ -83,7 +85,7 @@ def _node(kind: NodeType, number: int, wake_s: float) -> Node:
 
 
 class NodeTypesFile:
-    """A cluster file on this machine, read again when it changes. One that is missing or cannot be read has no types."""
+    """A cluster file on this machine, or KubeRay's document, read again when it changes. One that cannot be read has no types."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.expanduser()
@@ -102,6 +104,7 @@ class NodeTypesFile:
 
     def _parsed(self) -> NodeTypes:
         try:
-            return read_node_types(yaml.safe_load(self._path.read_text(encoding="utf-8")))
+            document = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+            return read_node_types(cluster_file(document) if document.get("kind") in KINDS else document)
         except (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError):
             return NodeTypes()

@@ -144,6 +144,8 @@ def test_the_settings_are_a_configuration_that_the_fabric_reads() -> None:
     config = load_config(HERE / "taskscheduler.yaml", environ={}).config
     assert (config.name, config.tier_names) == ("tierfabric", ("hot", "warm", "cold"))
     assert config.serving.require_token == "always"
+    mounted = next(each for each in documents(HERE / "kustomization.yaml")[0]["configMapGenerator"] if each["name"] == "tierfabric")
+    assert config.autoscaling_config.name in mounted["files"]
 
 
 def test_there_is_a_worker_group_for_each_tier_and_the_cheaper_has_priority() -> None:
