@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from fabric.sizes import UNKNOWN, bucket
 from fabric.types import Domain, Estimate, Fingerprint, Flavor, Forecast, Run, Variant
 from profiler.needs import Needs, Use
+from profiler.roofline import Cost
 
 BASE_S = 0.05
 BASE_LOG_VAR = 1.5**2
@@ -85,6 +86,8 @@ class TaskProfile:
     needs: dict[str, Needs] = field(default_factory=dict)
     """Variant -> what its calls needed of memory."""
     as_of_s: float | None = None
+    costs: dict[int, Cost] = field(default_factory=dict)
+    """Size bucket -> what one such call computes and moves, where somebody counted it."""
     forecasts: Forecasts = field(default_factory=dict, compare=False)
     """What runs of all tasks say of accelerators on which this one has not run (see `profiler.sharing`); never stored."""
 
@@ -146,6 +149,11 @@ class Estimator:
         measured.add(math.log(max(run.wall_s, 1e-6)), run.peak_memory_bytes)
         self.dirty.add(run.task)
 
+    def count(self, task: str, input_bytes: int, cost: Cost) -> None:
+        """Take what one call with such inputs computes and moves."""
+        self.profile(task).costs[bucket(input_bytes)] = cost
+        self.dirty.add(task)
+
     def needs_of(self, task: str, variant: str) -> Needs:
         return self.profile(task).needs.setdefault(variant, Needs())
 
@@ -188,12 +196,13 @@ class Estimator:
         for name, needs in other.needs.items():
             if name in is_same and (name not in mine.needs or len(mine.needs[name].runs) < len(needs.runs)):
                 mine.needs[name] = needs
+        mine.costs = {**other.costs, **mine.costs}
         self.dirty.add(other.task)
         return taken
 
     def copies(self) -> list[TaskProfile]:
         """All profiles as they are now, for whoever reads them while they change."""
-        return [replace(profile, measured=dict(profile.measured)) for profile in self.profiles.values()]
+        return [replace(profile, measured=dict(profile.measured), costs=dict(profile.costs)) for profile in self.profiles.values()]
 
     def predictor(self, task: str, bucket: int) -> Predictor:
         """Estimates of a task for calls of this size bucket."""

@@ -1,15 +1,17 @@
 """Profiles as a Parquet table and back: one row for each (task, size bucket, variant, flavor), figures in columns.
 
 For other fabrics, and for whoever would rather ask DuckDB or pandas: times are natural logarithms of seconds (`mean_log_s`,
-`var_log_s`), so `exp(mean_log_s)` is the median. `needs` and `ooms`: see `profiler.needs`. A variant that has not run yet has a
-row without bucket and flavor.
+`var_log_s`), so `exp(mean_log_s)` is the median. `needs` and `ooms`: see `profiler.needs`; `costs`: what a call of a size bucket
+computes and moves, see `profiler.roofline`. A variant that has not run yet has a row without bucket and flavor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +20,12 @@ from fabric.errors import UserError
 from fabric.types import DOMAINS, PHASES, Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
 from profiler.needs import Needs, Use
+from profiler.roofline import DTYPES, Cost
 
 FORMAT = b"tierfabric profiles"
 VERSION = 1
+_ARROW = {float: pa.float64(), int: pa.int64(), str: pa.string()}
+_COST = tuple(get_type_hints(Cost).items())
 SCHEMA = pa.schema(
     [
         pa.field("task", pa.string(), nullable=False),
@@ -39,6 +44,7 @@ SCHEMA = pa.schema(
         pa.field("needs", pa.list_(pa.struct([("input_bytes", pa.int64()), ("peak_bytes", pa.int64())]))),
         pa.field("uses", pa.list_(pa.struct([("cpus", pa.float64()), ("gpu_frac", pa.float64()), ("gpu_bytes", pa.int64())]))),
         pa.field("ooms", pa.list_(pa.struct([("input_bytes", pa.int64()), ("failed_bytes", pa.int64()), ("needed_bytes", pa.int64())]))),
+        pa.field("costs", pa.list_(pa.struct([("bucket", pa.int32()), *((name, _ARROW[kind]) for name, kind in _COST)]))),
         pa.field("bucket", pa.int32()),
         pa.field("flavor", pa.string()),
         pa.field("weight", pa.float64()),
@@ -76,6 +82,8 @@ def read_parquet(file: Path) -> list[TaskProfile]:
         raise UserError(f"{file} holds {found}, this release reads version {VERSION}", code="profile_file")
     profiles: dict[str, TaskProfile] = {}
     try:
+        if "costs" not in table.column_names:  # as the first release wrote it
+            table = table.add_column(SCHEMA.get_field_index("costs"), "costs", pa.nulls(len(table)))
         for row in table.cast(SCHEMA).to_pylist():
             _take(profiles, row)
     except (ValueError, pa.ArrowException) as error:
@@ -85,7 +93,9 @@ def read_parquet(file: Path) -> list[TaskProfile]:
 
 def _rows(profile: TaskProfile) -> Iterable[dict[str, Any]]:
     seen = profile.fingerprint
-    head = {"task": profile.task, "domain": seen.domain, "phase": seen.phase, "evidence": list(seen.evidence), "as_of_s": profile.as_of_s}
+    costs = [{"bucket": bucket, **dataclasses.asdict(cost)} for bucket, cost in profile.costs.items()]
+    head: dict[str, Any] = {"task": profile.task, "domain": seen.domain, "phase": seen.phase, "evidence": list(seen.evidence)}
+    head |= {"as_of_s": profile.as_of_s, "costs": costs}
     for variant in profile.variants.values():
         resources, needs = variant.resources, profile.needs.get(variant.name) or Needs()
         known = head | {
@@ -123,6 +133,7 @@ def _take(profiles: dict[str, TaskProfile], row: dict[str, Any]) -> None:
         raise ValueError(f"task {row['task']}: no domain {row['domain']!r} or phase {row['phase']!r}")
     fingerprint = Fingerprint(row["domain"], row["phase"], tuple(row["evidence"] or ()))
     profile = profiles.setdefault(row["task"], TaskProfile(row["task"], fingerprint, as_of_s=row["as_of_s"]))
+    profile.costs = {cost.pop("bucket"): _cost(row["task"], cost) for cost in row["costs"] or ()}
     custom = tuple((name, amount) for name, amount in row["custom"] or ())
     resources = Resources(row["num_cpus"], row["num_gpus"], row["memory_bytes"], custom)
     name = row["variant"]
@@ -138,3 +149,9 @@ def _take(profiles: dict[str, TaskProfile], row: dict[str, Any]) -> None:
     if any(figure is None for figure in figures) or not (figures[0] > 0 and figures[2] >= 0 and figures[3] > 0 and abs(figures[1]) < 100):
         raise ValueError(f"task {row['task']} on {row['flavor']}: weight, time or runs are out of range")
     profile.measured[(row["bucket"], name, row["flavor"])] = Measured(*figures)
+
+
+def _cost(task: str, figures: Mapping[str, Any]) -> Cost:
+    if figures["dtype"] not in DTYPES or not all(0 <= (value or -1) < math.inf for value in (figures["flops"], figures["moved_bytes"])):
+        raise ValueError(f"task {task}: FLOPs, bytes or precision of a call are out of range")
+    return Cost(**{name: value for name, value in figures.items() if value is not None})

@@ -84,6 +84,7 @@ _RUNS_AS: Mapping[str, tuple[str, ...]] = {
     "int8": ("int8", "fp8", "fp16", "bf16", "fp32"),
 }
 _BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
+DTYPES = frozenset(_BYTES)
 
 
 def runs_as(dtype: str, flavor: Flavor) -> str | None:

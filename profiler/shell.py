@@ -25,6 +25,7 @@ from fabric.types import Fingerprint, Flavor, Run, Variant, is_model_task, name_
 from profiler.disk import ProfileDisk
 from profiler.efficiency import TaskUse, task_uses
 from profiler.estimate import Estimator, TaskProfile
+from profiler.roofline import Cost
 from profiler.samples import count_run
 from profiler.sharing import SharingPace, is_news, shared_forecasts
 from profiler.slow_places import SlowPlaces
@@ -90,6 +91,12 @@ class ProfilerShell:
             self._estimator.remember_oom(task, variant, asked_bytes, used_bytes, input_bytes)
             self._note_changes()
         self.save()
+
+    def count(self, task: str, input_bytes: int, cost: Cost) -> None:
+        """Keep what one call of a task with such inputs computes and moves."""
+        with self._lock:
+            self._estimator.count(task, input_bytes, cost)
+            self._note_changes()
 
     def sync(
         self, described: Mapping[str, tuple[Fingerprint, tuple[Variant, ...]]], known: Mapping[str, int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from fabric.sizes import UNKNOWN
 from fabric.types import Fingerprint, Resources, Variant
 from profiler.estimate import Measured, TaskProfile
 from profiler.needs import Needs, Use
+from profiler.roofline import Cost
 
 VERSION = 2
 
@@ -42,6 +44,7 @@ def to_document(profile: TaskProfile) -> dict[str, Any]:
             variant: [needs.runs, [[size, *floor] for size, floor in needs.floors.items()], needs.uses]
             for variant, needs in profile.needs.items()
         },
+        "costs": [[bucket, dataclasses.asdict(cost)] for bucket, cost in profile.costs.items()],
         "as_of_s": profile.as_of_s,
     }
 
@@ -58,6 +61,7 @@ def from_document(document: Mapping[str, Any]) -> TaskProfile:
         task=document["task"],
         fingerprint=Fingerprint(document["domain"], document["phase"], tuple(document["evidence"])),
         variants={variant.name: variant for variant in variants},
+        costs={bucket: Cost(**cost) for bucket, cost in document.get("costs", ())},
         as_of_s=document.get("as_of_s"),
     )
     for variant, (runs, floors, uses) in document.get("needs", {}).items():

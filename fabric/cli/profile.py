@@ -74,7 +74,7 @@ def profile(
 
     TARGET is a model (.onnx, .pt, .pth, .pt2), a script (.py, its arguments behind --), a callable (module:function) or the name of
     a task that the fabric has run. Models, callables and scripts run here, in a process of their own that is killed at its cap;
-    no fabric is needed. Where one runs, what it has measured of a callable's task counts too.
+    no fabric is needed. Where one runs, what it has measured of a callable's task counts too, and it keeps the task's FLOPs.
     """
     from fabric.durations import parse_duration
     from fabric.profiling.findings import Order
@@ -110,6 +110,8 @@ def profile(
         from fabric.profiling.run import Wish, profile_target
 
         done = profile_target(found, Wish(order, given["dtype"], parse_duration(timeout), is_all), config, stored)
+        if done.counted is not None:
+            ray_bound("fabric.profiling.stored").keep(done.counted)
     emit(done.form, output, lambda: format_report(done.form))
     if png is not None:
         from fabric.profiling.picture import draw

@@ -17,8 +17,9 @@ from fabric.types import Flavor, is_model_task, name_of
 from profiler.estimate import TaskProfile
 from profiler.roofline import Cost
 
-NO_FLOPS = "its FLOPs are not known, and a roofline needs those"
-NO_PEAKS = "no flavor of this fabric has peaks that are known and is no twin"
+NO_MODEL_FLOPS = "its FLOPs are not known, and a roofline needs those"
+NO_FLOPS = f"{NO_MODEL_FLOPS}: `fabric profile MODULE:FUNCTION` counts those of torch code, and they are kept"
+NO_PEAKS = "no flavor of this fabric has peaks that are known"
 
 
 def costs_of(models: Any) -> dict[str, Cost]:
@@ -49,15 +50,18 @@ def task_form(
     twins = frozenset(flavor for flavor, capacity in capacities.items() if capacity.is_twin)
     stored = Stored(tuple(profiles), tuple(capacities), twins)
     profile = stored.must_find(name)
-    cost = costs.get(profile.task.partition(":")[2]) if is_model_task(profile.task) else None
+    bucket = commonest(profile)
+    own = costs.get(profile.task.partition(":")[2]) if is_model_task(profile.task) else None
     num_cpus = _num_cpus(profile)
 
     def report_of(one: TaskProfile) -> dict[str, Any]:
-        return task_report(name, one, stored, catalogue, cost, num_cpus=num_cpus)
+        return task_report(name, one, stored, catalogue, own, num_cpus=num_cpus)
 
-    form, bucket = report_of(profile), commonest(profile)
-    ways, problem = Ways(profile, bucket, catalogue, report_of, cost is not None).rows(capacities, policy)
-    lines = [dataclasses.asdict(line) for line in lines_of(form, catalogue)] if cost is not None else []
+    form = report_of(profile)
+    # A served model's requests are placed by its roofline, a function's calls by what was measured of it.
+    ways, problem = Ways(profile, bucket, catalogue, report_of, own is not None).rows(capacities, policy)
+    is_counted = form["flops"] is not None
+    lines = [dataclasses.asdict(line) for line in lines_of(form, catalogue)] if is_counted else []
     return {
         **form,
         "task": name_of(profile.task),
@@ -68,7 +72,7 @@ def task_form(
         "ways": ways,
         "problem": problem,
         "lines": lines,
-        "lines_problem": None if lines else NO_FLOPS if cost is None else NO_PEAKS,
+        "lines_problem": None if lines else NO_PEAKS if is_counted else NO_MODEL_FLOPS if is_model_task(profile.task) else NO_FLOPS,
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from fabric.codec import decode, dumps, loads
 from fabric.errors import FabricError, ModelError, RuntimeFault, UserError, nearest_hint
 from fabric.profiling.findings import Measured, Order, Problem
+from fabric.sizes import input_bytes
 from fabric.types import Fingerprint
 from profiler.fingerprint import fingerprint, fingerprint_model
 from profiler.model_facts import ModelFacts, Tensor, cause_of
@@ -167,6 +168,8 @@ def _callable(order: Order) -> None:
         order,
         fingerprint=fingerprint(plain, args, kwargs, domain=domain, phase=phase),
         task_name=getattr(fn, "name", "") or plain.__qualname__,
+        task_key=getattr(fn, "key", "") if hasattr(fn, "__wrapped__") else "",
+        input_bytes=input_bytes(args, kwargs),
     )
     if not order.is_run:
         return

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fabric.sizes import UNKNOWN
 from fabric.types import Domain, Estimate, Fingerprint, Phase
 from profiler.model_facts import ModelFacts
 from profiler.roofline import Cost
@@ -91,3 +92,7 @@ class Findings:
     """What of it can use an accelerator (`torch`, …); empty where nothing that is known can."""
     task_name: str = ""
     """Of a callable: the name that its task has in a fabric."""
+    task_key: str = ""
+    """Of a task (`@fabric.task`): its name and the hash of its code."""
+    input_bytes: int = UNKNOWN
+    """Of a callable: the size of its arguments (see `fabric.sizes`)."""

@@ -62,6 +62,7 @@ def report(
         "flops": cost.flops if cost else None,
         "moved_bytes": cost.moved_bytes if cost else None,
         "intensity": cost.intensity if cost else None,
+        "num_kernels": cost.num_kernels if cost else None,
         "weights_bytes": (cost.weights_bytes or None) if cost else None,
         "memory_bytes": (cost.memory_bytes or None) if cost else None,
         "peak_memory_bytes": seen.peak_memory_bytes,

@@ -8,7 +8,7 @@ from typing import Any
 
 from fabric.errors import UnknownNameError
 from fabric.profiling.findings import Findings
-from fabric.profiling.forecast import Situation, report
+from fabric.profiling.forecast import Situation, commonest, report
 from fabric.types import Flavor, name_of
 from profiler.estimate import TaskProfile
 from profiler.roofline import Cost
@@ -42,7 +42,8 @@ class Stored:
 def task_report(
     name: str, profile: TaskProfile, stored: Stored, catalogue: Mapping[str, Flavor], cost: Cost | None = None, *, num_cpus: int = 1
 ) -> dict[str, Any]:
-    """The form of `fabric.profiling.report` of a task as `fabric profile TASK` gives it; `cost`: what one call of it computes and
-    moves, where that is known. `num_cpus`: what it is given on a CPU flavor."""
+    """The form of `fabric.profiling.report` of a task as `fabric profile TASK` gives it. `cost`: what one call of it computes and
+    moves; left out: what was counted of a call of the commonest size. `num_cpus`: what it is given on a CPU flavor."""
+    cost = cost or profile.costs.get(commonest(profile))
     shown = tuple(flavor for flavor in stored.flavors if flavor in catalogue)
     return report(name, "task", Findings(cost=cost), Situation(catalogue, shown, num_cpus=num_cpus, stored=profile, twins=stored.twins))

@@ -63,15 +63,21 @@ def check_picture(path: Path) -> None:
 
 
 def lines_of(form: Mapping[str, Any], catalogue: Mapping[str, Flavor]) -> list[Line]:
-    """Pure: what is drawn, highest roof first. Twins are left out: what ran there says nothing about the hardware they stand for."""
-    from profiler.roofline import Cost, moved_bytes_as
+    """Pure: what is drawn, highest roof first. What ran on a twin says nothing about the hardware that it stands for: that is predicted."""
+    from profiler.roofline import Cost, moved_bytes_as, predict
 
-    cost = Cost(form["flops"], form["moved_bytes"], form["dtype"])
+    cost = Cost(form["flops"], form["moved_bytes"], form["dtype"], num_kernels=form["num_kernels"])
     lines = []
     for row in form["flavors"]:
         flavor = catalogue[row["flavor"]]
-        if row["run_s"] is None or row["dtype"] is None or row["twin"] or flavor.bandwidth_bytes_per_s is None:
+        if row["run_s"] is None or row["dtype"] is None or flavor.bandwidth_bytes_per_s is None:
             continue
+        run_s, log_sd, is_measured = row["run_s"], row["run_log_sd"], row["source"] == "measured"
+        if row["twin"] and is_measured:
+            guess = predict(cost, flavor, dtype=row["dtype"], units=row["units"])
+            if guess is None:
+                continue
+            run_s, log_sd, is_measured = guess.run_s, guess.log_sd, False
         lines.append(
             Line(
                 row["flavor"] + (f" ×{row['units']:g}" if row["units"] != 1 else ""),
@@ -79,10 +85,10 @@ def lines_of(form: Mapping[str, Any], catalogue: Mapping[str, Flavor]) -> list[L
                 flavor.peak_flops[row["dtype"]] * row["units"],
                 flavor.bandwidth_bytes_per_s * row["units"],
                 cost.flops / max(moved_bytes_as(cost, row["dtype"]), 1.0),
-                cost.flops / row["run_s"],
-                row["run_log_sd"],
-                row["source"] == "measured",
-                row["run_s"],
+                cost.flops / run_s,
+                log_sd,
+                is_measured,
+                run_s,
             )
         )
     return sorted(lines, key=lambda line: -line.peak_flops)

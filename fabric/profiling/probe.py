@@ -30,6 +30,8 @@ _PARTS: Mapping[str, Any] = {
     "measured": Measured,
     "problem": Problem,
     "task_name": str,
+    "task_key": str,
+    "input_bytes": int,
     "library": str,
 }
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS")

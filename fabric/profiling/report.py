@@ -1,14 +1,16 @@
 """Pure: what `fabric profile` answers, as one JSON form; the printed table shows nothing else.
 
     {target, kind, domain, phase, evidence, inputs: [{name, dtype, shape}], batch, parameters, dtype, flops, moved_bytes, intensity,
-     weights_bytes, memory_bytes, peak_memory_bytes, measured, flavors: [row], cheapest, fastest, rivals: {cheapest, fastest}, notes}
+     num_kernels, weights_bytes, memory_bytes, peak_memory_bytes, measured, flavors: [row], cheapest, fastest,
+     rivals: {cheapest, fastest}, notes}
     measured: {outcome, runs, run_s, run_log_sd, cpu_s, peak_memory_bytes, base_memory_bytes, flavor, num_cpus, device,
                device_memory_bytes, problem}
     row: {tier, flavor, kind, units, twin, dtype, run_s, run_log_sd, calls_per_s, usd_per_1000, limit, source, runs, note}
 
-`memory_bytes` is computed (weights and what lives at once), `peak_memory_bytes` measured. Of a row, `source` is `measured` (here, or by
-the fabric: `runs` of them) or `predicted`; `limit` is what a predicted time mostly goes to (`compute`, `memory`, `launches`). A row
-without figures says why in `note`. `rivals`: flavors that the best one cannot be told from. What is not known is null.
+`num_kernels`: operations that are launched one by one. `memory_bytes` is computed (weights and what lives at once),
+`peak_memory_bytes` measured. Of a row, `source` is `measured` (here, or by the fabric: `runs` of them) or `predicted`; `limit` is what a
+predicted time mostly goes to (`compute`, `memory`, `launches`). A row without figures says why in `note`. `rivals`: flavors that the
+best one cannot be told from. What is not known is null.
 """
 
 from __future__ import annotations

@@ -9,22 +9,34 @@ from typing import Any
 from fabric.config import FabricConfig
 from fabric.errors import RuntimeFault
 from fabric.profiling.findings import Findings, Order
-from fabric.profiling.forecast import Situation, report
+from fabric.profiling.forecast import Situation, commonest, report
 from fabric.profiling.known import Stored
 from fabric.profiling.probe import raise_problem, run_probe
 from fabric.profiling.target import Target
-from fabric.types import Device, Flavor
+from fabric.types import Device, Flavor, name_of
 from pools import probe_cpu
 from pools.flavors import flavor_of_device, load_catalogue
+from profiler.roofline import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one call of a task computes and moves, with inputs of so many bytes (see `fabric.sizes`)."""
+
+    task: str
+    input_bytes: int
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """The form, and what went wrong with the run, to be said after it. `printed`: the last of what the target printed."""
+    """The form, and what went wrong with the run, to be said after it. `printed`: the last of what the target printed. `counted`: what
+    the fabric does not know yet of a task of its own."""
 
     form: Mapping[str, Any]
     failure: RuntimeFault | None = None
     printed: str = ""
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ def profile_target(target: Target, wish: Wish, config: FabricConfig, stored: Sto
     known = stored.find(findings.task_name or target.name) if stored is not None else None
     if target.kind == "task":
         known = (stored or Stored((), (), frozenset())).must_find(target.name)
+        findings = Findings(cost=known.costs.get(commonest(known)))
     here = _here(catalogue, findings) if findings.measured.outcome != "skipped" else None
     shown = stored.flavors if stored is not None and not wish.is_all else tuple(catalogue)
     situation = Situation(
@@ -59,8 +72,17 @@ def profile_target(target: Target, wish: Wish, config: FabricConfig, stored: Sto
         known,
         stored.twins if stored else frozenset(),
     )
-    form = report(target.name, target.kind, findings, situation, batch=wish.order.batch)
-    return Profiled(form, _failure(target, findings, wish), printed)
+    counted = _counted(findings, stored)
+    notes = () if counted is None else (f"the fabric keeps what {name_of(counted.task)} computes: `fabric console` draws its roofline",)
+    form = report(target.name, target.kind, findings, situation, batch=wish.order.batch, notes=notes)
+    return Profiled(form, _failure(target, findings, wish), printed, counted)
+
+
+def _counted(findings: Findings, stored: Stored | None) -> Counted | None:
+    """Of code that the fabric has run: its task's key tells."""
+    if findings.cost is None or stored is None or findings.task_key not in {profile.task for profile in stored.profiles}:
+        return None
+    return Counted(findings.task_key, findings.input_bytes, findings.cost)
 
 
 def _here(catalogue: Mapping[str, Flavor], findings: Findings) -> str | None:

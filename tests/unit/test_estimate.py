@@ -15,6 +15,7 @@ from fabric.types import DOMAINS, PHASES, Domain, Fingerprint, Flavor, Resources
 from pools.flavors import load_catalogue
 from profiler.estimate import Estimator, Measured, TaskProfile, log_speedup
 from profiler.needs import LEAST_REQUEST_BYTES, Needs, Use
+from profiler.roofline import Cost
 from profiler.store import from_document, to_document
 
 CATALOGUE = load_catalogue()
@@ -261,6 +262,7 @@ profiles = st.builds(
     needs=st.dictionaries(
         names, st.builds(Needs, st.lists(pairs, max_size=3), st.dictionaries(st.integers(-1, 2**50), pairs, max_size=2), uses)
     ),
+    costs=st.dictionaries(st.integers(-1, 20), st.builds(Cost, finite, finite, st.just("fp16")), max_size=2),
     as_of_s=st.none() | finite,
 )
 

@@ -127,9 +127,13 @@ def test_a_model_of_operations_that_no_accelerator_runs_is_shown_on_cpus_alone()
     assert "no accelerator is shown: none runs TreeEnsembleClassifier" in form["notes"]
 
 
-def test_stored_runs_of_the_fabric_count_and_those_of_a_twin_teach_nothing() -> None:
+def ran_on_t4(run_s: float) -> TaskProfile:
     variant = Variant("default", "gpu", Resources(num_gpus=1))
-    stored = TaskProfile("f@1", VISION, {"default": variant}, {(2, "default", "t4"): Seen(20.0, math.log(0.004), 0.01, 20, 0)})
+    return TaskProfile("f@1", VISION, {"default": variant}, {(2, "default", "t4"): Seen(20.0, math.log(run_s), 0.01, 20, 0)})
+
+
+def test_stored_runs_of_the_fabric_count_and_those_of_a_twin_teach_nothing() -> None:
+    stored = ran_on_t4(0.004)
     plain = rows_of(report("f", "task", Findings(cost=COST), situation()))
     real = rows_of(report("f", "task", Findings(cost=COST), situation(stored=stored)))
     twin = rows_of(report("f", "task", Findings(cost=COST), situation(stored=stored, twins=frozenset({"t4"}))))
@@ -235,9 +239,12 @@ def test_a_line_is_a_flavors_roof_and_its_points_speed_is_flops_over_time() -> N
     assert lines["vck5000"].intensity == pytest.approx(4 * COST.intensity)
 
 
-def test_twins_have_no_line() -> None:
-    form = report("m.onnx", "onnx", MODEL, situation(twins=frozenset({"t4"})))
-    assert "t4" not in {line.name for line in lines_of(form, CATALOGUE)}
+def test_what_ran_on_a_twin_is_predicted_on_the_picture() -> None:
+    form = report("m.onnx", "onnx", MODEL, situation(stored=ran_on_t4(50.0), twins=frozenset({"t4"})))
+    (row,) = [row for row in form["flavors"] if row["flavor"] == "t4"]
+    (line,) = [line for line in lines_of(form, CATALOGUE) if line.name == "t4"]
+    assert (row["run_s"], row["source"], line.is_measured) == (pytest.approx(50.0), "measured", False)
+    assert line.run_s < 0.1 and line.reached_flops < line.peak_flops
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES[:2])

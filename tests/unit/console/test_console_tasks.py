@@ -13,7 +13,7 @@ import pytest
 
 from fabric.capacity import capacities
 from fabric.console.known_tasks import KnownTasks
-from fabric.console.task_form import NO_FLOPS, costs_of, task_form
+from fabric.console.task_form import NO_FLOPS, NO_MODEL_FLOPS, costs_of, task_form
 from fabric.errors import UnavailableError
 from fabric.profiling.known import Stored, task_report
 from fabric.routing import RoutingPolicy
@@ -234,4 +234,20 @@ def test_costs_are_read_of_the_models_whose_file_tells() -> None:
 
 
 def test_a_served_model_without_a_cost_has_no_roofline() -> None:
-    assert form_of("model:net.v2", served())["lines_problem"] == NO_FLOPS
+    assert form_of("model:net.v2", served())["lines_problem"] == NO_MODEL_FLOPS
+
+
+def test_a_function_whose_flops_were_counted_has_a_roofline_and_is_still_routed_by_its_runs() -> None:
+    counted = embed()
+    counted.costs[3] = Cost(**COST)
+    form = form_of("embed", counted)
+    (line,) = form["lines"]
+    assert (line["name"], line["is_measured"], line["run_s"]) == ("big", True, pytest.approx(0.01))
+    assert (form["flops"], form["lines_problem"]) == (8e9, None)
+    assert [way["run_s"] for way in form["ways"]] == [way["run_s"] for way in form_of("embed", embed())["ways"]]
+
+
+def test_flops_of_another_size_of_argument_draw_nothing() -> None:
+    counted = embed()
+    counted.costs[9] = Cost(**COST)
+    assert (form_of("embed", counted)["lines"], form_of("embed", counted)["lines_problem"]) == ([], NO_FLOPS)
