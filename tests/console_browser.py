@@ -5,7 +5,6 @@ The server is the real one; only the pools and the API behind it are made up (`b
 
 from __future__ import annotations
 
-import shutil
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,16 +19,6 @@ from benchmarks.console.whole_api import WholeApi
 from benchmarks.console.world import World, make_world
 from fabric.api.serve import ApiServer
 
-CHROMIUM = shutil.which("chromium")
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 WIDE, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 

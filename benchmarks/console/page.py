@@ -11,12 +11,12 @@ Server, pools' stand-in and browser share the machine; jobs come and go all the 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.console.chromium import launched
 from benchmarks.console.lively_pools import LivelyPools, live_an_hour
 from benchmarks.console.whole_api import WholeApi
 from benchmarks.console.world import World, make_world
@@ -27,14 +27,6 @@ from fabric.job_events import JobCancelRequested, JobClosed
 
 GOALS = {"first_content_ms": "<= 1000", "update_ms": "<= 1000", "scroll_fps": ">= 55", "page_kb": "<= 300"}
 SIZE = {"width": 1440, "height": 900}
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 UNTIL_MS = 20_000
 SCROLL_S = 4.0
 
@@ -211,12 +203,8 @@ def main() -> None:
     parser.add_argument("--leases", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=4.0, help="jobs a second that end, start and are submitted meanwhile")
     args = parser.parse_args()
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise SystemExit("the browser chromium is not installed: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, launched() as browser:
         made: list[LivelyPools] = []
         world = make_world(
             Path(folder),
@@ -231,9 +219,7 @@ def main() -> None:
         world.life.start(args.rate)
         server = ApiServer(world.console.app)
         url = f"{server.start()}/#token={world.tokens['operate']}"
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGS)
         figures = measure(browser, world, url, args.rounds)
-        browser.close()
         world.console.follower.close()
     report(figures, GOALS, as_json=args.json)
 

@@ -6,7 +6,6 @@ It needs Debian's `chromium` and the packages `playwright` and `Pillow`; the fab
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from PIL import Image, ImageChops, ImageStat
-from playwright.sync_api import sync_playwright
 
+from benchmarks.console.chromium import launched
 from benchmarks.console.lively_pools import LivelyPools, live_an_hour
 from benchmarks.console.whole_api import WholeApi
 from benchmarks.console.world import make_world
@@ -28,11 +27,10 @@ TALL = {"task": 1240}
 """Views whose picture is taller: the roofline stands below the table."""
 MOST_BYTES = 150_000
 PALETTES = (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE, Image.Quantize.FASTOCTREE)
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, launched() as browser:
         made: list[LivelyPools] = []
 
         def make_pools(history: Any, seed: int) -> LivelyPools:
@@ -44,7 +42,6 @@ def main() -> None:
         world.console.follower.start()
         world.life.start(2.0)
         url = ApiServer(world.console.app).start()
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGS)
         for look in ("light", "dark"):
             context = browser.new_context(viewport=SIZE, color_scheme=look, reduced_motion="reduce")
             page = context.new_page()
@@ -61,7 +58,6 @@ def main() -> None:
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(1_500)
                 keep(page.screenshot(), FOLDER / f"{name}-{look}.png")
-        browser.close()
         world.console.follower.close()
 
 

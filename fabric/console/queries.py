@@ -12,7 +12,15 @@ MOST_ROWS = 500
 MOST_WIDTH = 4000
 
 
-class NodesQuery(ApiRequest):
+class RowsQuery(ApiRequest):
+    """Which stretch of the rows that are left. `sort` is each page's own."""
+
+    descending: bool = False
+    offset: int = Field(default=0, ge=0)
+    limit: int = Field(default=100, ge=1, le=MOST_ROWS)
+
+
+class NodesQuery(RowsQuery):
     """Which nodes, in which order; all that is given must hold."""
 
     tier: str = Field(default="", max_length=128)
@@ -20,9 +28,6 @@ class NodesQuery(ApiRequest):
     health: str = Field(default="", max_length=128, description="ready, cordoned, draining, lost")
     text: str = Field(default="", max_length=256, description="in host, id or flavor")
     sort: str = Field(default="", max_length=64, description="a key of a node; left out: by tier, flavor and host")
-    descending: bool = False
-    offset: int = Field(default=0, ge=0)
-    limit: int = Field(default=100, ge=1, le=MOST_ROWS)
 
 
 class SeriesQuery(ApiRequest):
@@ -50,17 +55,14 @@ class TimelineQuery(ApiRequest):
         return Window(from_s, to_s, self.width)
 
 
-class TasksQuery(ApiRequest):
+class TasksQuery(RowsQuery):
     """Which tasks, in which order."""
 
     text: str = Field(default="", max_length=256, description="in name, domain, phase or flavor")
     sort: str = Field(default="", max_length=64, description="task, domain, phase, runs, run_s; left out: what ran most often first")
-    descending: bool = False
-    offset: int = Field(default=0, ge=0)
-    limit: int = Field(default=100, ge=1, le=MOST_ROWS)
 
 
-class JobsQuery(ApiRequest):
+class JobsQuery(RowsQuery):
     """Which jobs, in which order; all that is given must hold."""
 
     state: str | None = Field(default=None, description="PENDING,RUNNING")
@@ -68,6 +70,3 @@ class JobsQuery(ApiRequest):
     user: str = Field(default="", max_length=128)
     text: str = Field(default="", max_length=256, description="in name, user, queue, id or family")
     sort: str = Field(default="", max_length=64, description="left out: what holds a lease, what waits by its place, what ended")
-    descending: bool = False
-    offset: int = Field(default=0, ge=0)
-    limit: int = Field(default=100, ge=1, le=MOST_ROWS)

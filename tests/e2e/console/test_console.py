@@ -19,6 +19,7 @@ import pytest
 
 FABRIC = (sys.executable, "-m", "fabric.cli.main")
 UNTIL_S = 90.0
+ROOT = Path(__file__).parents[3]
 
 
 class Fabric:
@@ -166,7 +167,7 @@ print(brightness.map([np.full((64, 64, 3), i, np.uint8) for i in range(20)])[:3]
 def test_a_task_that_was_called_is_listed_with_what_was_measured_beside_what_is_predicted(fabric: Fabric) -> None:
     script = fabric.state / "calls.py"
     script.write_text(CALLS, encoding="utf-8")
-    env = fabric.env | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    env = fabric.env | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, str(script)], env=env, cwd=fabric.state, check=True, timeout=UNTIL_S)
     row = until(
         lambda: next(row for row in fabric.see("/v1/console/tasks?text=brightness")["tasks"] if row["runs"] >= 20), "the task with its runs"
@@ -183,6 +184,35 @@ def test_a_task_that_was_called_is_listed_with_what_was_measured_beside_what_is_
         name: by_command[name] for name in ("target", "kind", "domain", "cheapest")
     }
     assert set(by_command) <= set(told) and told["lines"] == [] and told["lines_problem"]
+
+
+MATRIX = """
+import fabric
+import torch
+
+@fabric.task
+def multiply(size):
+    matrix = torch.rand(size, size)
+    return float((matrix @ matrix).sum())
+"""
+
+
+def test_a_function_whose_flops_were_counted_has_a_roofline(fabric: Fabric) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    (fabric.state / "matrix.py").write_text(MATRIX, encoding="utf-8")
+    calls = "import fabric, matrix; fabric.connect(); matrix.multiply.map([256] * 8)"
+    env = fabric.env | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", calls], env=env, cwd=fabric.state, check=True, timeout=UNTIL_S)
+    told = until(lambda: (seen := fabric.see("/v1/console/tasks/multiply"))["runs"] >= 8 and seen, "the task with its runs")
+    assert (told["flops"], told["lines"]) == (None, []) and "fabric profile MODULE:FUNCTION" in told["lines_problem"]
+
+    counted = json.loads(fabric.run("profile", "matrix:multiply", "--args", "[256]", "-o", "json"))
+    assert counted["flops"] == 2 * 256**3 and "the fabric keeps what multiply computes" in counted["notes"][0]
+    told = until(lambda: (seen := fabric.see("/v1/console/tasks/multiply"))["flops"] and seen, "its FLOPs")
+    assert told["flops"] == counted["flops"] and told["lines_problem"] is None
+    # All hardware of this fabric is stood in for: each flavor has its roof, and a point that is predicted.
+    assert len(told["lines"]) >= 2 and not any(line["is_measured"] for line in told["lines"])
+    assert json.loads(fabric.run("profile", "multiply", "-o", "json"))["flops"] == counted["flops"]
 
 
 def test_a_job_that_has_ended_tells_its_ways_and_what_its_family_took(fabric: Fabric) -> None:

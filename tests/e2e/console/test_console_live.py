@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.console_browser import ARGS, CHROMIUM, WIDE, Witness
+from benchmarks.console.chromium import CHROMIUM
+from tests.console_browser import WIDE, Witness
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="the browser chromium is not installed"), pytest.mark.timeout(420)]
-sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 
 FABRIC = (sys.executable, "-m", "fabric.cli.main")
 SHOWN_MS = 60_000
@@ -49,19 +49,6 @@ def fabric(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     run("up")
     yield run
     run("down")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def witness() -> Witness:
-    return Witness()
 
 
 @pytest.fixture
