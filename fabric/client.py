@@ -6,6 +6,7 @@ counted here, exactly, and are swept as Ray finishes them.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import threading
@@ -35,6 +36,9 @@ SWEEP_CALLS = 1024
 HISTORY_CALLS = 10_000
 REVIVE_EVERY_S = 2.0
 SETTINGS_TIMEOUT_S = 30.0
+UNTOLD_S = 1.0
+UNTOLD_CALLS = 64
+UNTOLD_EVERY_S = 0.02
 SETTINGS_RETRY_S = 0.2
 FIRST_CALLS_S = 1.0
 ACTORS_BEHIND_S = 3.0
@@ -53,6 +57,7 @@ class Call:
     load: Load
     started_s: float
     call_id: str = ""
+    finished_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -109,6 +114,7 @@ class Client:
         listeners.append(self._on_arrival)
 
     def close(self) -> None:
+        self.await_reports()
         self._stopped.set()
         listeners.remove(self._on_arrival)
         self._thread.join(timeout=5)
@@ -211,6 +217,24 @@ class Client:
         runs: list[Run] = ray_io.ask(self._actor("profiler").runs.remote(task))
         return runs
 
+    def await_reports(self) -> None:
+        """Before a program leaves, and its workers end with it: what they measured of its last calls shall not be lost. Blocks for a
+        second at most."""
+        if self._revive is None or not ray_io.is_connected():  # a worker: its program waits
+            return
+        self.sweep()
+        until_s = time.monotonic() + UNTOLD_S
+        last = [call.call_id for call in list(self.history)[-UNTOLD_CALLS:] if call.finished_s > until_s - 2 * UNTOLD_S]
+        try:
+            while last and time.monotonic() < until_s:
+                last = ray_io.ask(self._actor("profiler").untold.remote(last), timeout_s=UNTOLD_S)
+                if not last:
+                    ray_io.ask(self._actor("profiler").save.remote(), timeout_s=UNTOLD_S)
+                    return
+                time.sleep(UNTOLD_EVERY_S)
+        except FabricError as error:
+            _log.info("last calls untold: %s", error.message)
+
     # -- background ------------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
@@ -260,7 +284,7 @@ class Client:
             if call.ref not in finished:
                 self.in_flight.append(call)
                 continue
-            call.call_id, call.ref = ray_io.call_id(call.ref), None
+            call.call_id, call.ref, call.finished_s = ray_io.call_id(call.ref), None, time.monotonic()
             with self.lock:
                 lanes.finish(call.candidate.claims, call.candidate.run_s)
             self.history.append(call)
@@ -395,6 +419,14 @@ def attach(client: Client | None) -> None:
     if _client is not None:
         _client.close()
     _client = client
+
+
+def _leave() -> None:
+    if _client is not None:
+        _client.await_reports()
+
+
+atexit.register(_leave)  # Ray's own was registered before, and so comes after
 
 
 def placement(resources: Resources, tier: str | None = None) -> Placement:

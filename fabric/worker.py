@@ -25,6 +25,8 @@ from fabric.types import name_of
 
 FIRST_FLUSH_S = 0.05
 FLUSH_S = 1.0
+IDLE_FLUSH_S = 0.2
+"""A worker that has nothing to do for as long tells what it has: the program may be about to end, and its workers with it."""
 MAX_PENDING = 20_000
 ALWAYS_READ_S = 0.02
 READ_EVERY = 8
@@ -62,6 +64,7 @@ def measured(
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
         reporter = _reporter()
+        reporter.is_busy = True
         size = input_bytes(args, kwargs)
         call_id, asked, outcome = reporter.call_id(), reporter.asked_bytes(), "ok"
         usage, started_s = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -108,6 +111,7 @@ class Reporter:
         self.place = ray_io.worker_place()
         self.call_id = ray_io.call_id_reader()
         self.asked_bytes = ray_io.assigned_memory_bytes
+        self.is_busy = False
         self._rows: list[Row] = []
         self._has_rows = threading.Event()
         self._flush_now = threading.Event()
@@ -193,7 +197,8 @@ class Reporter:
         return (*read_cards(cards, os.getpid()), cards[0] if len(cards) == 1 else None)
 
     def add(self, row: Row) -> None:
-        """Note one call."""
+        """Note one call, which has ended."""
+        self.is_busy = False
         if len(self._rows) < MAX_PENDING:
             self._rows.append(row)
         if not self._has_rows.is_set():
@@ -205,7 +210,7 @@ class Reporter:
         pause_s = FIRST_FLUSH_S
         while True:
             self._has_rows.wait()
-            self._flush_now.wait(timeout=pause_s)
+            self._await_more(pause_s)
             self._flush_now.clear()
             self._has_rows.clear()
             pause_s = FLUSH_S
@@ -214,6 +219,14 @@ class Reporter:
             if unsent:
                 self._rows = (unsent + self._rows)[:MAX_PENDING]
                 self._has_rows.set()
+
+    def _await_more(self, pause_s: float) -> None:
+        """For so long, but no longer than calls come."""
+        due_s, num_rows = time.monotonic() + pause_s, -1
+        while (left_s := due_s - time.monotonic()) > 0 and not self._flush_now.wait(min(left_s, IDLE_FLUSH_S)):
+            if not self.is_busy and len(self._rows) == num_rows:
+                return
+            num_rows = len(self._rows)
 
     def _send(self, rows: list[Row]) -> list[Row]:
         """Hand the rows to the profiler, with those of the last batch if that one failed. Returns what to try again."""

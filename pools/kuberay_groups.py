@@ -57,5 +57,5 @@ def quantity(text: str | float) -> int:
     number, unit = float(found[1]), found[2] or ""
     if unit == "m":
         return math.ceil(number / 1000)
-    base = 1024 if unit.endswith("i") else 1000
+    base = 1024.0 if unit.endswith("i") else 1000.0
     return math.ceil(number * base ** _POWERS.get(unit[:1].upper(), 0))

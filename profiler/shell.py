@@ -114,6 +114,11 @@ class ProfilerShell:
         with self._lock:
             return self._recent.get(call_id)
 
+    def untold(self, call_ids: Iterable[str]) -> list[str]:
+        """Those of the calls whose run is not known: their workers have not told of them yet, or never will."""
+        with self._lock:
+            return [call_id for call_id in call_ids if call_id not in self._recent]
+
     def runs(self, task: str) -> list[Run]:
         """The measured runs of a task, oldest first, as far as they are among the last 20,000 of all."""
         with self._lock:

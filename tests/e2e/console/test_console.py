@@ -170,7 +170,8 @@ def test_a_task_that_was_called_is_listed_with_what_was_measured_beside_what_is_
     env = fabric.env | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, str(script)], env=env, cwd=fabric.state, check=True, timeout=UNTIL_S)
     row = until(
-        lambda: next(row for row in fabric.see("/v1/console/tasks?text=brightness")["tasks"] if row["runs"] >= 20), "the task with its runs"
+        lambda: next((row for row in fabric.see("/v1/console/tasks?text=brightness")["tasks"] if row["runs"] >= 20), None),
+        "the task with its runs",
     )
     told = fabric.see("/v1/console/tasks/brightness")
     assert (told["task"], told["key"], told["domain"]) == (row["task"], row["key"], "cv") and told["runs"] >= 20
