@@ -119,9 +119,12 @@ class Machine:
         (self.root / "boot.sh").write_text(
             f"set -e\nmount --make-rprivate /\nhostname {self.name}\n{mounts}\nmount --rbind {self.root}/tmp /tmp\n"
             f"mount --bind {self.root}/passwd /etc/passwd\nmount --bind {self.root}/hosts /etc/hosts\n"
-            "mount -t proc proc /proc\nmount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm\nmkdir -p /run/sshd\n"
-            f"exec {SSHD} -D -e -f {self.root}/sshd_config\n"
+            "mount -t proc proc /proc\nmount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm\nmkdir -p /run/sshd\n" + self._boot_last()
         )
+
+    def _boot_last(self) -> str:
+        """The last lines of its boot: what becomes its first process."""
+        return f"exec {SSHD} -D -e -f {self.root}/sshd_config\n"
 
     def _await_ssh(self) -> None:
         deadline_s = time.monotonic() + 20
@@ -136,14 +139,14 @@ class Machine:
 class World:
     """Some machines on one switch, and this one on it too."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, kind: type[Machine] = Machine) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="tf-machines-"))
         self.key = self.root / "id_ed25519"
         self.public_key = self.root / "id_ed25519.pub"
         self.host_key = self.root / "host_key"
         for key in (self.key, self.host_key):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        self.machines = [Machine(self, index) for index in range(count)]
+        self.machines = [kind(self, index) for index in range(count)]
 
     def __enter__(self) -> World:
         _ip("link", "del", BRIDGE, check=False)

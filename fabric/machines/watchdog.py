@@ -43,7 +43,7 @@ class Watchdog:
 
     def __init__(self, files: NodeFiles, spec: NodeSpec) -> None:
         self._files, self._spec = files, spec
-        self._restarts = 0
+        self._restarts = _restarts_before(files)
         self._was_stopped = False
 
     def run(self) -> None:
@@ -130,6 +130,12 @@ class Watchdog:
 
     def _stop(self, *_: object) -> None:
         self._was_stopped = True  # from a signal handler: no lock may be taken here
+
+
+def _restarts_before(files: NodeFiles) -> int:
+    """0 for the first start of a launch. A watchdog that died, and a machine that booted, have others behind them."""
+    known = files.read_status()
+    return 0 if known is None or (known.state == "starting" and known.restarts == 0) else known.restarts + 1
 
 
 def _without_ray(environ: Mapping[str, str]) -> dict[str, str]:
