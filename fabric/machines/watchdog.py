@@ -22,6 +22,7 @@ from fabric.machines.command import ray_environment, ray_start
 from fabric.machines.manners import Manners
 from fabric.machines.node_files import NodeFiles
 from fabric.machines.spec import NodeSpec
+from fabric.stranded import is_lost_for_good
 
 LOOK_S = 0.1
 FIRST_BACKOFF_S = 0.2
@@ -99,11 +100,12 @@ class Watchdog:
                 ray.wait(GRACE_S)
 
     def _see_to_actors(self) -> None:
-        """Ray brings the fabric's actors back, and they see to those that Ray has lost. Where it lost all of them, nobody else would."""
+        """Ray brings the fabric's actors back, and those that see to others make up for what Ray has lost. Where it lost these, too,
+        nobody else would."""
         address = f"{self._spec.head}:{self._spec.ports.gcs}"
         for number in range(ACTORS_TRIES):
-            lost = self._run("python", "-m", "fabric.stranded", address) if number < ACTORS_TRIES - 1 else None
-            if lost is not None and lost.returncode == 0 and not lost.stdout.strip():
+            asked = self._run("python", "-m", "fabric.stranded", address) if number < ACTORS_TRIES - 1 else None
+            if asked is not None and asked.returncode == 0 and not is_lost_for_good(asked.stdout.split()):
                 time.sleep(ACTORS_EVERY_S)
                 continue
             done = self._run("fabric", "up", "--address", address)

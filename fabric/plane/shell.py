@@ -43,6 +43,8 @@ from fabric.types import Flavor, Lease, Node
 SNAPSHOT_S = 60.0
 SNAPSHOT_FACTS = 5_000
 NODES_WAIT_S, FIRST_LOOK_S = 0.2, 2.0
+WARM_AFTER_S = 3.0
+"""After a restart the jobs that waited come first: hosts that are to be ready for later ones would share the processors with theirs."""
 RESTART_S = 5.0
 """What a start costs where no policy says so: a program that comes from a host with children ready takes less."""
 SWITCH_S = 0.0005
@@ -88,6 +90,9 @@ class SchedulerShell:
         living = self._runners.living()
         self._plane.start(self._runners)
         self._see_nodes()
+        threading.Thread(
+            target=self._warm_up, args=(0.0 if self._runners.is_new_cluster else WARM_AFTER_S,), name="warm-up", daemon=True
+        ).start()
         self._plane.estimate_all()
         reconcile(self._plane, living, takeover_s=self._runners.takeover_s if self._runners.is_new_cluster else 0.0)
         self._watch.start()
@@ -150,11 +155,17 @@ class SchedulerShell:
                 if freed := self._free_stranded():
                     _log.warning("made anew, as their node is gone: %s", ", ".join(freed))
                 self._watch.tell(timeout_s=FIRST_LOOK_S)
-                self._runners.warm_up()
                 return
             except FabricError as error:  # the pools start beside this actor
                 _log.info("waiting for the pools: %s", error.message)
                 pause.wait(NODES_WAIT_S)
+
+    def _warm_up(self, after_s: float) -> None:
+        threading.Event().wait(after_s)
+        try:
+            self._runners.warm_up()
+        except FabricError as error:  # whatever is launched starts its own, and the next snapshot tries again
+            _log.info("warm hosts not started: %s", error.message)
 
     def _snapshot_loop(self) -> None:
         pause, last_seq = threading.Event(), 0
