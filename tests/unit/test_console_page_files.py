@@ -67,6 +67,8 @@ def test_what_the_page_imports_is_fetched_at_once() -> None:
 def test_no_file_of_the_page_is_left_unused() -> None:
     html = (PAGE / "index.html").read_text()
     scripts = imported(PAGE / "main.js", {"main.js"}) | {"vendor/uplot.js"}
+    for later in re.findall(r'import\("\./([^"]+)"\)', (PAGE / "app.js").read_text()):
+        scripts |= imported(PAGE / later, {later})
     assert [
         name_of(file) for file in FILES if name_of(file) not in scripts and name_of(file) not in html and file.name != "index.html"
     ] == []

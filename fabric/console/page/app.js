@@ -6,20 +6,12 @@ import { html, useEffect, useRef } from "./lib/html.js";
 import { route } from "./lib/route.js";
 import { session } from "./lib/session.js";
 import { Banner } from "./parts/banner.js";
+import { later } from "./parts/later.js";
 import { Notices, Question } from "./parts/question.js";
 import { Empty } from "./parts/signs.js";
 import { TokenField } from "./parts/token_field.js";
 import { TopBar } from "./parts/top_bar.js";
-import { Job } from "./views/job.js";
-import { Model } from "./views/model.js";
-import { Models } from "./views/models.js";
-import { Policy } from "./views/policy.js";
 import { Pools } from "./views/pools.js";
-import { Queue } from "./views/queue.js";
-import { Task } from "./views/task.js";
-import { Tasks } from "./views/tasks.js";
-import { Timeline } from "./views/timeline.js";
-import { Usage } from "./views/usage.js";
 
 /** A view's name in the address, its title, the panel it belongs to. What is not in `overview.panels` is not there. */
 export const VIEWS = [
@@ -31,9 +23,23 @@ export const VIEWS = [
   ["policy", "Policy"],
   ["usage", "Usage"],
 ];
-const SHOWN = { pools: Pools, timeline: Timeline, queue: Queue, job: Job, tasks: Tasks, models: Models, policy: Policy, usage: Usage };
+const SHOWN = {
+  pools: Pools,
+  timeline: later(() => import("./views/timeline.js"), "Timeline"),
+  queue: later(() => import("./views/queue.js"), "Queue"),
+  job: later(() => import("./views/job.js"), "Job"),
+  tasks: later(() => import("./views/tasks.js"), "Tasks"),
+  models: later(() => import("./views/models.js"), "Models"),
+  policy: later(() => import("./views/policy.js"), "Policy"),
+  usage: later(() => import("./views/usage.js"), "Usage"),
+};
 /** Of these, one alone has a view of its own. */
-const ALONE = { tasks: Task, models: Model };
+const ALONE = {
+  tasks: later(() => import("./views/task.js"), "Task"),
+  models: later(() => import("./views/model.js"), "Model"),
+};
+/** By then the first view stands; the others' code is there before somebody goes to them, and before the console may be away. */
+const OTHERS_AFTER_MS = 1_500;
 
 export function App() {
   const { token, refused } = useCell(session);
@@ -48,6 +54,7 @@ function Open() {
   const first = useRef(true);
   useEffect(() => {
     ask("/v1/console/overview").then(overview.set, () => {});
+    setTimeout(() => [...Object.values(SHOWN), ...Object.values(ALONE)].forEach((each) => each.bring?.()), OTHERS_AFTER_MS);
     return followEvents();
   }, []);
   useEffect(() => {

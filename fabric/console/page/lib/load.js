@@ -46,7 +46,7 @@ export function useLoad(path, { events = [], every_s = 0, gap_ms = LEAST_GAP_MS,
     };
     const pace = paced(load, gap_ms);
     again.current = load;
-    load();
+    pace.call(); // the stream's `hello`, which may come right behind it, does not ask a second time at once
     const ends = ["hello", ...events].map((kind) => onEvent(kind, (event) => (kind === "hello" || !ours.current || ours.current(event)) && pace.call()));
     const timer = every_s ? setInterval(pace.call, every_s * 1000) : null;
     return () => {

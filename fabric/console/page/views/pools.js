@@ -14,18 +14,23 @@ import { TierCard } from "./tier_card.js";
 export function Pools() {
   const form = useCell(overview);
   const { data: series } = useLoad("/v1/console/series?minutes=60", { every_s: 10 });
-  if (!form) return html`<${Waiting} lines=${8} />`;
-  const nodes = form.tiers.reduce((sum, tier) => sum + tier.nodes, 0);
-  if (!nodes) return html`<${NoNodes} tiers=${form.tiers} />`;
+  const nodes = form?.tiers.reduce((sum, tier) => sum + tier.nodes, 0);
+  if (nodes === 0) return html`<${NoNodes} tiers=${form.tiers} />`;
   return html`
     <h1 class="unseen">Pools</h1>
+    ${form ? html`<${Tiers} form=${form} nodes=${nodes} series=${series} />` : html`<${Waiting} lines=${8} />`}
+    <${NodeTable} key="nodes" tiers=${form?.tiers ?? []} />
+  `;
+}
+
+function Tiers({ form, nodes, series }) {
+  return html`
     <${Totals} form=${form} nodes=${nodes} />
     <div class="tiers">
       ${form.tiers.map((tier) => html`<${TierCard} key=${tier.tier} tier=${tier} series=${series} />`)}
     </div>
     <${UnitLegend} />
     <${LastHour} series=${series} tiers=${form.tiers} />
-    <${NodeTable} tiers=${form.tiers} />
   `;
 }
 
