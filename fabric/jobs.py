@@ -98,15 +98,18 @@ class Jobs:
         self, document: str | Mapping[str, Any], since: str | float = "24h", *, on_progress: Callable[[float], None] = lambda _frac: None
     ) -> Answer:
         began = self.api.post("/v1/policy/what-if", {"document": document, "since": since}, can_repeat=False)
-        while True:
-            form = self.api.get(f"/v1/policy/what-if/{began['id']}")
-            if form["state"] == "failed":
-                error = form["error"]
-                raise RuntimeFault(error["message"], code=error["code"], hint=error["hint"])
-            if form["state"] == "done":
-                return Answer(form, what_if_blocks)
-            on_progress(form["progress"] or 0.0)
-            time.sleep(LOOK_S)
+        page = f"/v1/policy/what-if/{began['id']}"
+        try:
+            while (form := self.api.get(page))["state"] == "running":
+                on_progress(form["progress"] or 0.0)
+                time.sleep(LOOK_S)
+        except KeyboardInterrupt:  # nobody waits for it any more, and it keeps others from theirs
+            self.api.post(f"{page}/cancel", {})
+            raise
+        if form["state"] == "failed":
+            error = form["error"]
+            raise RuntimeFault(error["message"], code=error["code"], hint=error["hint"])
+        return Answer(form, what_if_blocks)
 
     def _stored(self, request: JobRequest, directories: dict[Path, str]) -> dict[str, Any]:
         """The body, with the digests of what it needs, which is in the store by then."""
@@ -225,7 +228,8 @@ def what_if(
 ) -> Answer:
     """What would have become of the jobs of the last day under another policy, beside the one in force. Nothing is applied.
 
-    `document`: YAML, or what was read from it. `on_progress` is told the part that is done, 0 to 1; it may take minutes.
+    `document`: YAML, or what was read from it. `on_progress` is told the part that is done, 0 to 1; it may take minutes. Ctrl-C ends
+    the replay, too.
 
     Raises: as applying it would; RejectedError (`busy`, `forbidden`), RuntimeFault (`timeout`, `no_jobs`, `never_starts`, …).
     """

@@ -52,11 +52,6 @@ def lost(address: str, expected: Collection[str] = ALWAYS) -> Lost:
     return Lost(found, [name for name in expected if name not in names])
 
 
-def is_lost_for_good(names: Collection[str]) -> bool:
-    """Whether none of the actors is left that would start the others anew: `names` are lost."""
-    return "scheduler" in names
-
-
 def living_nodes(rows: Any) -> set[str]:
     """The ids of the nodes that Ray takes for alive."""
     from ray.core.generated import gcs_pb2

@@ -96,7 +96,7 @@ class WholeApi(StandInApi):
             case ["what-if"]:
                 self._what_if_s = time.monotonic()
                 return {"id": "1"}
-            case ["what-if", _]:
+            case ["what-if", _, *_]:
                 return made.what_if(time.monotonic() - self._what_if_s)
             case ["rollback"]:
                 return {"version": 4}

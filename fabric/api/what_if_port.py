@@ -19,3 +19,7 @@ class WhatIfPort(Protocol):
     def shown(self, what_if_id: str) -> Mapping[str, Any]:
         """The form of `fabric.what_if_form`. Raises: UnknownNameError (`unknown_what_if`)."""
         ...
+
+    def cancel(self, what_if_id: str) -> Mapping[str, Any]:
+        """End one that runs; one that has ended stays as it is. Its form. Raises: as `shown`."""
+        ...

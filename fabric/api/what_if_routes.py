@@ -42,6 +42,18 @@ def what_if_routes(exchange: Exchange, what_ifs: WhatIfPort) -> APIRouter:
         _reader(exchange, request)
         return await exchange.run(lambda: Json(plain(what_ifs.shown(what_if_id))))
 
+    @routes.post("/{what_if_id}/cancel", **page(_FORM))
+    async def cancel(request: Request, what_if_id: str) -> Response:
+        """End it: its state is `failed` then, with the code `cancelled`. One that has ended stays as it is."""
+        who = _reader(exchange, request)
+
+        def ended() -> Json:
+            if what_ifs.shown(what_if_id)["by"] != who.user:
+                who.must("operate")
+            return Json(plain(what_ifs.cancel(what_if_id)))
+
+        return await exchange.run(ended)
+
     return routes
 
 

@@ -20,7 +20,7 @@ from fabric.cli.session import emit, output_option
 def what_if(settings: Settings, file: Path, since: str, output: str) -> None:
     """Replay recorded jobs under the policy in force and under the one in FILE (- reads standard input), side by side.
 
-    The fabric does it aside, one at a time and for 10 minutes at most; nothing is applied.
+    The fabric does it aside, one at a time and for 10 minutes at most; nothing is applied. Ctrl-C ends it there, too.
     """
     answer = client(settings).what_if(read_file(file).decode(errors="replace"), since, on_progress=_Progress())
     emit(answer.as_json(), output, lambda: str(answer))

@@ -116,7 +116,7 @@ def test_the_openapi_document_has_every_page_with_its_keys(world: World) -> None
         ("/v1/jobs", "post"), ("/v1/jobs", "get"), ("/v1/jobs/{job}", "get"),
         ("/v1/efficiency", "get"), ("/v1/jobs/{job}/efficiency", "get"),
         ("/v1/jobs/{job}/priority", "post"), ("/v1/usage/export", "get"),
-        ("/v1/policy/what-if", "post"), ("/v1/policy/what-if/{what_if_id}", "get"),
+        ("/v1/policy/what-if", "post"), ("/v1/policy/what-if/{what_if_id}", "get"), ("/v1/policy/what-if/{what_if_id}/cancel", "post"),
         ("/v1/jobs/{job}/cancel", "post"), ("/v1/jobs/{job}/explain", "get"),
         ("/v1/jobs/{job}/logs", "get"), ("/v1/jobs/{job}/result", "get"), ("/v1/jobs/{job}/wait", "get"), ("/v1/jobs/{job}/story", "get"),
         ("/v1/plan", "post"), ("/v1/usage", "get"), ("/v1/policy", "get"), ("/v1/policy", "put"), ("/v1/policy/history", "get"),

@@ -323,6 +323,21 @@ def test_a_what_if_shows_both_policies_and_its_progress_aside(world: World, tmp_
         assert bad.exit_code == status and told(bad).startswith(f"error[{code}]: ")
 
 
+def test_ctrl_c_ends_a_what_if_in_the_fabric_too(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "p.yaml").write_text(json.dumps(world.plane.policy_show()["document"]))
+    monkeypatch.setenv("FABRIC_TOKEN", world.secrets["bob"])
+    monkeypatch.setattr("fabric.plane.what_if.COMMAND", (sys.executable, "-c", "import time; time.sleep(1000)"))
+    monkeypatch.setattr("fabric.cli.policy_what_if._Progress.__call__", interrupted)
+    assert run("policy", "what-if", "p.yaml").exit_code not in (0, 1)
+    monkeypatch.setattr("fabric.plane.what_if.COMMAND", (sys.executable, "-c", "print('{\"answer\": {}}')"))
+    monkeypatch.setattr("fabric.cli.policy_what_if._Progress.__call__", lambda *_: None)
+    again = run("policy", "what-if", "p.yaml", "-o", "json")
+    assert "busy" not in again.stderr
+
+
 def test_tokens_are_made_listed_and_revoked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FABRIC_TOKEN", world.secrets["root"])
     made = run(

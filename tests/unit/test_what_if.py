@@ -211,6 +211,30 @@ def test_one_that_takes_too_long_is_ended_and_the_next_may_run(world: World, mon
     assert run_to_end(what_ifs)["state"] == "done"
 
 
+def cancelled(world: World, what_if_id: str, user: str = "bob") -> tuple[int, Any]:
+    reply = world.ask(user, "POST", f"/v1/policy/what-if/{what_if_id}/cancel", b"{}")
+    return reply.status, json.loads(reply.body)
+
+
+def test_one_that_is_cancelled_has_ended_and_the_next_may_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, HANGS)
+    what_if_id = post(world)[1]["id"]
+    status, form = cancelled(world, what_if_id)
+    assert (status, form["state"], form["error"]["code"], form["progress"]) == (200, "failed", "cancelled", None)
+    assert cancelled(world, what_if_id)[1] == form == got(world, what_if_id)[1], "again changes nothing"
+    instead(monkeypatch, "tell({'answer': {}})")
+    done = ended(world, post(world)[1]["id"])
+    assert done["state"] == "done" and cancelled(world, done["id"])[1] == done
+
+
+def test_anothers_is_cancelled_by_who_may_operate_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, HANGS)
+    what_if_id = post(world, user="root")[1]["id"]
+    assert cancelled(world, what_if_id)[0] == 403 and got(world, what_if_id)[1]["state"] == "running"
+    assert cancelled(world, "0" * 32)[0] == 404
+    assert cancelled(world, what_if_id, "root")[1]["error"]["code"] == "cancelled"
+
+
 def test_it_ends_with_whoever_runs_it_and_the_next_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, HANGS)
     what_ifs = WhatIfs(world.plane, "sqlite:///x")

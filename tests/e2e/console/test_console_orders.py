@@ -142,6 +142,17 @@ def test_a_policy_is_tried_and_both_sides_are_shown(site: Site, opened: Opener) 
     assert "priorityClasses" in site.api.orders[-1][1]["document"]
 
 
+def test_a_what_if_is_stopped_and_ends_in_the_fabric_too(site: Site, opened: Opener) -> None:
+    page = shown(opened, site, "policy")
+    page.get_by_role("button", name="Begin with the one in force").click()
+    page.get_by_role("button", name="Replay").click()
+    with answers(page, "/cancel"):
+        page.get_by_role("button", name="Stop").click()
+    page.get_by_role("progressbar", name="Replay").wait_for(state="detached")
+    assert page.get_by_role("button", name="Replay").is_enabled()
+    assert site.api.orders[-1][0] == "/v1/policy/what-if/1/cancel"
+
+
 def test_usage_is_saved_as_a_file(site: Site, opened: Opener, tmp_path: Path) -> None:
     page = shown(opened, site, "usage")
     with page.expect_download() as found:

@@ -36,9 +36,12 @@ export function WhatIf({ inForce }) {
   const [problem, setProblem] = useState(null);
   const stop = useRef(null);
   useEffect(() => () => stop.current?.abort(), []);
+  const end = () => {
+    stop.current?.abort();
+    setRun(null);
+  };
   const start = async (event) => {
     event.preventDefault();
-    stop.current?.abort();
     stop.current = new AbortController();
     setProblem(null);
     setRun({ state: "running", progress: 0 });
@@ -66,6 +69,7 @@ export function WhatIf({ inForce }) {
       </label>
       <div class="whatif-buttons">
         <button type="submit" class="button strong" disabled=${!text.trim() || isRunning} aria-busy=${isRunning}>Replay</button>
+        ${isRunning && html`<button type="button" class="button" onClick=${end}>Stop</button>`}
         <${Choice} label="Jobs of the last" value=${since} choices=${["1h", "6h", "24h", "7d"]} onChange=${setSince} />
         <button type="button" class="button" disabled=${!inForce} onClick=${() => setText(inForce)}>Begin with the one in force</button>
       </div>
@@ -75,14 +79,21 @@ export function WhatIf({ inForce }) {
   <//>`;
 }
 
+/** Whoever stops it, or goes elsewhere, ends it in the fabric, too: it keeps others from theirs. */
 async function follow(text, since, setRun, signal) {
-  const { id } = await ask("/v1/policy/what-if", { method: "POST", body: { document: text, since }, signal });
-  for (;;) {
-    const run = await ask(`/v1/policy/what-if/${part(id)}`, { signal });
-    setRun(run);
-    if (run.state !== "running") return;
-    await new Promise((resolve) => setTimeout(resolve, ASK_MS));
-    signal.throwIfAborted();
+  const { id } = await ask("/v1/policy/what-if", { method: "POST", body: { document: text, since } });
+  const path = `/v1/policy/what-if/${part(id)}`;
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const run = await ask(path, { signal });
+      setRun(run);
+      if (run.state !== "running") return;
+      await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+    }
+  } catch (error) {
+    if (error.name === "AbortError") ask(`${path}/cancel`, { method: "POST", body: {} }).catch(() => {});
+    throw error;
   }
 }
 
