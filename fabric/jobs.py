@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from fabric.api_client import ApiClient, client_of, job_path, use_client
 from fabric.config import FabricConfig, load_config
-from fabric.errors import RuntimeFault, UserError
+from fabric.errors import FabricError, RuntimeFault, UserError
 from fabric.job import JobId
 from fabric.job_answers import plan_blocks
 from fabric.job_handle import Answer, Job, JobArray, Logs
@@ -104,7 +104,8 @@ class Jobs:
                 on_progress(form["progress"] or 0.0)
                 time.sleep(LOOK_S)
         except KeyboardInterrupt:  # nobody waits for it any more, and it keeps others from theirs
-            self.api.post(f"{page}/cancel", {})
+            with suppress(FabricError):
+                self.api.post(f"{page}/cancel", {})
             raise
         if form["state"] == "failed":
             error = form["error"]
