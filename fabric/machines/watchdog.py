@@ -33,8 +33,8 @@ HOLD_TRIES = 10
 ACTORS_EVERY_S = 10.0
 ACTORS_TRIES = 4
 """After the first tries, which look before they act, the last one acts in any case."""
-SCHEDULER = "scheduler"
-"""Its actor's name."""
+NEEDED = ("scheduler", "pool-")
+"""Beginnings of the names of those actors without which no job runs."""
 LOG_BYTES = 8 * 2**20
 STARTED = "Ray runtime started."
 _PR_SET_CHILD_SUBREAPER = 36
@@ -101,12 +101,12 @@ class Watchdog:
                 ray.wait(GRACE_S)
 
     def _see_to_actors(self) -> None:
-        """Ray brings the fabric's actors back, and the scheduler makes up for what Ray has lost of the others. Where it is lost itself,
-        nobody might."""
+        """Ray brings the fabric's actors back, and scheduler and pools make up for what Ray has lost of the others. What is lost of
+        these, nobody might start, and no job runs without them."""
         address = f"{self._spec.head}:{self._spec.ports.gcs}"
         for number in range(ACTORS_TRIES):
             asked = self._run("python", "-m", "fabric.stranded", address) if number < ACTORS_TRIES - 1 else None
-            if asked is not None and asked.returncode == 0 and SCHEDULER not in asked.stdout.split():
+            if asked is not None and asked.returncode == 0 and not any(name.startswith(NEEDED) for name in asked.stdout.split()):
                 time.sleep(ACTORS_EVERY_S)
                 continue
             done = self._run("fabric", "up", "--address", address)
