@@ -7,12 +7,15 @@ Needs root, `ip` (iproute2) and `sshd` (openssh-server).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBNET = "10.212.77"
@@ -33,6 +36,13 @@ def why_not() -> str | None:
     probe = subprocess.run(["ip", "netns", "add", "tf-probe"], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "del", "tf-probe"], capture_output=True, check=False)
     return None if probe.returncode == 0 else "network namespaces are not allowed here"
+
+
+def until(is_so: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline_s, f"not so after {timeout_s:g} s: {what}"
+        time.sleep(0.5)
 
 
 class Machine:
@@ -76,6 +86,15 @@ class Machine:
             error.add_note(f"{done.stdout[-1000:]}\n{done.stderr[-1000:]}")
             raise error
         return done.stdout
+
+    def fabric_nodes(self) -> list[dict[str, Any]]:
+        """The nodes in `fabric status -o json`, each with the name of its `tier`."""
+        tiers = self.fabric_status()["tiers"]
+        return [{**node, "tier": tier["tier"]} for tier in tiers for node in tier["nodes"]]
+
+    def fabric_status(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
+        return document
 
     def enter(self, command: str) -> list[str]:
         """A command line, for out here, that runs a shell command in there."""

@@ -72,8 +72,14 @@ def task_form(
         "ways": ways,
         "problem": problem,
         "lines": lines,
-        "lines_problem": None if lines else NO_PEAKS if is_counted else NO_MODEL_FLOPS if is_model_task(profile.task) else NO_FLOPS,
+        "lines_problem": None if lines else _no_lines(profile, is_counted),
     }
+
+
+def _no_lines(profile: TaskProfile, is_counted: bool) -> str:
+    if is_counted:
+        return NO_PEAKS
+    return NO_MODEL_FLOPS if is_model_task(profile.task) else NO_FLOPS
 
 
 def _num_cpus(profile: TaskProfile) -> int:

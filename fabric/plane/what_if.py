@@ -45,7 +45,7 @@ class WhatIfs:
         self._lock = threading.Lock()
         self._forms: dict[str, dict[str, Any]] = {}
         self._process: subprocess.Popen[str] | None = None
-        self._cancelled: set[str] = set()
+        self._cancelled = ""
         self._threads: list[threading.Thread] = []
         self._is_closed = False
 
@@ -59,7 +59,6 @@ class WhatIfs:
                 raise RejectedError("another what-if is running", code="busy", hint=hint, retryable=True, retry_after_s=RETRY_S)
             for old in list(self._forms)[: -MOST_KEPT + 1]:
                 del self._forms[old]
-                self._cancelled.discard(old)
             what_if_id = uuid.uuid4().hex
             form = dict.fromkeys(WHAT_IF_KEYS) | {"id": what_if_id, "state": "running", "progress": 0.0, "since_s": since_s, "by": by}
             form["began_s"] = self._now_s()
@@ -78,15 +77,15 @@ class WhatIfs:
             return dict(form)
 
     def cancel(self, what_if_id: str) -> Mapping[str, Any]:
-        form = self.shown(what_if_id)
         with self._lock:
-            if self._forms[what_if_id]["state"] != "running":
-                return form
-            self._cancelled.add(what_if_id)
-            process, thread = self._process, self._threads[-1]  # one runs at a time
-            if process is not None:
-                process.kill()
-        thread.join(CANCEL_S)
+            form = self._forms.get(what_if_id)
+            thread = self._threads[-1] if form is not None and form["state"] == "running" else None  # one runs at a time
+            if thread is not None:
+                self._cancelled = what_if_id
+                if self._process is not None:
+                    self._process.kill()
+        if thread is not None:
+            thread.join(CANCEL_S)
         return self.shown(what_if_id)
 
     def close(self) -> None:
@@ -138,7 +137,7 @@ class WhatIfs:
         process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **alone})
         with self._lock:
             self._process = process
-            if self._is_closed or form["id"] in self._cancelled:
+            if self._is_closed or form["id"] == self._cancelled:
                 process.kill()
         timer = threading.Timer(self._limit_s, process.kill)
         timer.daemon = True
@@ -165,7 +164,7 @@ class WhatIfs:
         return last if "answer" in last or "error" in last else {"error": self._end_of(form, status, time.monotonic() - began_s)}
 
     def _end_of(self, form: Mapping[str, Any], status: int, took_s: float) -> dict[str, Any]:
-        if form["id"] in self._cancelled:
+        if form["id"] == self._cancelled:
             return _error("cancelled", "it was cancelled", "ask again")
         if self._is_closed:
             return _error("closed", "the scheduler ended", "ask again")

@@ -39,11 +39,16 @@ class Stored:
         return found
 
 
+def cost_of(profile: TaskProfile) -> Cost | None:
+    """What was counted of a call of the size that ran most often, where somebody did."""
+    return profile.costs.get(commonest(profile))
+
+
 def task_report(
     name: str, profile: TaskProfile, stored: Stored, catalogue: Mapping[str, Flavor], cost: Cost | None = None, *, num_cpus: int = 1
 ) -> dict[str, Any]:
     """The form of `fabric.profiling.report` of a task as `fabric profile TASK` gives it. `cost`: what one call of it computes and
     moves; left out: what was counted of a call of the commonest size. `num_cpus`: what it is given on a CPU flavor."""
-    cost = cost or profile.costs.get(commonest(profile))
+    cost = cost or cost_of(profile)
     shown = tuple(flavor for flavor in stored.flavors if flavor in catalogue)
     return report(name, "task", Findings(cost=cost), Situation(catalogue, shown, num_cpus=num_cpus, stored=profile, twins=stored.twins))

@@ -9,8 +9,8 @@ from typing import Any
 from fabric.config import FabricConfig
 from fabric.errors import RuntimeFault
 from fabric.profiling.findings import Findings, Order
-from fabric.profiling.forecast import Situation, commonest, report
-from fabric.profiling.known import Stored
+from fabric.profiling.forecast import Situation, report
+from fabric.profiling.known import Stored, cost_of
 from fabric.profiling.probe import raise_problem, run_probe
 from fabric.profiling.target import Target
 from fabric.types import Device, Flavor, name_of
@@ -60,7 +60,7 @@ def profile_target(target: Target, wish: Wish, config: FabricConfig, stored: Sto
     known = stored.find(findings.task_name or target.name) if stored is not None else None
     if target.kind == "task":
         known = (stored or Stored((), (), frozenset())).must_find(target.name)
-        findings = Findings(cost=known.costs.get(commonest(known)))
+        findings = Findings(cost=cost_of(known))
     here = _here(catalogue, findings) if findings.measured.outcome != "skipped" else None
     shown = stored.flavors if stored is not None and not wish.is_all else tuple(catalogue)
     situation = Situation(

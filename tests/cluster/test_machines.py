@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from tests.cluster_files import cluster, write
 from tests.laptop import Laptop
 from tests.machine_faults import FAULTS, Fault, certificates
-from tests.machines import Machine, World, why_not
+from tests.machines import Machine, World, until, why_not
 
 pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.timeout(420)]
 
@@ -105,7 +104,7 @@ def test_launch_runs_drains_and_ends(world: World, laptop: Laptop, lab: dict[str
 
     assert _asleep(head) == {"a100-80g": 1}
     assert _task_on_a100(head) == "tf1", "a task starts the machine that it needs"
-    _until(lambda: "tf1" not in _nodes(head), "the idle hot node is gone")
+    until(lambda: "tf1" not in _nodes(head), "the idle hot node is gone")
     assert _asleep(head) == {"a100-80g": 1}
     planned = json.loads(head.run("~/.tierfabric/run fabric plan --gpus a100-80g:1 -o json -- hostname", timeout_s=90))
     (way,) = planned["ways"]
@@ -115,7 +114,7 @@ def test_launch_runs_drains_and_ends(world: World, laptop: Laptop, lab: dict[str
 
     before = _node_ids(head)["tf2"]
     assert cold.kill("raylet")
-    _until(lambda: _node_ids(head).get("tf2", before) != before, "the killed worker is back")
+    until(lambda: _node_ids(head).get("tf2", before) != before, "the killed worker is back")
 
     down = laptop.run("fabric", "down", str(path), "--yes")
     assert down.returncode == 0, down.stderr
@@ -142,7 +141,7 @@ def test_one_that_fails_is_named_and_the_others_come_up(world: World, laptop: La
     assert _nodes(head) == {"tf0": "cold", "tf2": "cold"}
 
     hot.boot()
-    _until(lambda: _nodes(head) == {"tf0": "cold", "tf1": "hot", "tf2": "cold"}, "the machine that came back is taken in")
+    until(lambda: _nodes(head) == {"tf0": "cold", "tf1": "hot", "tf2": "cold"}, "the machine that came back is taken in")
 
 
 def test_ray_up_starts_all_of_it(world: World, laptop: Laptop, lab: dict[str, Any]) -> None:
@@ -151,7 +150,7 @@ def test_ray_up_starts_all_of_it(world: World, laptop: Laptop, lab: dict[str, An
     path = write(world.root / "lab.yaml", lab)
     up = laptop.run("ray", "up", str(path), "--yes", timeout_s=200)
     assert up.returncode == 0, up.stdout + up.stderr
-    _until(lambda: _nodes(head) == {"tf0": "cold", "tf1": "hot", "tf2": "cold"}, "all have joined")
+    until(lambda: _nodes(head) == {"tf0": "cold", "tf1": "hot", "tf2": "cold"}, "all have joined")
     down = laptop.run("ray", "down", str(path), "--yes", timeout_s=200)
     assert down.returncode == 0, down.stdout + down.stderr
     for machine in world.machines:
@@ -179,32 +178,22 @@ def test_with_certificates_nobody_is_answered_without_them(world: World, laptop:
 
 def _nodes(head: Machine) -> dict[str, str]:
     """Host -> tier of the nodes that the fabric counts on."""
-    document = json.loads(head.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
-    return {node["host"]: tier["tier"] for tier in document["tiers"] for node in tier["nodes"]}
+    return {node["host"]: node["tier"] for node in head.fabric_nodes()}
 
 
 def _node_ids(head: Machine) -> dict[str, str]:
-    document = json.loads(head.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
-    return {node["host"]: node["node_id"] for tier in document["tiers"] for node in tier["nodes"]}
+    return {node["host"]: node["node_id"] for node in head.fabric_nodes()}
 
 
 def _asleep(head: Machine) -> dict[str, int]:
     """Flavor -> nodes that work would start."""
-    document = json.loads(head.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
-    return {flavor: num for tier in document["tiers"] for flavor, num in tier["asleep"].items()}
+    return {flavor: num for tier in head.fabric_status()["tiers"] for flavor, num in tier["asleep"].items()}
 
 
 def _task_on_a100(head: Machine) -> str:
     script = Path(head.home) / "where.py"
     script.write_text(ON_FLAVOR)
     return head.run("~/.tierfabric/run python where.py", timeout_s=150).strip().splitlines()[-1]
-
-
-def _until(is_so: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, f"not so after {timeout_s:g} s: {what}"
-        time.sleep(0.5)
 
 
 def _read_until(process: Any, is_it: Callable[[str], bool]) -> list[str]:

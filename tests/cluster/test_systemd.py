@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.cluster_files import cluster, write
 from tests.laptop import Laptop
-from tests.machines import Machine, World
+from tests.machines import Machine, World, until
 from tests.systemd_machine import SystemdMachine, why_no_systemd
 
 pytestmark = [pytest.mark.skipif(why_no_systemd() is not None, reason=str(why_no_systemd())), pytest.mark.timeout(420)]
@@ -35,13 +34,13 @@ def test_the_unit_outlives_a_kill_and_a_reboot_and_ends_with_the_cluster(world: 
     first = _main_pid(head)
 
     head.run(f"kill -9 {first}")
-    _until(lambda: _up_again(head, 1) and _main_pid(head) not in (0, first), "the watchdog and its node are back")
+    until(lambda: _up_again(head, 1) and _main_pid(head) not in (0, first), "the watchdog and its node are back")
     assert head.run("pgrep -fc '[r]aylet/raylet'").strip() == "1", "what the first one had started is gone"
 
     head.power_off()
     head.boot()
-    _until(lambda: _up_again(head, 2), "the node is back after the reboot")
-    _until(lambda: _hosts(head) == ["tf0"], "and the fabric with it")
+    until(lambda: _up_again(head, 2), "the node is back after the reboot")
+    until(lambda: [node["host"] for node in head.fabric_nodes()] == ["tf0"], "and the fabric with it")
     said = head.run("~/.tierfabric/run fabric submit --cpus 1 --follow -- echo it works", timeout_s=120)
     assert "it works" in said.splitlines()
 
@@ -63,15 +62,3 @@ def _main_pid(machine: Machine) -> int:
 def _up_again(machine: Machine, restarts: int) -> bool:
     status: dict[str, Any] = json.loads((machine.home / ".tierfabric" / "node" / "status.json").read_text())
     return (status["state"], status["restarts"]) == ("up", restarts)
-
-
-def _hosts(machine: Machine) -> list[str]:
-    document = json.loads(machine.run("~/.tierfabric/run fabric status -o json", timeout_s=90))
-    return [node["host"] for tier in document["tiers"] for node in tier["nodes"]]
-
-
-def _until(is_so: Callable[[], bool], what: str, timeout_s: float = 120.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, f"not so after {timeout_s:g} s: {what}"
-        time.sleep(0.5)

@@ -19,27 +19,26 @@ def job_of_ann(site: Site) -> Any:
     return next(job for job in site.jobs("PENDING", 400) if job["user"] == "ann")
 
 
+def tab_to(page: Any, what: str, wanted: str) -> None:
+    """By the key Tab alone, until this of the element in focus is as wanted."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"document.activeElement.{what}") == wanted:
+            break
+
+
 def test_a_job_is_cancelled_by_the_keyboard_alone(site: Site, opened: Opener) -> None:
     page = shown(opened, site, "queue")
     job = job_of_ann(site)
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Search jobs":
-            break
+    tab_to(page, "getAttribute('aria-label')", "Search jobs")
     page.keyboard.type(job["id"])
     page.wait_for_function("() => document.querySelector('.virtual').getAttribute('aria-rowcount') === '2'")
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.getAttribute('role')") == "grid":
-            break
+    tab_to(page, "getAttribute('role')", "grid")
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
     page.wait_for_function("id => location.hash === `#/job/${id}`", arg=job["id"])
     page.wait_for_selector("#why")
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent.trim()") == "Cancel":
-            break
+    tab_to(page, "textContent.trim()", "Cancel")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open]")
     page.keyboard.press("Enter")
